@@ -1,0 +1,217 @@
+"""Generations: a run's saved rounds, whole and verified, and what is derived from them for people.
+
+A generation is one immutable file, named by round, attempt, worker and content, so that no two writers ever meet in one. What
+the journal says of it, and who may write it, is the queue's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from fedspec.errors import DamagedError
+from fedspec.files import DiskFiles, Files
+from fedspec.results import Row, from_table, to_table
+from fedspec.workspace import CheckpointPaths
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+KEEP = 2
+_NAME = re.compile(r"r(\d{4,})\.a(\d{2,})\.([0-9a-f]+-[0-9a-f]+)\.([0-9a-f]{12})\.pt")
+
+
+class Recorded(Protocol):
+    """What the journal says of a generation."""
+
+    @property
+    def round(self) -> int: ...  # noqa: D102
+    @property
+    def file(self) -> str: ...  # noqa: D102
+    @property
+    def sha256(self) -> str: ...  # noqa: D102
+    @property
+    def base(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A saved round on disk. ``sha256`` is the hash of the file's bytes, ``data`` those bytes."""
+
+    file: str
+    sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A generation as a run needs it to go on.
+
+    Attributes:
+        state: the engine's state after ``round``, on the CPU.
+        rows: the rows of rounds 1 to ``round``.
+        base: hash of the frozen base that the state belongs to.
+    """
+
+    round: int
+    state: dict[str, Any]
+    rows: list[Row]
+    base: str
+    file: str
+
+
+class CheckpointManager:
+    """The checkpoints' folder."""
+
+    def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
+        self.paths = CheckpointPaths(Path(folder))
+        self.files = files or DiskFiles()
+
+    def save(
+        self,
+        exp: str,
+        item_id: str,
+        round_: int,
+        attempt: int,
+        worker: str,
+        state: Mapping[str, Any],
+        rows: Sequence[Row],
+        base: str,
+    ) -> Generation:
+        """Write one generation and wait until it would survive a power cut; the journal may name it afterwards."""
+        data = _dump(
+            {"format": FORMAT, "item": item_id, "round": round_, "base": base, "rows": to_table(rows), "state": dict(state)}
+        )
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = f"r{round_:04d}.a{attempt:02d}.{worker}.{sha256[:12]}.pt"
+        self.files.write(self.paths.generation(exp, file), data)
+        return Generation(file, sha256, data)
+
+    def best(self, exp: str, item_id: str, recorded: Iterable[Recorded], quarantine: Path) -> tuple[Resumed | None, list[str]]:
+        """The first of ``recorded`` (the best first) whose bytes are what its writer wrote.
+
+        Returns:
+            The generation, or None if there is no intact one; and what to tell people about those that are not.
+        """
+        notes: list[str] = []
+        for ckpt in recorded:
+            try:
+                return self._load(exp, item_id, ckpt), notes
+            except FileNotFoundError:
+                notes.append(f"The checkpoint of round {ckpt.round} of {exp} is not in this folder (yet).")
+            except DamagedError as error:
+                notes.append(error.what)
+                self._set_aside(exp, ckpt.file, quarantine)
+        return None, notes
+
+    def derive(self, exp: str, generation: Generation, facts: Mapping[str, Any]) -> None:
+        """Refresh the copies for people: the model first, then the JSON that names its hash."""
+        self.files.write(self.paths.model(exp), generation.data, durable=False)
+        about = {"experiment": exp, "generation": generation.file, "sha256": generation.sha256, **facts}
+        self.files.write(
+            self.paths.progress(exp), msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n", durable=False
+        )
+
+    def prune(self, exp: str, recorded: Iterable[Recorded]) -> None:
+        """Delete generations of rounds below the two best that are here."""
+        present = set(self.files.names(self.paths.generations(exp)))
+        rounds = sorted({ckpt.round for ckpt in recorded if ckpt.file in present}, reverse=True)
+        if len(rounds) < KEEP:
+            return
+        for name in present:
+            match = _NAME.fullmatch(name)
+            if match and int(match[1]) < rounds[KEEP - 1]:
+                self.files.remove(self.paths.generation(exp, name))
+
+    def save_base(self, tensors: Mapping[str, Tensor]) -> str:
+        """Write a frozen base once, named by its content; returns its name."""
+        data = _dump(dict(tensors))
+        sha = hashlib.sha256(data).hexdigest()[:12]
+        path = self.paths.base(sha)
+        if self.files.size(path) != len(data):
+            self.files.write(path, data)
+        return sha
+
+    def load_base(self, sha: str) -> dict[str, Tensor] | None:
+        """The frozen base of this name, or None if it is not here or not what its name says."""
+        try:
+            data = self.files.read(self.paths.base(sha))
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(data).hexdigest()[:12] != sha:
+            return None
+        return _parse(data, f"base {sha}")
+
+    def list_checkpoints(self) -> list[dict[str, Any]]:
+        """What can be resumed: per experiment its round, the rounds in all, the accuracy, who saved it and when.
+
+        An experiment whose derived copy is missing or damaged is listed by its newest generation's name.
+        """
+        listed = {}
+        for name in self.files.names(self.paths.root):
+            if name.endswith(".json"):
+                about = self._about(self.paths.root / name)
+                if about is not None:
+                    listed[str(about["experiment"])] = about
+        for exp in self._experiments_with_generations() - listed.keys():
+            matches = [m for m in map(_NAME.fullmatch, self.files.names(self.paths.generations(exp))) if m]
+            if matches:
+                newest = max(matches, key=lambda m: (int(m[1]), int(m[2])))
+                listed[exp] = {"experiment": exp, "generation": newest[0], "round": int(newest[1]), "worker": newest[3]}
+        return [listed[exp] for exp in sorted(listed)]
+
+    def _load(self, exp: str, item_id: str, ckpt: Recorded) -> Resumed:
+        data = self.files.read(self.paths.generation(exp, ckpt.file))
+        damaged = DamagedError(
+            f"The checkpoint of round {ckpt.round} of {exp} is damaged.", "Nothing to do: an earlier round is used."
+        )
+        if hashlib.sha256(data).hexdigest() != ckpt.sha256:
+            raise damaged
+        payload = _parse(data, ckpt.file)
+        if payload.get("format") != FORMAT or payload.get("item") != item_id or payload.get("round") != ckpt.round:
+            raise damaged
+        return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
+
+    def _set_aside(self, exp: str, file: str, quarantine: Path) -> None:
+        with suppress(FileNotFoundError):  # a peer was faster
+            self.files.move(self.paths.generation(exp, file), quarantine / f"{exp}.{file}")
+
+    def _about(self, path: Path) -> dict[str, Any] | None:
+        try:
+            about = msgspec.json.decode(self.files.read(path))
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return about if isinstance(about, dict) and isinstance(about.get("experiment"), str) else None
+
+    def _experiments_with_generations(self) -> set[str]:
+        return {path.name for path in (self.paths.root / "gen").glob("*") if path.is_dir() and path.name != "base"}
+
+
+def _dump(payload: Mapping[str, Any]) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def _parse(data: bytes, what: str) -> dict[str, Any]:
+    """Tensors and plain values only: nothing that comes from a shared folder is ever unpickled into code."""
+    import torch
+
+    try:
+        payload = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load documents no closed set of errors for hostile bytes
+        raise DamagedError(f"The file {what} is no checkpoint.", "Nothing to do: an earlier round is used.") from error
+    if not isinstance(payload, dict):
+        raise DamagedError(f"The file {what} is no checkpoint.", "Nothing to do: an earlier round is used.")
+    return payload

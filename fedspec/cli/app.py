@@ -1,0 +1,54 @@
+"""The commands' index: what ``fedspec`` alone says, and where each command is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import fedspec
+from fedspec.cli import checkpoints, doctor, plot, progress, queue, run, work
+
+TEACH = """\
+fedspec - run federated experiments on the machines you have
+
+  Start     doctor       Check this machine and the shared folder
+            run          Work on a set: quick, distributed, paper or your own
+            work         Join: take whatever this folder's queue offers
+  Watch     progress     Who does what, and how long it will take
+            checkpoints  What can be resumed
+  Results   plot         Paper figures (PDF)
+  Repair    queue        Add, retry, release, cancel, explain items
+
+Begin with 'fedspec run quick'; each command has --help.
+"""
+
+app = typer.Typer(
+    name="fedspec",
+    help="Run federated experiments on the machines you have.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _begin(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"fedspec {fedspec.__version__}\n")
+    elif context.invoked_subcommand is None:
+        sys.stdout.write(TEACH)
+
+
+app.command()(doctor.doctor)
+app.command()(run.run)
+app.command()(work.work)
+app.command()(progress.progress)
+app.command()(checkpoints.checkpoints)
+app.command()(plot.plot)
+app.add_typer(queue.app, name="queue")

@@ -1,0 +1,137 @@
+"""The effective configuration of one experiment: its keys, units, defaults and name.
+
+A configuration is complete: whatever influences a result is in it, and it is fixed when the experiment is enqueued, so
+that any machine that takes the experiment over runs the very same one. Which values a key may take beyond its type
+(names of methods, data sets and models) is for the registries and the plan to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+# Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
+TUNED_LR: dict[str, float] = {"fedavg": 0.01, "fedavg_rebalanced": 0.01, "fedspec": 0.01, "centralized": 0.01}
+FALLBACK_LR = 0.01
+
+
+class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every kind of training needs.
+
+    Attributes:
+        rounds: communication rounds (for the centralized baseline: passes are ``rounds * local_epochs`` all the same).
+        lr: step size of AdamW on the LoRA factors.
+        rank: LoRA rank r0 at the start; the scale ``lora_alpha / rank`` stays constant when the rank grows.
+        head: ``aggregate`` trains the classifier head and averages it by sample counts, ``frozen`` leaves it alone.
+        engine: how the clients of a round are trained on one machine.
+        threads: CPU threads of one worker; sums, and so the last bits of a result, depend on it.
+        device: what a machine must have to take the experiment; ``any`` lets each use its best.
+    """
+
+    dataset: str = "digits"
+    model: str = "mlp"
+    seed: int = 42
+    rounds: int = 20
+    local_epochs: int = 1
+    batch_size: int = 16
+    lr: float = FALLBACK_LR
+    weight_decay: float = 0.0
+    rank: int = 4
+    lora_alpha: float = 8.0
+    lora_dropout: float = 0.0
+    head: Literal["aggregate", "frozen"] = "frozen"
+    engine: Literal["sequential"] = "sequential"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: int = 1
+    device: Literal["any", "cpu", "cuda", "mps"] = "any"
+
+
+class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A federated run: FedAvg, FedSpec or another aggregation of LoRA adapters over a partition.
+
+    Attributes:
+        alpha: Dirichlet concentration; ``None`` where the split is ``iid``.
+        min_client_samples: partitions with a smaller client are drawn again.
+        rank_rule: ``fixed``, or grow by ``rank_step`` up to ``max_rank`` while the tail share that the truncation drops
+            exceeds ``tail_threshold``: its nuclear norm, or its energy relative to the round's movement.
+        singular_split: where the refactoring puts the singular values: ``even`` in both factors, or all in one.
+    """
+
+    method: str = "fedavg"
+    split: Literal["dirichlet", "iid"] = "dirichlet"
+    alpha: float | None = 0.5
+    clients: int = 10
+    min_client_samples: int = 8
+    rank_rule: Literal["fixed", "nuclear", "energy"] = "fixed"
+    rank_step: int = 2
+    max_rank: int = 16
+    tail_threshold: float = 0.05
+    singular_split: Literal["even", "b", "a"] = "even"
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, ``exp``: ``<method>_<split>_alpha<alpha>`` and a suffix for what is not default."""
+        head = f"{self.method}_{self.split}" + ("" if self.alpha is None else f"_alpha{self.alpha!r}")
+        return head + _suffix(self, self.method, FEDERATED_SUFFIXES)
+
+
+class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The baseline: the same adapter trained on all data in one place, with equally many passes."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, ``exp``: ``centralized`` and a suffix for what is not default."""
+        return "centralized" + _suffix(self, "centralized", TRAINING_SUFFIXES)
+
+
+# The order is part of every file name: append, never reorder.
+TRAINING_SUFFIXES: dict[str, str] = {
+    "dataset": "_{}",
+    "model": "_{}",
+    "rounds": "_r{}",
+    "seed": "_s{}",
+    "local_epochs": "_e{}",
+    "batch_size": "_b{}",
+    "lr": "_lr{}",
+    "weight_decay": "_wd{}",
+    "rank": "_rank{}",
+    "lora_alpha": "_la{}",
+    "lora_dropout": "_do{}",
+    "head": "_head-{}",
+    "engine": "_{}",
+    "dtype": "_{}",
+    "threads": "_t{}",
+    "device": "_{}",
+}
+FEDERATED_SUFFIXES: dict[str, str] = {
+    "dataset": "_{}",
+    "model": "_{}",
+    "clients": "_c{}",
+    **{key: form for key, form in TRAINING_SUFFIXES.items() if key not in ("dataset", "model")},
+    "min_client_samples": "_min{}",
+    "rank_rule": "_{}",
+    "rank_step": "_step{}",
+    "max_rank": "_max{}",
+    "tail_threshold": "_tail{}",
+    "singular_split": "_sv-{}",
+}
+
+
+def tuned_lr(method: str) -> float:
+    """The step size that a configuration of ``method`` gets when nobody sets one."""
+    return TUNED_LR.get(method, FALLBACK_LR)
+
+
+def config_hash(config: TrainingConfig) -> str:
+    """12 hex digits that name this configuration's values."""
+    from hashlib import sha256
+
+    return sha256(msgspec.json.encode(config, order="sorted")).hexdigest()[:12]
+
+
+def _suffix(config: TrainingConfig, method: str, forms: dict[str, str]) -> str:
+    defaults: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(config)}
+    defaults["lr"] = tuned_lr(method)
+    changed = (key for key in forms if getattr(config, key) != defaults[key])
+    return "".join(forms[key].format(getattr(config, key)) for key in changed)

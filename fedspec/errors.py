@@ -1,0 +1,61 @@
+"""Every error a person can meet: what happened, what to do about it, and the exit code it ends with.
+
+A module that fails raises one of these; only the command line prints them.
+"""
+
+from __future__ import annotations
+
+
+class FedspecError(Exception):
+    """Something went wrong that a person can act on.
+
+    Args:
+        what: one sentence that says what happened, with the value and the place.
+        fix: one sentence that says what to do next.
+    """
+
+    exit_code = 3
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.fix})"
+
+
+class UsageError(FedspecError):
+    """A flag, a plan file or an argument is wrong; nothing was written."""
+
+    exit_code = 2
+
+
+class SetupError(FedspecError):
+    """This machine or the shared folder is not ready."""
+
+
+class QueueMissingError(SetupError):
+    """There is no queue in the shared folder, or it has not synced yet."""
+
+
+class FolderError(SetupError):
+    """The shared folder refused a write: read-only, full or gone."""
+
+
+class DamagedError(FedspecError):
+    """A file's bytes are not what their writer wrote."""
+
+
+class ExperimentError(FedspecError):
+    """An experiment cannot run as configured, on any machine, however often it is tried."""
+
+    exit_code = 1
+
+
+class CapabilityError(FedspecError):
+    """This machine cannot run the item, another one might (a missing device, memory, an extra)."""
+
+
+class SupersededError(FedspecError):
+    """Another worker owns the item now; what this worker was doing for it is dropped."""

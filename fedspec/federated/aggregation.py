@@ -1,0 +1,117 @@
+"""The server's part of a round: from what the clients sent to the next model, and what was lost on the way.
+
+Everything is float64 on the CPU, and cast to the experiment's type once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedspec.config import FederatedConfig
+from fedspec.federated import statistics
+from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates, ServerState, weighted_mean
+from fedspec.federated.lora import scale_of
+from fedspec.federated.spectral import LowRank
+from fedspec.federated.state import Weights
+from fedspec.federated.statistics import LayerStatistics, Tails
+
+
+@dataclass(frozen=True, slots=True)
+class ClientUpdate:
+    """What one client sends: its finite weights, how many samples they come from, and its mean training loss."""
+
+    samples: int
+    loss: float
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """What the server makes of a round.
+
+    Attributes:
+        weights: the next model.
+        server: the method's next state.
+        layers: each layer's statistics.
+        tails: what the rank of this round could not hold.
+        folded: what went into the base weights.
+    """
+
+    weights: Weights
+    server: ServerState
+    layers: dict[str, LayerStatistics]
+    tails: Tails
+    folded: tuple[LowRank, ...]
+
+
+def aggregate(
+    config: FederatedConfig,
+    method: Aggregator,
+    server: ServerState,
+    before: Weights,
+    updates: Sequence[ClientUpdate],
+    round: int,
+) -> Aggregation:
+    """One round of ``method``, at the rank that the rank rule asks for; without updates the model stays as it was."""
+    if not updates:
+        return Aggregation(before, server, {}, Tails(0.0, 0.0), ())
+    samples = sum(update.samples for update in updates)
+    shares = tuple(update.samples / samples for update in updates)
+    stacks = {name: _stack(config, before, updates, shares, round, name) for name in before.adapter}
+    moves = {name: statistics.movement(stack) for name, stack in stacks.items()}
+    tails = statistics.tails(stacks.values(), moves.values())
+    # All layers have one rank. It is known before anything is installed, so that the same stack is cut only once.
+    rank = statistics.next_rank(config, before.rank, tails)
+    stacks = {name: replace(stack, rank=rank) for name, stack in stacks.items()}
+    installed, server = method.apply(server, stacks)
+    return Aggregation(
+        weights=_stored(config, before, installed, _mean_head(updates, shares)),
+        server=server,
+        layers={name: statistics.measure(stack, installed[name], moves[name]) for name, stack in stacks.items()},
+        tails=tails,
+        folded=tuple(layer.folded for layer in installed.values() if layer.folded is not None),
+    )
+
+
+def _stack(
+    config: FederatedConfig, before: Weights, updates: Sequence[ClientUpdate], shares: tuple[float, ...], round: int, name: str
+) -> LayerUpdates:
+    factors = tuple(update.weights.adapter[name] for update in updates)
+    ideal = LowRank.weighted_sum(factors, shares, scale_of(config))
+    return LayerUpdates(
+        factors=factors,
+        weights=shares,
+        scale=scale_of(config),
+        previous=before.adapter[name],
+        ideal=ideal,
+        spectrum=ideal.svd(),
+        rank=before.adapter[name].rank,
+        split=config.singular_split,
+        purpose=(config.seed, round, name),
+    )
+
+
+def _mean_head(updates: Sequence[ClientUpdate], shares: Sequence[float]) -> dict[str, Tensor]:
+    names = updates[0].weights.head
+    return {name: weighted_mean([update.weights.head[name] for update in updates], shares) for name in names}
+
+
+def _stored(
+    config: FederatedConfig, before: Weights, installed: Mapping[str, Installed], head: Mapping[str, Tensor]
+) -> Weights:
+    """The next weights in the experiment's type."""
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    delta = dict(before.delta)
+    for name, layer in installed.items():
+        if layer.folded is not None:
+            folded = layer.folded.dense()
+            delta[name] = (before.delta[name].double() + folded if name in before.delta else folded).to(dtype)
+    return Weights(
+        adapter={name: layer.factors.to(dtype) for name, layer in installed.items()},
+        head={name: tensor.to(dtype) for name, tensor in head.items()},
+        delta=delta,
+    )

@@ -1,0 +1,101 @@
+"""What an aggregation method is given, and what it gives back.
+
+The pattern is google/fedjax's: a method is `init` and `apply` on a serialisable state. Everything is float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedspec.federated.lora import Adapter, Factors
+from fedspec.federated.spectral import LowRank, Spectrum, Split
+
+# What a method carries from round to round: plain values and CPU tensors, nested in dicts and lists.
+ServerState = dict[str, Any]
+
+
+def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """sum_i w_i x_i of tensors of one shape, in float64."""
+    mean: Tensor = torch.tensordot(torch.tensor(weights, dtype=torch.float64), torch.stack(list(tensors)).double(), dims=1)
+    return mean
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUpdates:
+    """What the clients of one round sent for one layer.
+
+    Attributes:
+        factors: each client's, in the order of the clients.
+        weights: each client's share of the samples; they sum to 1.
+        scale: s of ``W0 + s B A``.
+        previous: the factors that all clients started from.
+        ideal: dW* = s sum_i w_i B_i A_i.
+        spectrum: the SVD of ``ideal``.
+        rank: the rank to install, no lower than that of ``previous``.
+        split: where a refactoring puts singular values.
+        purpose: names the random numbers of this round and layer.
+    """
+
+    factors: tuple[Factors, ...]
+    weights: tuple[float, ...]
+    scale: float
+    previous: Factors
+    ideal: LowRank
+    spectrum: Spectrum
+    rank: int
+    split: Split
+    purpose: tuple[str | int, ...]
+
+    @property
+    def mean(self) -> Factors:
+        """sum_i w_i B_i and sum_i w_i A_i, for clients of one rank."""
+        return Factors(
+            weighted_mean([f.B for f in self.factors], self.weights), weighted_mean([f.A for f in self.factors], self.weights)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What one layer computes with after a round.
+
+    Attributes:
+        factors: the new adapter, of the rank that was asked for.
+        folded: what is added to the base weight on top of what earlier rounds folded, or ``None``; clients download it.
+    """
+
+    factors: Factors
+    folded: LowRank | None = None
+
+
+class Aggregator(ABC):
+    """A method; it holds nothing but its options, and what it remembers is in the state that it returns."""
+
+    @abstractmethod
+    def init(self, adapter: Adapter) -> ServerState:
+        """The state before the first round."""
+
+    @abstractmethod
+    def apply(self, state: ServerState, updates: Mapping[str, LayerUpdates]) -> tuple[dict[str, Installed], ServerState]:
+        """One round: what to install in each layer, and the state for the next round. Neither argument is changed."""
+
+
+class Layerwise(Aggregator):
+    """A method without memory that looks at one layer at a time."""
+
+    def init(self, adapter: Adapter) -> ServerState:
+        """Nothing to remember."""
+        return {}
+
+    def apply(self, state: ServerState, updates: Mapping[str, LayerUpdates]) -> tuple[dict[str, Installed], ServerState]:
+        """`layer` of every layer."""
+        return {name: self.layer(layer) for name, layer in updates.items()}, state
+
+    @abstractmethod
+    def layer(self, updates: LayerUpdates) -> Installed:
+        """What to install in one layer."""

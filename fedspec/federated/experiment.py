@@ -1,0 +1,166 @@
+"""From a configuration to everything that its rounds work on: data on the device, a partition, the resident model.
+
+An experiment is a function of its configuration, its data and its frozen base; two machines that prepare the same one train
+the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedspec import devices
+from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.data import DATASETS
+from fedspec.data.base import Dataset, Split
+from fedspec.errors import CapabilityError, DamagedError, ExperimentError
+from fedspec.federated.client import Resident, train_epoch
+from fedspec.federated.lora import fresh
+from fedspec.federated.partition import Partition, dirichlet, iid
+from fedspec.federated.seeding import generator, global_seed
+from fedspec.federated.state import Weights
+from fedspec.models import MODELS
+from fedspec.models.base import Model
+from fedspec.registry import Entry
+
+PRETRAIN_LR, PRETRAIN_EPOCHS, PRETRAIN_BATCH = 2e-3, 20, 32
+CPU = torch.device("cpu")
+
+Config = FederatedConfig | CentralizedConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What the rounds of one configuration work on.
+
+    Attributes:
+        config: the whole effective configuration.
+        base: the frozen base by parameter name, float32 on the CPU; `prepare` makes the same experiment of it.
+        resident: the model on the device; what it holds between two rounds means nothing.
+        clients: each client's samples on the device; all of them together in one for the centralized baseline.
+        validation: on the device.
+        test: on the device.
+        classes: the number of labels.
+        label_shares: each client's label mix: (clients, classes) float64.
+        partition_hash: names who owns what; empty for the centralized baseline.
+    """
+
+    config: Config
+    base: dict[str, Tensor]
+    resident: Resident
+    clients: tuple[Split, ...]
+    validation: Split
+    test: Split
+    classes: int
+    label_shares: NDArray[np.float64]
+    partition_hash: str
+
+    def initial_weights(self) -> Weights:
+        """What the first round starts from: new adapters, and the base's head where it is aggregated."""
+        dtype = getattr(torch, self.config.dtype)
+        adapter = {
+            name: fresh(layer.base, self.config.rank, self.config.seed, 0, name).to(dtype)
+            for name, layer in self.resident.layers.items()
+        }
+        prefix = f"{self.resident.module.head}."
+        head = {key.removeprefix(prefix): value.to(dtype) for key, value in self.base.items() if key.startswith(prefix)}
+        return Weights(adapter, head if self.config.head == "aggregate" else {}, {})
+
+
+def prepare(
+    config: Config, *, device: str = "any", data_root: Path | None = None, base: Mapping[str, Tensor] | None = None
+) -> Experiment:
+    """Load the data, share it out and build the model.
+
+    Args:
+        device: ``any``, ``cpu``, ``cuda`` or ``mps``.
+        data_root: the folder of data sets that do not come with the package.
+        base: the frozen base of an earlier call; ``None`` makes it: pretrained where the data set has a part for it. It is made
+            on the CPU, so that all kinds of device start from the same one.
+
+    Raises:
+        ExperimentError: the configuration cannot run anywhere.
+        CapabilityError: it cannot run on this machine.
+        DamagedError: a data file, or the base, is not what it should be.
+    """
+    place = devices.resolve(device)
+    if config.dtype == "float64" and place.type == "mps":
+        raise CapabilityError("MPS has no float64.", "Set dtype = 'float32', or device = 'cpu'.")
+    # The order of sums, and with it the last bits of a result, depends on the number of threads.
+    torch.set_num_threads(config.threads)
+    dataset: Dataset = _lookup(DATASETS, config.dataset, "data set").load()(data_root)
+    model_type: type[Model] = _lookup(MODELS, config.model, "model").load()
+    with global_seed(CPU, "model", config.seed):
+        model = model_type(dataset.input_shape, dataset.classes)
+    weights = _pretrained(model, dataset, config.seed) if base is None else _checked(base, model)
+    partition = _partition(config, dataset)
+    labels = dataset.train.labels.numpy()
+    return Experiment(
+        config=config,
+        base=weights,
+        resident=Resident(model, weights, config, place),
+        clients=tuple(_placed(dataset.train, config, place, torch.from_numpy(mine)) for mine in partition.clients),
+        validation=_placed(dataset.validation, config, place),
+        test=_placed(dataset.test, config, place),
+        classes=dataset.classes,
+        label_shares=partition.label_shares(labels, dataset.classes),
+        partition_hash=partition.hash if isinstance(config, FederatedConfig) else "",
+    )
+
+
+def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
+    if name not in registry:
+        raise ExperimentError(f"There is no {kind} called {name!r}.", f"Choose one of {', '.join(registry)}.")
+    return registry[name]
+
+
+def load_method(config: FederatedConfig) -> Any:
+    """The aggregator of a configuration.
+
+    Raises:
+        ExperimentError: there is none of that name.
+    """
+    from fedspec.federated.aggregators import AGGREGATORS
+
+    return _lookup(AGGREGATORS, config.method, "method").load()()
+
+
+def _partition(config: Config, dataset: Dataset) -> Partition:
+    labels = dataset.train.labels.numpy()
+    if isinstance(config, CentralizedConfig):
+        return Partition((np.arange(len(labels)),))
+    sizes = {"clients": config.clients, "seed": config.seed, "min_samples": config.min_client_samples}
+    if config.split == "iid":
+        return iid(labels, **sizes)
+    if config.alpha is None:
+        raise ExperimentError("A Dirichlet split needs an alpha.", "Set alpha to a positive number, or split = 'iid'.")
+    return dirichlet(labels, alpha=config.alpha, **sizes)
+
+
+def _placed(split: Split, config: Config, device: torch.device, which: Tensor | None = None) -> Split:
+    inputs, labels = (split.inputs, split.labels) if which is None else (split.inputs[which], split.labels[which])
+    return Split(inputs.to(getattr(torch, config.dtype)).to(device), labels.to(device))
+
+
+def _pretrained(model: Model, dataset: Dataset, seed: int) -> dict[str, Tensor]:
+    if (data := dataset.pretrain) is not None:
+        steps = torch.optim.AdamW(model.parameters(), lr=PRETRAIN_LR, fused=True)
+        shuffle = generator("pretrain", seed)
+        with global_seed(CPU, "pretrain", seed):
+            for _ in range(PRETRAIN_EPOCHS):
+                train_epoch(model.train(), steps, data, PRETRAIN_BATCH, torch.randperm(len(data), generator=shuffle))
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _checked(base: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in base.items()} != wanted:
+        raise DamagedError("The saved base is not one of this model.", "Delete the saved base; it will be made again.")
+    return dict(base)

@@ -1,0 +1,138 @@
+"""LoRA: the factors of an adapter, and the linear layer that computes with them.
+
+A layer computes ``W0 x + s B A x`` with ``s = lora_alpha / r0`` (Hu et al. 2021, arXiv 2106.09685). r0 is the *configured*
+rank: s stays the same when the rank grows, so that the product B A means the same at every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedspec.config import TrainingConfig
+from fedspec.errors import ExperimentError
+from fedspec.federated.seeding import generator
+from fedspec.models.base import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The adapter of one layer; its change to the weight is ``s B A``.
+
+    Attributes:
+        B: (out, r)
+        A: (r, in)
+    """
+
+    B: Tensor
+    A: Tensor
+
+    @property
+    def rank(self) -> int:
+        """r."""
+        return self.A.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that sending both factors takes, headers excluded."""
+        return self.B.nbytes + self.A.nbytes
+
+    def to(self, dtype: torch.dtype) -> Factors:
+        """Both factors in another type."""
+        return Factors(self.B.to(dtype), self.A.to(dtype))
+
+
+# Layer name -> its factors.
+Adapter = Mapping[str, Factors]
+
+
+def scale_of(config: TrainingConfig) -> float:
+    """s, which the configured rank fixes once and for all."""
+    return config.lora_alpha / config.rank
+
+
+def fresh_rows(rows: int, width: int, *purpose: str | int) -> Tensor:
+    """Rows of A that have not learnt anything: (rows, width) float64, uniform in +-1/sqrt(width) like PEFT's.
+
+    Uniform numbers are made without transcendental functions, so that they are the same on every processor.
+    """
+    uniform = torch.rand(rows, width, generator=generator("fresh", *purpose), dtype=torch.float64)
+    return uniform.mul_(2).sub_(1).div_(width**0.5)
+
+
+def fresh(layer: nn.Linear, rank: int, *purpose: str | int) -> Factors:
+    """A new adapter for ``layer``: A random, B zero, so that the product is zero and B learns first."""
+    return Factors(torch.zeros(layer.out_features, rank, dtype=torch.float64), fresh_rows(rank, layer.in_features, *purpose))
+
+
+def grown(factors: Factors, rank: int, *purpose: str | int) -> Factors:
+    """The same product at a higher ``rank``: new columns of B are zero, new rows of A random, so that they can learn."""
+    missing = rank - factors.rank
+    return Factors(
+        torch.cat([factors.B, factors.B.new_zeros(factors.B.shape[0], missing)], dim=1),
+        torch.cat([factors.A, fresh_rows(missing, factors.A.shape[1], *purpose).to(factors.A.dtype)]),
+    )
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer and a trainable adapter beside it.
+
+    Args:
+        base: the layer that is adapted; its parameters are frozen.
+        rank: r of the adapter until `set` brings another one.
+        scale: s.
+        dropout: probability of dropping an input of the adapter (not of the base) in training.
+    """
+
+    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.scale = scale
+        self.dropout = dropout
+        self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+        self.A = nn.Parameter(base.weight.new_zeros(rank, base.in_features))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``inputs: (..., in)`` to ``(..., out)``."""
+        seen = F.dropout(inputs, self.dropout) if self.training and self.dropout else inputs
+        # The scale costs least where the tensor is narrowest: on the r columns between A and B.
+        change = F.linear(F.linear(seen, self.A) * self.scale, self.B)
+        return torch.add(self.base(inputs), change)
+
+    def set(self, factors: Factors) -> None:
+        """Take over the values, and the rank, of ``factors``."""
+        with torch.no_grad():
+            for name, value in (("B", factors.B), ("A", factors.A)):
+                parameter: nn.Parameter = getattr(self, name)
+                if parameter.shape == value.shape:
+                    parameter.copy_(value)
+                else:
+                    setattr(self, name, nn.Parameter(value.to(parameter.device, copy=True)))
+
+    def get(self) -> Factors:
+        """A copy of the factors on the CPU."""
+        return Factors(self.B.detach().to("cpu", copy=True), self.A.detach().to("cpu", copy=True))
+
+
+def adapt(model: Model, *, rank: int, scale: float, dropout: float = 0.0) -> dict[str, LoRALinear]:
+    """Freeze ``model``, put an adapter beside each of its ``lora_targets`` in place, and return the adapted layers.
+
+    Raises:
+        ExperimentError: a target is no ``nn.Linear``.
+    """
+    model.requires_grad_(False)
+    layers = {}
+    for name in model.lora_targets:
+        base = model.get_submodule(name)
+        if not isinstance(base, nn.Linear):
+            raise ExperimentError(
+                f"LoRA cannot adapt {name}, which is a {type(base).__name__}.", "Name only nn.Linear modules in lora_targets."
+            )
+        layers[name] = LoRALinear(base, rank, scale, dropout)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layers[name])
+    return layers

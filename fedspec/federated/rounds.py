@@ -1,0 +1,106 @@
+"""A federated run, round by round: train each client, aggregate, install, evaluate.
+
+A round is a function of the experiment and of the state before it, and of nothing else: that is why a run that was resumed
+and one that never stopped are the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from math import isfinite
+
+import torch
+
+from fedspec.config import FederatedConfig
+from fedspec.errors import ExperimentError
+from fedspec.federated import statistics
+from fedspec.federated.aggregation import Aggregation, ClientUpdate, aggregate
+from fedspec.federated.aggregators.base import Aggregator
+from fedspec.federated.client import train
+from fedspec.federated.evaluation import evaluate
+from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
+from fedspec.federated.experiment import Experiment, load_method
+from fedspec.federated.reporting import make_row
+from fedspec.federated.state import State, Weights
+
+
+def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event]:
+    """Run the rounds that are missing, up to ``config.rounds``.
+
+    Args:
+        experiment: of a federated configuration; one generator at a time may use it.
+        state: of the last round that is done; ``None`` starts from the first.
+
+    Yields:
+        For each round a `ClientDone` or `ClientRejected` per client, `Aggregated`, and a `RoundDone` to go on from.
+
+    Raises:
+        ExperimentError: the configuration is not a federated one, or the model has diverged.
+        DamagedError: the state is not one of this run.
+    """
+    config = experiment.config
+    if not isinstance(config, FederatedConfig):
+        raise ExperimentError("A centralized experiment has no rounds.", "Use fedspec.federated.centralized.passes.")
+    torch.set_num_threads(config.threads)
+    method = load_method(config)
+    if state is None:
+        start = experiment.initial_weights()
+        state = {"round": 0, "server": method.init(start.adapter), **start.to_state()}
+    while state["round"] < config.rounds:
+        state = yield from _round(experiment, config, method, state)
+
+
+def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, state: State) -> Generator[Event, None, State]:
+    number = state["round"] + 1
+    before = Weights.from_state(state)
+    resident = experiment.resident
+    resident.install(before)
+
+    updates: list[ClientUpdate] = []
+    for client, data in enumerate(experiment.clients):
+        weights, loss = train(resident, data, config, number, client)
+        if (broken := weights.nonfinite()) is not None or not isfinite(loss):
+            yield ClientRejected(number, client, f"{broken or 'its loss'} is not finite")
+        else:
+            updates.append(ClientUpdate(len(data), loss, weights))
+            yield ClientDone(number, client, len(data), loss)
+
+    result = aggregate(config, method, state["server"], before, updates, number)
+    yield Aggregated(number, len(updates), result.layers)
+
+    resident.install(result.weights)
+    row = make_row(
+        experiment,
+        round=number,
+        rank=before.rank,
+        rank_next=result.weights.rank,
+        participating=len(updates),
+        train_loss=_train_loss(experiment, updates),
+        **statistics.columns(result.layers, result.tails),
+        **_traffic(experiment, before, result),
+    )
+    state = {"round": number, "server": result.server, **result.weights.to_state()}
+    yield RoundDone(number, row, state)
+    return state
+
+
+def _train_loss(experiment: Experiment, updates: list[ClientUpdate]) -> float:
+    """The mean over the samples that were trained on; over all of them, with the kept model, where no update was usable."""
+    if updates:
+        return sum(update.samples * update.loss for update in updates) / sum(update.samples for update in updates)
+    module, classes = experiment.resident.module, experiment.classes
+    losses = [(len(data), evaluate(module, data, classes).loss) for data in experiment.clients]
+    return sum(samples * loss for samples, loss in losses) / sum(samples for samples, _ in losses)
+
+
+def _traffic(experiment: Experiment, before: Weights, result: Aggregation) -> dict[str, int]:
+    clients = len(experiment.clients)
+    return statistics.traffic(
+        sent=clients,
+        received=clients,
+        before=before.adapter,
+        after=result.weights.adapter,
+        head=before.head,
+        folded=result.folded,
+        itemsize=getattr(torch, experiment.config.dtype).itemsize,
+    )

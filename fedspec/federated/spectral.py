@@ -1,0 +1,115 @@
+"""Exact linear algebra on products of thin factors: norms and singular values of matrices that are never built.
+
+Everything here is float64 on the CPU: MPS has no float64, and its SVD and QR are slow and have been wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedspec.federated.lora import Factors, grown
+
+# Directions weaker than this, relative to the strongest, are below what float32 factors can tell from nothing.
+DEAD = torch.finfo(torch.float32).eps
+
+Split = Literal["even", "b", "a"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """A thin singular value decomposition ``U diag(S) V``, singular values descending.
+
+    Attributes:
+        U: (out, k) float64, orthonormal columns
+        S: (k,) float64
+        V: (k, in) float64, orthonormal rows
+    """
+
+    U: Tensor
+    S: Tensor
+    V: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """The matrix ``left @ right``, which is not built unless its factors are no thinner than it.
+
+    Attributes:
+        left: (out, k) float64 on the CPU
+        right: (k, in) float64 on the CPU
+    """
+
+    left: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, factors: Factors, scale: float) -> LowRank:
+        """What ``factors`` change in the weight of their layer: s B A."""
+        return cls(scale * factors.B.double(), factors.A.double())
+
+    @classmethod
+    def weighted_sum(cls, factors: Sequence[Factors], weights: Sequence[float], scale: float) -> LowRank:
+        """``s sum_i w_i B_i A_i``: the factors side by side. Ranks may differ."""
+        return cls(
+            torch.cat([(scale * w) * f.B.double() for f, w in zip(factors, weights, strict=True)], dim=1),
+            torch.cat([f.A.double() for f in factors]),
+        )
+
+    def __sub__(self, other: LowRank) -> LowRank:
+        return LowRank(torch.cat([self.left, -other.left], dim=1), torch.cat([self.right, other.right]))
+
+    @property
+    def thin(self) -> bool:
+        """Whether working on the factors is cheaper than on the product."""
+        return self.left.shape[1] < min(self.left.shape[0], self.right.shape[1])
+
+    @property
+    def numel(self) -> int:
+        """The fewest numbers that say what this matrix is: its factors or its entries."""
+        return min(self.left.numel() + self.right.numel(), self.left.shape[0] * self.right.shape[1])
+
+    def dense(self) -> Tensor:
+        """The product: (out, in) float64."""
+        return self.left @ self.right
+
+    def norm(self) -> float:
+        """Frobenius norm. Unlike a Gram matrix, QR keeps the digits of a small difference of large products."""
+        if not self.thin:
+            return float(torch.linalg.norm(self.dense()))
+        left = torch.linalg.qr(self.left, mode="r").R
+        right = torch.linalg.qr(self.right.T, mode="r").R
+        return float(torch.linalg.norm(left @ right.T))
+
+    def svd(self) -> Spectrum:
+        """The exact thin SVD: two thin QRs and an SVD of (k, k), in O((out + in) k^2)."""
+        if not self.thin:
+            return Spectrum(*torch.linalg.svd(self.dense(), full_matrices=False))
+        left = torch.linalg.qr(self.left)
+        right = torch.linalg.qr(self.right.T)
+        U, S, V = torch.linalg.svd(left.R @ right.R.T, full_matrices=False)
+        return Spectrum(left.Q @ U, S, V @ right.Q.T)
+
+
+def refactor(spectrum: Spectrum, rank: int, scale: float, split: Split, *purpose: str | int) -> Factors:
+    """Factors of the best approximation of the given rank (Eckart and Young 1936): ``s B A = U_r diag(S_r) V_r``.
+
+    A direction with ``S_k <= eps S_1`` would get two vanishing factors and never learn again. There B's column is zero
+    and A's row random: the product stays the same, and B can learn.
+
+    Args:
+        split: where S goes: ``even`` puts its root in both factors, ``b`` or ``a`` puts all of it in one.
+        purpose: names the random rows.
+
+    Returns:
+        Factors in float64.
+    """
+    S = spectrum.S[:rank]
+    alive = int((S > DEAD * S[0]).sum()) if len(S) else 0
+    U, S, V = spectrum.U[:, :alive], S[:alive] / scale, spectrum.V[:alive]
+    to_b, to_a = {"even": (S.sqrt(), S.sqrt()), "b": (S, torch.ones_like(S)), "a": (torch.ones_like(S), S)}[split]
+    return grown(Factors(U * to_b, to_a[:, None] * V), rank, *purpose)

@@ -1,0 +1,64 @@
+"""What a run carries from one round to the next.
+
+A `State` is everything that a bit-exact resume needs beside the configuration and the frozen base: nested dicts and lists of
+plain values and CPU tensors, so that ``torch.load(weights_only=True)`` reads it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedspec.errors import DamagedError
+from fedspec.federated.lora import Adapter, Factors
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Everything about a model that training changes, on the CPU.
+
+    Attributes:
+        adapter: each adapted layer's factors.
+        head: the head's tensors where it is aggregated, else empty.
+        delta: what has been folded into the base weight of a layer, (out, in); layers without it are absent.
+    """
+
+    adapter: Adapter
+    head: Mapping[str, Tensor]
+    delta: Mapping[str, Tensor]
+
+    @property
+    def rank(self) -> int:
+        """The rank of the adapters, which all layers share."""
+        return next(iter(self.adapter.values())).rank
+
+    def to_state(self) -> State:
+        """As nested dicts."""
+        adapter = {name: {"A": factors.A, "B": factors.B} for name, factors in self.adapter.items()}
+        return {"adapter": adapter, "head": dict(self.head), "delta": dict(self.delta)}
+
+    @classmethod
+    def from_state(cls, state: State) -> Weights:
+        """The inverse of `to_state`.
+
+        Raises:
+            DamagedError: the state is not one of a run.
+        """
+        try:
+            adapter = {name: Factors(B=layer["B"], A=layer["A"]) for name, layer in state["adapter"].items()}
+            return cls(adapter, state["head"], state["delta"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(f"A checkpoint's state has no usable {error}.", "Take an older checkpoint.") from error
+
+    def nonfinite(self) -> str | None:
+        """The name of a tensor that holds an infinity or NaN, if there is one."""
+        for name, factors in self.adapter.items():
+            if not (factors.A.isfinite().all() and factors.B.isfinite().all()):
+                return name
+        return next((name for name, tensor in self.head.items() if not torch.isfinite(tensor).all()), None)

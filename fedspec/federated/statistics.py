@@ -1,0 +1,177 @@
+"""What a round's aggregation did: gaps, movement, tails, ranks and bytes.
+
+Norms are Frobenius norms of changes to the weights. They are those of the float64 factors that a method returns; storing
+these as float32 adds a relative 1e-7 that no column contains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import hypot
+
+import torch
+from torch import Tensor
+
+from fedspec.config import FederatedConfig
+from fedspec.federated.aggregators.base import Installed, LayerUpdates
+from fedspec.federated.lora import Adapter
+from fedspec.federated.spectral import LowRank
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStatistics:
+    """One layer's round.
+
+    Attributes:
+        ideal_norm: ||dW*||
+        move_norm: ||dW* - dW_previous||, how far the clients' mean went from where they started.
+        gap: ||dW* - dW||, what the installed change misses.
+        cf_gap_fedavg: the gap that FedAvg would have left on the same updates.
+        cf_gap_fedspec: the gap that FedSpec would have left on the same updates, at the rank that was installed.
+        singular_values: of dW*, descending.
+    """
+
+    ideal_norm: float
+    move_norm: float
+    gap: float
+    cf_gap_fedavg: float
+    cf_gap_fedspec: float
+    singular_values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """Which share of the ideal update lies beyond the rank, over all layers, in [0, 1].
+
+    Attributes:
+        nuclear: sum of the tail's singular values over the sum of all: what the original code calls energy.
+        energy: sum of the tail's squares over the squared movement of the round.
+    """
+
+    nuclear: float
+    energy: float
+
+
+def movement(updates: LayerUpdates) -> float:
+    """||dW* - dW_previous|| of one layer."""
+    return (updates.ideal - LowRank.of(updates.previous, updates.scale)).norm()
+
+
+def fedavg_gap(updates: LayerUpdates) -> float:
+    """FedAvg's gap, as the norm of ``s sum_i w_i (B_i - B)(A_i - A)``: exact where the difference of products would cancel."""
+    mean = updates.mean
+    spread = LowRank(
+        torch.cat([updates.scale * w * (f.B - mean.B) for f, w in zip(updates.factors, updates.weights, strict=True)], dim=1),
+        torch.cat([f.A - mean.A for f in updates.factors]),
+    )
+    return spread.norm()
+
+
+def measure(updates: LayerUpdates, installed: Installed, move_norm: float) -> LayerStatistics:
+    """The statistics of one layer after its aggregation."""
+    missed = updates.ideal - LowRank.of(installed.factors, updates.scale)
+    if installed.folded is not None:
+        missed = missed - installed.folded
+    S = updates.spectrum.S
+    return LayerStatistics(
+        ideal_norm=float(S.norm()),
+        move_norm=move_norm,
+        gap=missed.norm(),
+        cf_gap_fedavg=fedavg_gap(updates),
+        cf_gap_fedspec=float(S[updates.rank :].norm()),
+        singular_values=tuple(S.tolist()),
+    )
+
+
+def tails(layers: Iterable[LayerUpdates], moves: Iterable[float]) -> Tails:
+    """The shares that truncating at the rank of this round drops."""
+    dropped = total = squares = 0.0
+    for layer in layers:
+        tail = layer.spectrum.S[layer.previous.rank :]
+        dropped += float(tail.sum())
+        squares += float(tail.square().sum())
+        total += float(layer.spectrum.S.sum())
+    return Tails(nuclear=_ratio(dropped, total) or 0.0, energy=_ratio(squares, sum(move**2 for move in moves)) or 0.0)
+
+
+def next_rank(config: FederatedConfig, rank: int, tails: Tails) -> int:
+    """The rank of the next round: it grows while the tail share exceeds the threshold, and never shrinks."""
+    if config.rank_rule == "fixed":
+        return rank
+    share = tails.nuclear if config.rank_rule == "nuclear" else tails.energy
+    grows = share > config.tail_threshold
+    return max(rank, min(rank + config.rank_step, config.max_rank)) if grows else rank
+
+
+def effective_rank(singular_values: Iterable[float]) -> float:
+    """exp of the entropy of ``S / sum S`` (Roy and Vetterli 2007); 0 for a zero matrix."""
+    S = torch.tensor(list(singular_values), dtype=torch.float64)
+    if not len(S) or S.sum() == 0:
+        return 0.0
+    return float(torch.special.entr(S / S.sum()).sum().exp())
+
+
+def columns(layers: Mapping[str, LayerStatistics], tails: Tails) -> dict[str, float | None]:
+    """A round's columns of `fedspec.results.Row`: norms over all layers together, the effective rank's mean over layers.
+
+    No columns for a round that installed nothing.
+    """
+    if not layers:
+        return {}
+
+    gap = hypot(*(layer.gap for layer in layers.values()))
+    ideal = hypot(*(layer.ideal_norm for layer in layers.values()))
+    move = hypot(*(layer.move_norm for layer in layers.values()))
+    return {
+        "frobenius_gap": gap,
+        "gap_relative": _ratio(gap, ideal),
+        "gap_over_move": _ratio(gap, move),
+        "cf_gap_fedavg": hypot(*(layer.cf_gap_fedavg for layer in layers.values())),
+        "cf_gap_fedspec": hypot(*(layer.cf_gap_fedspec for layer in layers.values())),
+        "ideal_norm": ideal,
+        "move_norm": move,
+        "tail_energy_sq": tails.energy,
+        "tail_nuclear": tails.nuclear,
+        "effective_rank": sum(effective_rank(layer.singular_values) for layer in layers.values()) / len(layers),
+    }
+
+
+def traffic(
+    *,
+    sent: int,
+    received: int,
+    before: Adapter,
+    after: Adapter,
+    head: Mapping[str, Tensor],
+    folded: Iterable[LowRank] = (),
+    itemsize: int,
+) -> dict[str, int]:
+    """A round's byte columns of `fedspec.results.Row`: numbers times their size, without headers.
+
+    Up go the factors (and head) of each client that trained; down goes the new model, at its new rank, to each client.
+
+    Args:
+        sent: clients that sent an update, also those that were rejected.
+        received: clients that download the result.
+        before: the adapter that this round trained.
+        after: the adapter that it installed.
+        head: the head's tensors where they are aggregated, else empty.
+        folded: what was folded into base weights, sent in its cheapest exact form.
+        itemsize: bytes of one number.
+    """
+    head_bytes = sum(tensor.nbytes for tensor in head.values())
+    residual_bytes = received * itemsize * sum(matrix.numel for matrix in folded)
+    up = sent * (sum(factors.nbytes for factors in before.values()) + head_bytes)
+    down = received * (sum(factors.nbytes for factors in after.values()) + head_bytes) + residual_bytes
+    return {
+        "bytes_up": up,
+        "bytes_down": down,
+        "bytes_head": (sent + received) * head_bytes,
+        "bytes_residual": residual_bytes,
+        "communication_bytes": up + down,
+    }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None

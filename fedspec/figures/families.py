@@ -1,0 +1,191 @@
+"""Which runs may be averaged and compared: families of runs that differ in method, alpha and seed only."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args, get_type_hints
+
+from fedspec.config import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, FederatedConfig
+from fedspec.figures.runs import Run
+
+CENTRALIZED = "centralized"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FamilyKey:
+    """What the runs of a family share.
+
+    Attributes:
+        clients: 0 for centralized runs.
+        rounds: how many were planned.
+        rest: what the experiments' names say beyond the other fields, such as ``_b32``.
+    """
+
+    dataset: str
+    model: str
+    clients: int
+    rounds: int
+    local_epochs: int
+    rest: str
+
+    @property
+    def slug(self) -> str:
+        """The family's part of a file name."""
+        epochs = f"_e{self.local_epochs}" if self.local_epochs != 1 else ""
+        text = f"{self.dataset}_{self.model}_c{self.clients}_r{self.rounds}{epochs}{self.rest}"
+        return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")
+
+    @property
+    def title(self) -> str:
+        """The family in words."""
+        epochs = f", {self.local_epochs} local epochs" if self.local_epochs != 1 else ""
+        rest = f", {self.rest.strip('_').replace('_', ' ')}" if self.rest else ""
+        return f"{self.dataset}, {self.model}, {self.clients} clients, {self.rounds} rounds{epochs}{rest}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """Runs that may be compared, sorted by method, alpha and seed, and the centralized runs that go with them."""
+
+    key: FamilyKey
+    runs: tuple[Run, ...]
+    centralized: tuple[Run, ...] = ()
+
+    @property
+    def alphas(self) -> tuple[float | None, ...]:
+        """Dirichlet concentrations, the most heterogeneous first, None (iid) last."""
+        return tuple(sorted({run.alpha for run in self.runs}, key=_by_alpha))
+
+    def cell(self, method: str, alpha: float | None) -> tuple[Run, ...]:
+        """The runs of one method at one alpha, by seed."""
+        return tuple(run for run in self.runs if (run.method, run.alpha) == (method, alpha))
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Families, the one with the most runs first, and a sentence for each run that is in none."""
+
+    families: tuple[Family, ...]
+    notes: tuple[str, ...]
+
+
+def group(runs: Iterable[Run], *, by_name: bool = True) -> Grouping:
+    """Put runs into families.
+
+    Left out is what would pass for another seed and is none: a second copy of a run that a sync service made (the one with
+    fewer rounds), and a run whose learning rate or first rank is not that of most runs of its method.
+
+    Args:
+        runs: in any order; the result does not depend on it.
+        by_name: tell experiments apart by their names too, since not every setting is a column. Without it, for files that
+            a person chose: by their rows only, and ``rounds`` is the furthest round of all.
+    """
+    single, notes = _without_copies(runs)
+    rounds = None if by_name else max((run.last_round for run in single), default=0)
+    members: dict[FamilyKey, list[Run]] = defaultdict(list)
+    for run in single:
+        members[family_key(run) if rounds is None else _row_key(run, rounds)].append(run)
+    agreed: dict[FamilyKey, tuple[Run, ...]] = {}
+    for key, together in members.items():
+        agreed[key], odd = _agreeing(together)
+        notes += odd
+    families = [Family(key, family, agreed.get(_centralized_key(key), ())) for key, family in agreed.items() if key.clients]
+    placed = {run.name for family in families for run in family.centralized}
+    for key, family in agreed.items():
+        notes += [
+            f"Left out: no federated experiment here matches {run.name}."
+            for run in family
+            if not key.clients and run.name not in placed
+        ]
+    return Grouping(tuple(sorted(families, key=lambda family: (-len(family.runs), family.key))), tuple(notes))
+
+
+def family_key(run: Run) -> FamilyKey:
+    """The key of a run by its rows and by its name; a name that no configuration has is a family of its own."""
+    rest = run.name.removeprefix(run.method)
+    if rest == run.name or rest[:1] not in ("", "_"):
+        return replace(_row_key(run, run.last_round), rest=f"_{run.name}")
+    rest = re.sub(r"^_(dirichlet|iid)(?=_|$)", "", rest)
+    rest = rest.removeprefix(f"_alpha{run.alpha!r}")
+    found = re.search(r"_r(\d+)(?=_|$)", rest)
+    key = _row_key(run, int(found[1]) if found else FederatedConfig().rounds)
+    # What has a field of its own, or may differ within a family, goes; the rest stays in its order.
+    known = [
+        f"_{key.dataset}",
+        f"_{key.model}",
+        f"_c{key.clients}",
+        f"_r{key.rounds}",
+        f"_s{run.seed}",
+        f"_e{key.local_epochs}",
+    ]
+    for token in known:
+        rest = re.sub(rf"{re.escape(token)}(?=_|$)", "", rest, count=1)
+    return replace(key, rest=rest)
+
+
+def _row_key(run: Run, rounds: int) -> FamilyKey:
+    clients = 0 if run.method == CENTRALIZED else int(run.first("n_clients"))
+    return FamilyKey(
+        str(run.first("dataset")), str(run.first("model")), clients, rounds, int(run.first("local_epochs")), rest=""
+    )
+
+
+def _centralized_key(key: FamilyKey) -> FamilyKey:
+    """The key of the centralized runs that go with a family: the same, without what only federated runs have."""
+    return replace(key, clients=0, rest=re.sub(rf"_(?:{_FEDERATED_ONLY})(?=_|$)", "", key.rest))
+
+
+def _federated_only() -> str:
+    hints: Mapping[str, object] = get_type_hints(FederatedConfig)
+    forms: list[str] = []
+    for name, form in FEDERATED_SUFFIXES.items():
+        if name not in TRAINING_SUFFIXES:
+            prefix = form.removeprefix("_").removesuffix("{}")
+            forms += [f"{prefix}[^_]+"] if prefix else map(re.escape, get_args(hints[name]))
+    return "|".join(forms)
+
+
+_FEDERATED_ONLY = _federated_only()
+
+
+def _by_alpha(alpha: float | None) -> float:
+    return math.inf if alpha is None else alpha
+
+
+def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    kept: dict[object, Run] = {}
+    notes = []
+    # The original's name is shorter than "... 2" or "... (conflicted copy)".
+    for run in sorted(runs, key=lambda run: (-run.last_round, len(run.name), run.name)):
+        # Without a hash the name decides.
+        identity = run.first("config_hash") or (run.name,)
+        if identity in kept:
+            notes.append(f"Left out: {run.name} is a copy of {kept[identity].name}.")
+        else:
+            kept[identity] = run
+    return sorted(kept.values(), key=lambda run: (run.method, _by_alpha(run.alpha), run.seed, run.name)), notes
+
+
+def _agreeing(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
+    """The runs of one family without those that are not another seed of their method."""
+    settings: dict[str, Counter[tuple[object, object]]] = defaultdict(Counter)
+    for run in runs:
+        settings[run.method][run.first("lr"), run.first("rank")] += 1
+    kept: dict[object, Run] = {}
+    notes = []
+    for run in runs:
+        lr, rank = settings[run.method].most_common(1)[0][0]
+        place = (run.method, run.alpha, run.seed)
+        if (run.first("lr"), run.first("rank")) != (lr, rank):
+            notes.append(
+                f"Left out: {run.name} has not the learning rate and rank of its method's other runs ({lr:g}, {rank})."
+            )
+        elif place in kept:
+            notes.append(f"Left out: {run.name} has the method, alpha and seed of {kept[place].name}.")
+        else:
+            kept[place] = run
+    return tuple(kept.values()), notes

@@ -1,0 +1,90 @@
+"""The command line of the scripts in ``plots/``, with the options that their users know."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedspec.errors import FedspecError, SetupError, UsageError
+from fedspec.figures import FIGURES, draw_all, draw_family
+from fedspec.workspace import Workspace
+
+KINDS = ("pdf", "png")
+METHODS = ("fedspec", "fedavg", "centralized")
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Draw one figure and print the files written; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A piped Windows console dies on the first letter that its code page lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    options = _parser(name).parse_args(arguments)
+    try:
+        written = _draw(name, options)
+    except FedspecError as error:
+        _say(f"error: {error.what}\n  fix: {error.fix}")
+        return error.exit_code
+    sys.stdout.write("".join(f"{path}\n" for path in written))
+    return 0
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=f"Draw {FIGURES[name].label} against communication rounds, a panel per alpha, as PDF and PNG.",
+        epilog="Without options: all results in paper_results/, drawn into paper_results/figures/.",
+    )
+    for method in METHODS:
+        parser.add_argument(f"--{method}", metavar="FILE", nargs="+", type=Path, default=[], help=f"CSV of a {method} run")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="the figure to write, .pdf or .png")
+    parser.add_argument("--all", action="store_true", help="all alphas and methods that there are (as without options)")
+    return parser
+
+
+def _draw(name: str, options: argparse.Namespace) -> list[Path]:
+    from fedspec.figures.families import group
+    from fedspec.figures.runs import load_runs
+
+    named: dict[str, list[Path]] = {method: getattr(options, method) for method in METHODS}
+    files = [path for paths in named.values() for path in paths]
+    output: Path | None = options.output
+    if output is not None and output.suffix.lower().lstrip(".") not in KINDS:
+        raise UsageError(f"--output {output} is neither a PDF nor a PNG.", "End its name in .pdf or .png.")
+    if files and options.all:
+        raise UsageError("--all draws all results, and files are named as well.", "Leave out either --all or the files.")
+    workspace = Workspace.find(None)
+    if output is None and not files:
+        return draw_all(workspace.results, workspace.figures, [name], warn=_warn)
+    runs, notes = load_runs(files or workspace.results)
+    grouping = group(runs, by_name=not files)
+    for note in (*notes, *grouping.notes):
+        _warn(note)
+    for method, paths in named.items():
+        for run in runs:
+            if run.name in {path.stem for path in paths} and run.method != method:
+                raise UsageError(f"{run.name}.csv is a run of {run.method}.", f"Name a CSV of {method} after --{method}.")
+    if not grouping.families:
+        raise SetupError("There is no federated run to draw.", "Name a CSV with --fedspec or --fedavg.")
+    family, *others = grouping.families
+    if others:
+        titles = "; ".join(found.key.title for found in grouping.families)
+        raise UsageError(
+            f"These runs may not be compared: {titles}.", "Name the CSVs of one experiment; without --output each is drawn."
+        )
+    target = workspace.figures / name if output is None else output.with_suffix("")
+    kinds = KINDS if output is None else (output.suffix.lower().lstrip("."),)
+    written = draw_family(name, family, target, kinds)
+    if not written:
+        raise SetupError(f"No run here has values for {FIGURES[name].label}.", "Name a CSV of a federated run.")
+    return written
+
+
+def _warn(message: str) -> None:
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")

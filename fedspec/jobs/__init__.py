@@ -1,0 +1,70 @@
+"""Job kinds: how an item of each kind is run. One file a kind, one line here.
+
+A job never sees the journal: it yields what it has done, and the worker around it saves, reports and publishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fedspec.data import DATASETS
+from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.models import MODELS
+from fedspec.plan import Item, Vocabulary
+from fedspec.registry import Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedspec.federated.events import Event
+
+JOBS: dict[str, Entry] = {
+    "federated": Entry("fedspec.jobs.federated:FederatedJob", "Federated run"),
+    "centralized": Entry("fedspec.jobs.centralized:CentralizedJob", "Centralized baseline"),
+}
+
+# Names that plans may use, without importing what they stand for.
+VOCABULARY: Vocabulary = {"method": tuple(AGGREGATORS), "dataset": tuple(DATASETS), "model": tuple(MODELS)}
+
+
+class Job(Protocol):
+    """One item being run on this machine.
+
+    Attributes:
+        device: where it runs, as the CSV names it; ``runtime`` the version of what computes.
+        base: the frozen part of the model, on the CPU. Given back to `open_job`, it makes the identical job.
+    """
+
+    device: str
+    runtime: str
+
+    @property
+    def base(self) -> Mapping[str, Tensor]:
+        """The frozen part of the model."""
+        ...
+
+    def run(self, state: Mapping[str, Any] | None) -> Iterator[Event]:
+        """Train from ``state``, or from the beginning, to the last round; yields after each client and each round."""
+        ...
+
+
+class OpenJob(Protocol):
+    """Makes the job of an item. ``base`` is the frozen base of earlier attempts, None to make it.
+
+    Raises:
+        ExperimentError: the item cannot run anywhere. CapabilityError: it cannot run here.
+    """
+
+    def __call__(self, item: Item, base: Mapping[str, Tensor] | None) -> Job: ...  # noqa: D102
+
+
+def opener(data_root: Path | None) -> OpenJob:
+    """Real jobs, with data sets below ``data_root``."""
+
+    def open_job(item: Item, base: Mapping[str, Tensor] | None) -> Job:
+        job: Job = JOBS[item.kind].load()(item, base, data_root)
+        return job
+
+    return open_job

@@ -1,0 +1,41 @@
+"""The job of a federated run: rounds of clients and an aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.federated.events import Event
+from fedspec.federated.experiment import prepare
+from fedspec.federated.rounds import rounds
+from fedspec.plan import Item, effective
+
+
+class FederatedJob:
+    """An item whose rounds the engine makes.
+
+    Args:
+        base: the frozen base of earlier attempts, None to make it.
+        data_root: where data sets lie.
+    """
+
+    def __init__(self, item: Item, base: Mapping[str, Tensor] | None, data_root: Path | None) -> None:
+        config = effective(item)
+        assert isinstance(config, FederatedConfig | CentralizedConfig)  # these kinds have no other
+        self.experiment = prepare(config, device=config.device, data_root=data_root, base=base)
+        self.device = self.experiment.resident.device.type
+        self.runtime = torch.__version__
+
+    @property
+    def base(self) -> Mapping[str, Tensor]:
+        """The frozen part of the model, on the CPU."""
+        return self.experiment.base
+
+    def run(self, state: Mapping[str, Any] | None) -> Iterator[Event]:
+        """Train from ``state``, or from the beginning, to the last round."""
+        return rounds(self.experiment, None if state is None else dict(state))

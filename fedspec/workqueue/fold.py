@@ -1,0 +1,224 @@
+"""What the records say together: who owns which item, what is done, what has failed. A pure function of the set of records.
+
+Every merge is commutative and idempotent, so the order in which a folder delivers journals changes nothing. Whether a silent
+worker is dead is not in the records; `liveness` judges that, and `rules` puts the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
+
+MAX_CODE_FAILURES = 3
+MAX_DEATHS = 3
+
+Key = tuple[int, str]
+
+
+@dataclass(slots=True)
+class Attempted:
+    """One worker's attempt at an item, as far as its journal tells."""
+
+    claimed_at: str = ""
+    start: Start | None = None
+    saved: int = 0
+    ended: Yield | Fail | None = None
+
+
+@dataclass(slots=True)
+class ItemState:
+    """All that was journalled about one item."""
+
+    attempts: dict[Key, Attempted] = field(default_factory=dict)
+    generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
+    done: dict[Key, Done] = field(default_factory=dict)
+    seals: dict[tuple[int, str], Seal] = field(default_factory=dict)
+    released: int = 0
+    retried: int = 0
+    cancel: tuple[int, bool, str] = (-1, False, "")
+
+    def last_attempt(self) -> int:
+        """The highest attempt number in use, 0 if nobody ever claimed the item."""
+        return max((attempt for attempt, _ in self.attempts), default=0)
+
+    def failures(self, fault: str) -> list[Fail]:
+        """Failed attempts of one kind since the last retry, oldest first."""
+        ended = ((key, a.ended) for key, a in self.attempts.items() if key[0] > self.retried)
+        return [end for _, end in sorted(ended, key=lambda pair: pair[0]) if isinstance(end, Fail) and end.fault == fault]
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """What a worker's journal says of the worker itself."""
+
+    hello: Hello | None = None
+    bye: bool = False
+    length: int = 0
+
+
+class Fold:
+    """The state that a set of records adds up to."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.items: dict[str, ItemState] = {}
+        self.workers: dict[str, WorkerState] = {}
+        self.closed: dict[str, int] = {}
+        self.lam = 0
+        for record in records:
+            self.add(record)
+
+    def item(self, item_id: str) -> ItemState:
+        """The item's state; an item nobody has touched is empty."""
+        return self.items.get(item_id) or ItemState()
+
+    def add(self, record: Record) -> None:
+        """Take one more accepted record in."""
+        self.lam = max(self.lam, record.lam)
+        worker = self.workers.setdefault(record.worker, WorkerState())
+        worker.length = max(worker.length, record.seq + 1)
+        match record:
+            case Hello():
+                if worker.hello is None or worker.hello.seq < record.seq:
+                    worker.hello = record
+                for dead, last in record.closes.items():
+                    self.closed[dead] = max(last, self.closed.get(dead, -1))
+            case Bye():
+                worker.bye = True
+            case Ctl():
+                self._control(record)
+            case Seal():
+                self._state(record.item).seals[record.lam, record.worker] = record
+            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
+                self._attempt(record)
+            case _:
+                pass
+
+    def _state(self, item_id: str) -> ItemState:
+        return self.items.setdefault(item_id, ItemState())
+
+    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done) -> None:
+        state = self._state(record.item)
+        attempted = state.attempts.setdefault(record.key, Attempted())
+        match record:
+            case Claim():
+                attempted.claimed_at = record.wall
+            case Start():
+                attempted.start = record
+            case Ckpt():
+                attempted.saved = max(attempted.saved, record.round)
+                state.generations[record.round, record.attempt, record.worker, record.sha256] = record
+            case Done():
+                state.done[record.key] = record
+            case Yield() | Fail():
+                attempted.ended = record
+
+    def _control(self, ctl: Ctl) -> None:
+        state = self._state(ctl.item)
+        match ctl.op:
+            case "release":
+                state.released = max(state.released, ctl.attempt)
+            case "retry":
+                state.retried = max(state.retried, ctl.attempt)
+            case "cancel" | "resume":
+                # At equal Lamport time cancel beats resume.
+                state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
+            case _:
+                pass
+
+    def gone(self, worker: str) -> bool:
+        """The worker said good-bye or its machine has closed it: nothing more comes from it."""
+        state = self.workers.get(worker)
+        return worker in self.closed or (state is not None and state.bye)
+
+    def live(self, item_id: str) -> list[Key]:
+        """Claims that still stand."""
+        state = self.item(item_id)
+        if cancelled(state):
+            return []
+        return [
+            key
+            for key, attempted in state.attempts.items()
+            if attempted.ended is None and key[0] > state.released and not self.gone(key[1])
+        ]
+
+    def owner(self, item_id: str) -> Key | None:
+        """The claim that counts. Rivals who know of each other's claims always agree on it, whoever is ahead."""
+        return max(self.live(item_id), key=lambda key: _precedence(item_id, key), default=None)
+
+    def canonical(self, item_id: str) -> Done | None:
+        """The one result that is published."""
+        state = self.items.get(item_id)
+        if state is None or not state.done:
+            return None
+        for _, seal in sorted(state.seals.items()):
+            sealed_done = state.done.get((seal.attempt, seal.author))
+            if sealed_done is not None:
+                return sealed_done
+        return state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
+
+    def generations(self, item_id: str) -> list[Ckpt]:
+        """Saved rounds of all attempts, the best first."""
+        saved = self.item(item_id).generations
+        return [saved[key] for key in sorted(saved, reverse=True)]
+
+    def base(self, item_id: str) -> str:
+        """The frozen base that the item's attempts use, "" if none has begun: of the best generation, else the first start."""
+        for ckpt in self.generations(item_id):
+            return ckpt.base
+        starts = sorted((key, a.start) for key, a in self.item(item_id).attempts.items() if a.start is not None)
+        return starts[0][1].base if starts else ""
+
+    def deaths(self, item_id: str) -> list[Key]:
+        """Attempts since the last retry that began, saved nothing, and ended without a word: the item may kill its worker."""
+        state = self.item(item_id)
+        last = state.last_attempt()
+        return sorted(
+            key
+            for key, a in state.attempts.items()
+            if key[0] > state.retried
+            and a.start is not None
+            and a.saved == 0
+            and a.ended is None
+            and key not in state.done
+            and (key[0] < last or self.gone(key[1]))
+        )
+
+    def status(self, item_id: str) -> str:
+        """The first that holds: sealed, done, cancelled, failed, running, pending."""
+        state = self.items.get(item_id)
+        if state is None:
+            return "pending"
+        if state.done:
+            return "sealed" if any((seal.attempt, seal.author) in state.done for seal in state.seals.values()) else "done"
+        if cancelled(state):
+            return "cancelled"
+        if self.failure(item_id) is not None:
+            return "failed"
+        return "running" if self.live(item_id) else "pending"
+
+    def failure(self, item_id: str) -> str | None:
+        """Why the item is given up, or None."""
+        state = self.item(item_id)
+        faults = state.failures("code")
+        if len(faults) >= MAX_CODE_FAILURES:
+            return faults[-1].reason
+        for fail in state.failures("final"):
+            return fail.reason
+        deaths = self.deaths(item_id)
+        if len(deaths) >= MAX_DEATHS:
+            return f"it killed its worker {len(deaths)} times"
+        return None
+
+
+def cancelled(state: ItemState) -> bool:
+    """Whether the last word of a person is cancel."""
+    return state.cancel[1]
+
+
+def _precedence(item_id: str, key: Key) -> tuple[int, bytes]:
+    """A static order of claims: by attempt, then by a hash that favours nobody in the long run."""
+    attempt, worker = key
+    return attempt, hashlib.sha256(f"{item_id}/{attempt}/{worker}".encode()).digest()

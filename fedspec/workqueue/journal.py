@@ -1,0 +1,68 @@
+"""A process's own journal: every record goes to the machine's copy first, then to the share.
+
+It survives a share that is full, restored from a backup or overwritten: whatever the share lacks goes into a new segment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from fedspec.clock import Clock, timestamp
+from fedspec.files import Files
+from fedspec.workqueue.records import FIRST, Record, encode, line_hash
+from fedspec.workspace import LocalState, Workspace
+
+SEGMENT_BYTES = 256 << 10
+
+R = TypeVar("R", bound=Record)
+
+
+class OwnJournal:
+    """Append-only; exactly one process ever writes it."""
+
+    def __init__(self, files: Files, clock: Clock, workspace: Workspace, local: LocalState, worker: str) -> None:
+        self.files, self.clock = files, clock
+        self.workspace, self.local, self.worker = workspace, local, worker
+        self.seq = 0
+        self._prev = FIRST
+        self._segment = 0
+        self._written = b""  # what the share's current segment must hold
+        self._broken = False
+
+    def append(self, kind: type[R], lam: int, **fields: Any) -> tuple[R, bytes]:
+        """Write one record; returns it with its line (without line feed).
+
+        Raises:
+            FolderError: the share or the machine's disk refused. A record that reached this machine's copy is not lost: it is
+                brought to the share by the next append, or by this machine's next process.
+        """
+        if self._broken:
+            raise RuntimeError("this machine's copy of the journal could not be written; the process must end")
+        wall = timestamp(self.clock.now())
+        record = kind(worker=self.worker, seq=self.seq, lam=lam, prev=self._prev, wall=wall, **fields)
+        line = encode(record)
+        # If the copy refuses, the record does not exist; a torn line there is no valid line, and nothing may follow it.
+        self._broken = True
+        self.files.append(self.local.journal_copy(self.worker), line)
+        self._broken = False
+        self.seq += 1
+        self._prev = line_hash(line[:-1])
+        self._share(line)
+        return record, line[:-1]
+
+    def _share(self, line: bytes) -> None:
+        path = self.workspace.journal(self.worker, self._segment)
+        missing = line
+        if (self.files.size(path) or 0) != len(self._written):
+            # Short, longer or gone: never mend a file that others may have read; say everything again in a new one.
+            missing = self._written + line
+            self._roll()
+        elif self._written and len(self._written) + len(line) > SEGMENT_BYTES:
+            self._roll()
+        path = self.workspace.journal(self.worker, self._segment)
+        self._written += missing
+        self.files.append(path, missing)
+
+    def _roll(self) -> None:
+        self._segment += 1
+        self._written = b""

@@ -1,0 +1,294 @@
+"""The journal's records: their fields, their line on disk, and which lines of a worker form its accepted history.
+
+A line is ``crc32 (8 hex) SP canonical JSON LF``. Pure: bytes in, values out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+VERSION = 1
+MAX_LINE_BYTES = 1 << 20
+FIRST = "0" * 16
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What every record has.
+
+    Attributes:
+        seq: position in its worker's journal, from 0.
+        lam: Lamport time: larger than that of every record its writer had read.
+        prev: hash of the worker's previous line, `FIRST` for the first.
+        wall: the writer's wall clock, for people only.
+    """
+
+    v: int = VERSION
+    worker: str
+    seq: int
+    lam: int
+    prev: str
+    wall: str
+
+
+class Hello(Record, frozen=True, kw_only=True, tag="hello", tag_field="type"):
+    """A process joins. ``closes`` are dead workers of its machine with the last seq of each: nothing more comes from them."""
+
+    machine: str
+    name: str
+    capabilities: list[str] = []
+    fedspec: str = ""
+    mode: str = "lock"
+    closes: dict[str, int] = {}
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    """A record about one attempt of an item."""
+
+    item: str
+    attempt: int
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """(attempt, worker): one claim of the item."""
+        return self.attempt, self.worker
+
+
+class Claim(Attempt, frozen=True, kw_only=True, tag="claim", tag_field="type"):
+    """The worker wants to run the item."""
+
+
+class Start(Attempt, frozen=True, kw_only=True, tag="start", tag_field="type"):
+    """The worker begins, from the generation ``source`` of ``round`` (0: from the beginning) and with the frozen ``base``."""
+
+    round: int
+    base: str
+    source: str = ""
+    device: str = ""
+
+
+class Ckpt(Attempt, frozen=True, kw_only=True, tag="ckpt", tag_field="type"):
+    """A round is saved in the generation ``file``, whose bytes have the hash ``sha256``."""
+
+    round: int
+    file: str
+    sha256: str
+    base: str
+    accuracy: float | None = None
+
+
+class Yield(Attempt, frozen=True, kw_only=True, tag="yield", tag_field="type"):
+    """The worker gives the item back and writes nothing more for this attempt."""
+
+    reason: str
+
+
+class Fail(Attempt, frozen=True, kw_only=True, tag="fail", tag_field="type"):
+    """The attempt ended in an error.
+
+    ``fault``: ``transient`` (try again later), ``code`` (a few attempts, then the item has failed), ``final`` (no machine will
+    ever succeed) or ``capability`` (another machine may).
+    """
+
+    fault: str
+    reason: str
+    traceback: str = ""
+
+
+class Done(Attempt, frozen=True, kw_only=True, tag="done", tag_field="type"):
+    """The result itself. ``rows``: `pack_rows` of the table; the result travels inside the event, never beside it."""
+
+    rows: str
+    rounds: int
+    accuracy: float | None = None
+
+
+class Seal(Record, frozen=True, kw_only=True, tag="seal", tag_field="type"):
+    """Every machine has acknowledged this `Done`: the result never changes again."""
+
+    item: str
+    attempt: int
+    author: str
+
+
+class Lost(Record, frozen=True, kw_only=True, tag="lost", tag_field="type"):
+    """The root of a gang lost the member that had ``role``."""
+
+    item: str
+    attempt: int
+    role: str
+
+
+class Ctl(Record, frozen=True, kw_only=True, tag="ctl", tag_field="type"):
+    """What a person asked for.
+
+    ``release`` and ``retry`` hold for attempts up to ``attempt``; ``cancel`` and ``resume`` until a later one says otherwise.
+    """
+
+    op: str
+    item: str = ""
+    attempt: int = 0
+    value: str = ""
+
+
+class Gc(Record, frozen=True, kw_only=True, tag="gc", tag_field="type"):
+    """These generations are superseded and may be deleted."""
+
+    files: list[str]
+
+
+class Import(Record, frozen=True, kw_only=True, tag="import", tag_field="type"):
+    """A hand edit, a conflict copy or the original's queue was taken in; ``content`` is the hash of its bytes."""
+
+    content: str
+
+
+class Bye(Record, frozen=True, kw_only=True, tag="bye", tag_field="type"):
+    """The process leaves in order; nothing more comes from it."""
+
+    reason: str = ""
+
+
+class Opaque(Record, frozen=True, kw_only=True):
+    """A record of a type that this version does not know: kept in its chain, ignored otherwise."""
+
+
+KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Lost | Ctl | Gc | Import | Bye
+_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in KINDS.__args__)
+_known = msgspec.json.Decoder(KINDS)
+_unknown = msgspec.json.Decoder(Opaque)
+
+
+class _Type(msgspec.Struct):
+    type: str
+
+
+_type = msgspec.json.Decoder(_Type)
+
+
+def encode(record: Record) -> bytes:
+    """One line with its line feed. Raises ValueError if it exceeds `MAX_LINE_BYTES`."""
+    body = msgspec.json.encode(record, order="sorted")
+    line = b"%08x %s\n" % (zlib.crc32(body), body)
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"a journal line of {len(line)} bytes exceeds {MAX_LINE_BYTES}")
+    return line
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of a line without its line feed, or None if the line is damaged or of another format version."""
+    checksum, _, body = line.partition(b" ")
+    if len(line) >= MAX_LINE_BYTES or checksum != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        kind = _type.decode(body).type
+        record: Record = _known.decode(body) if kind in _TYPES else _unknown.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    sound = record.v == VERSION and record.seq >= 0 and record.lam >= 0
+    return record if sound else None
+
+
+def line_hash(line: bytes) -> str:
+    """16 hex digits that name a line (without its line feed) for its successor's ``prev``."""
+    return hashlib.sha256(line).hexdigest()[:16]
+
+
+def pack_rows(table: Mapping[str, Any]) -> str:
+    """A table of rows as text for a `Done`: JSON, deflated, base64."""
+    return b64encode(zlib.compress(json.dumps(table, separators=(",", ":")).encode(), 9)).decode()
+
+
+def unpack_rows(text: str) -> dict[str, Any]:
+    """The inverse of `pack_rows`. Raises ValueError for anything else, and for what inflates beyond 64 MiB."""
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(b64decode(text, validate=True), 64 << 20)
+    except zlib.error as error:
+        raise ValueError(f"not a packed table: {error}") from error
+    if inflater.unconsumed_tail or not inflater.eof:
+        raise ValueError("not a packed table: cut short or too large")
+    table = json.loads(data)
+    if not isinstance(table, dict):
+        raise ValueError("not a packed table: no object")
+    return table
+
+
+@dataclass(slots=True)
+class _Chain:
+    lines: dict[int, dict[bytes, Record]] = field(default_factory=dict)
+    accepted: list[Record] = field(default_factory=list)
+    tip: str = FIRST
+    forked: bool = False
+
+
+class Histories:
+    """The union of all lines ever read, and of each worker the hash-chained prefix from seq 0.
+
+    The outcome is a function of the set of lines: order, duplicates and the files they came from change nothing. Two
+    different lines that both continue one prefix mean that the worker was cloned; its history ends before them.
+    """
+
+    def __init__(self) -> None:
+        self._chains: dict[str, _Chain] = {}
+
+    def offer(self, lines: Iterable[bytes]) -> tuple[list[Record], bool, int]:
+        """Take lines in.
+
+        Returns:
+            Newly accepted records (each worker's in order); whether a fork revoked records accepted before, so that whoever
+            folds must start again from `accepted`; how many lines were damaged.
+        """
+        touched: dict[str, _Chain] = {}
+        damaged, revoked = 0, False
+        for line in lines:
+            record = decode(line)
+            if record is None:
+                damaged += 1
+                continue
+            chain = self._chains.setdefault(record.worker, _Chain())
+            rivals = chain.lines.setdefault(record.seq, {})
+            if line in rivals:
+                continue
+            rivals[line] = record
+            touched[record.worker] = chain
+            if record.seq < len(chain.accepted) and record.prev == chain.accepted[record.seq].prev:
+                del chain.accepted[record.seq :]
+                chain.tip, chain.forked, revoked = record.prev, True, True
+        fresh = [record for chain in touched.values() for record in self._extend(chain)]
+        return fresh, revoked, damaged
+
+    def accepted(self) -> list[Record]:
+        """All accepted records."""
+        return [record for chain in self._chains.values() for record in chain.accepted]
+
+    def length(self, worker: str) -> int:
+        """How many records of the worker are accepted."""
+        chain = self._chains.get(worker)
+        return 0 if chain is None else len(chain.accepted)
+
+    def forked(self) -> frozenset[str]:
+        """Workers that were cloned."""
+        return frozenset(worker for worker, chain in self._chains.items() if chain.forked)
+
+    @staticmethod
+    def _extend(chain: _Chain) -> list[Record]:
+        fresh = []
+        while not chain.forked:
+            rivals = chain.lines.get(len(chain.accepted), {})
+            fitting = [(line, record) for line, record in rivals.items() if record.prev == chain.tip]
+            if len(fitting) != 1:
+                chain.forked = len(fitting) > 1
+                break
+            line, record = fitting[0]
+            chain.accepted.append(record)
+            chain.tip = line_hash(line)
+            fresh.append(record)
+        return fresh

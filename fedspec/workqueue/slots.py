@@ -1,0 +1,96 @@
+"""This machine's own notes, outside the share: its id, and one slot per worker process that tells the living from the dead.
+
+A slot is a lock held for life, a note of the workspace, and a copy of the journal. The lock of a dead process is free, so a
+machine knows about its own workers at once, where peers have to wait.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from fedspec.files import Files
+from fedspec.workqueue.records import Histories, Record
+from fedspec.workspace import LocalState, Workspace
+
+NewHex = Callable[[int], str]
+
+# Only the very first processes of a machine ever meet there.
+MACHINE_LOCK_TIMEOUT_S = 5.0
+
+
+class _Machine(msgspec.Struct):
+    id: str
+
+
+class _Slot(msgspec.Struct):
+    workspace: str
+
+
+class Slots:
+    """The slots of one machine, seen from one workspace. ``new_hex(n)`` gives n random bytes as hex digits."""
+
+    def __init__(self, files: Files, local: LocalState, workspace: Workspace, new_hex: NewHex = secrets.token_hex) -> None:
+        self.files, self.local, self.workspace, self.new_hex = files, local, workspace, new_hex
+
+    def machine_id(self) -> str:
+        """8 hex digits that are this installation's for good; made when first asked for."""
+        with self.files.lock(self.local.machine_lock, MACHINE_LOCK_TIMEOUT_S):
+            try:
+                return msgspec.json.decode(self.files.read(self.local.machine), type=_Machine).id
+            except (FileNotFoundError, msgspec.MsgspecError):
+                machine = _Machine(self.new_hex(4))
+                self.files.write(self.local.machine, msgspec.json.encode(machine))
+                return machine.id
+
+    def open(self) -> tuple[str, Callable[[], None]]:
+        """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order."""
+        worker = f"{self.machine_id()}-{self.new_hex(3)}"
+        release = self.files.hold(self.local.slot_lock(worker))
+        if release is None:
+            raise RuntimeError(f"the new worker name {worker} is in use")
+        self.files.write(self.local.slot(worker), msgspec.json.encode(_Slot(str(self.workspace.root))))
+        return worker, release
+
+    def dead(self, known: Callable[[str], bool]) -> list[str]:
+        """Workers of this machine in this workspace whose process has ended without closing its slot.
+
+        ``known(worker)`` says whether the worker has a journal in this workspace: the folder may have been moved since.
+        """
+        return [worker for worker in self._registered(known) if self._is_free(worker)]
+
+    def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
+        """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
+        histories = Histories()
+        try:
+            lines = self.files.read(self.local.journal_copy(worker)).split(b"\n")
+        except FileNotFoundError:
+            return [], []
+        records, _, _ = histories.offer(lines[:-1])
+        # The copy has one writer and is in order: the accepted prefix is a prefix of its lines.
+        return lines[: len(records)], records
+
+    def forget(self, worker: str) -> None:
+        """The worker's journal is whole in the share and closed there; its slot is no longer needed."""
+        for path in (self.local.journal_copy(worker), self.local.slot(worker), self.local.slot_lock(worker)):
+            self.files.remove(path)
+
+    def _registered(self, known: Callable[[str], bool]) -> list[str]:
+        workers = [Path(n).stem for n in self.files.names(self.local.slots) if n.endswith(".json")]
+        return [worker for worker in workers if known(worker) or self._workspace_of(worker) == str(self.workspace.root)]
+
+    def _workspace_of(self, worker: str) -> str:
+        try:
+            return msgspec.json.decode(self.files.read(self.local.slot(worker)), type=_Slot).workspace
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return ""
+
+    def _is_free(self, worker: str) -> bool:
+        release = self.files.hold(self.local.slot_lock(worker))
+        if release is None:
+            return False
+        release()
+        return True

@@ -1,0 +1,109 @@
+"""What is derived from the fold for people: ``work_queue.json`` in the original's words, and one CSV per finished experiment.
+
+Both can be deleted at any time and come back; neither is ever the basis of a decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fedspec.errors import DamagedError
+from fedspec.files import Files
+from fedspec.plan import Item, published_names
+from fedspec.results import from_table, to_csv
+from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.progress import display_names
+from fedspec.workqueue.records import Done, unpack_rows
+from fedspec.workqueue.rules import machine_of, scope
+from fedspec.workqueue.store import Store
+
+# The original knew four status words.
+WORDS = {"sealed": "completed", "done": "completed", "running": "in_progress", "failed": "failed", "cancelled": "failed"}
+
+
+def render_view(fold: Fold, items: dict[str, Item]) -> bytes:
+    """The queue as the original's list of objects, each with its experiment's name and the hash of the whole."""
+    names, machines = published_names(items.values()), display_names(fold)
+    entries = [_entry(number, item, fold, names[item.id], machines) for number, item in enumerate(scope(items, None))]
+    digest = view_hash(entries)
+    return msgspec.json.format(msgspec.json.encode([entry | {"view": digest} for entry in entries]), indent=2) + b"\n"
+
+
+def view_hash(entries: list[dict[str, Any]]) -> str:
+    """12 hex digits over the entries without their key ``view``: bytes that do not match are somebody's hand edit."""
+    bare = [{key: value for key, value in entry.items() if key != "view"} for entry in entries]
+    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()[:12]
+
+
+def _entry(number: int, item: Item, fold: Fold, name: str, machines: dict[str, str]) -> dict[str, Any]:
+    owner, done = fold.owner(item.id), fold.canonical(item.id)
+    state = fold.item(item.id)
+    key = done.key if done is not None else owner
+    claimed = state.attempts.get(key) if key else None
+    return {
+        "item_id": number,
+        "alpha": item.config.get("alpha"),
+        "method": item.config.get("method", item.kind),
+        "split_type": item.config.get("split", "pooled"),
+        "status": WORDS.get(fold.status(item.id), "pending"),
+        "assigned_to": machines.get(machine_of(key[1])) if key else None,
+        "started_at": claimed.claimed_at or None if claimed else None,
+        "completed_at": done.wall if done is not None else None,
+        "experiment": name,
+        "id": item.id,
+    }
+
+
+class Publisher:
+    """Writes the derived files of a store's workspace, each only if its bytes differ."""
+
+    def __init__(self, files: Files, store: Store) -> None:
+        self.files, self.store = files, store
+        self._published: dict[str, Done] = {}
+
+    def publish(self, *, check_all: bool = False) -> list[str]:
+        """Write the CSV of every result that is new to this process; ``check_all`` looks at every file again.
+
+        Returns:
+            Names of the experiments whose CSV was written.
+        """
+        written = []
+        names = published_names(self.store.items.values())
+        for item_id, name in names.items():
+            done = self.store.fold.canonical(item_id)
+            if done is None or (not check_all and self._published.get(item_id) is done):
+                continue
+            try:
+                data = to_csv(from_table(unpack_rows(done.rows)))
+            except (DamagedError, ValueError) as error:
+                self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {error}."
+                continue
+            if self._replace(name, data):
+                written.append(name)
+            self._published[item_id] = done
+        return written
+
+    def _replace(self, name: str, data: bytes) -> bool:
+        path = self.store.workspace.result(name)
+        if self._holds(path, data):
+            return False
+        self.files.write(path, data, durable=False)
+        return True
+
+    def write_view(self, timeout_s: float = 1.0) -> None:
+        """Render ``work_queue.json`` under its lock; left to the next one if another process is at it for so long."""
+        data = render_view(self.store.fold, self.store.items)
+        workspace = self.store.workspace
+        with self.files.lock(workspace.queue_lock, timeout_s) as alone:
+            if alone and not self._holds(workspace.view, data):
+                self.files.write(workspace.view, data, durable=False)
+
+    def _holds(self, path: Path, data: bytes) -> bool:
+        try:
+            return self.files.read(path) == data
+        except FileNotFoundError:
+            return False

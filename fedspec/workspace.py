@@ -1,0 +1,256 @@
+"""Where everything is: finds the shared folder and names every file in it, and this machine's own folder beside it.
+
+No path is glued together anywhere else. Reading and writing is for others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from fedspec.errors import SetupError, UsageError
+
+STATE_FOLDER = "distributed_work"
+_SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The three state folders that machines share."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, explicit: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Workspace:
+        """The folder named explicitly, else ``FEDSPEC_WORKSPACE``, else the nearest parent of the current folder that
+        holds a ``distributed_work/``, else the checkout.
+
+        Raises:
+            SetupError: a folder that was named does not exist. It may be a share that is not connected: never create it.
+        """
+        named = explicit or environ.get("FEDSPEC_WORKSPACE")
+        if named:
+            root = Path(named).expanduser().absolute()
+            if not root.is_dir():
+                raise SetupError(
+                    f"There is no folder {root}.",
+                    "Connect the share or wait for it to sync; to start there, create the folder.",
+                )
+            return cls(root)
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / STATE_FOLDER).is_dir():
+                return cls(folder)
+        checkout = Path(__file__).resolve().parents[1]
+        return cls(checkout if (checkout / "pyproject.toml").is_file() else here)
+
+    @property
+    def queue(self) -> Path:
+        """The queue's folder."""
+        return self.root / STATE_FOLDER
+
+    @property
+    def view(self) -> Path:
+        """The queue for people: derived, never the basis of a decision."""
+        return self.queue / "work_queue.json"
+
+    @property
+    def queue_lock(self) -> Path:
+        """Held while claiming and while rendering the view, where the folder's locks work."""
+        return self.queue / "work_queue.json.lock"
+
+    @property
+    def plans(self) -> Path:
+        """Immutable items."""
+        return self.queue / "plan"
+
+    def plan(self, item_id: str) -> Path:
+        """The file of one item."""
+        return self.plans / f"p-{checked(item_id)}.json"
+
+    @property
+    def journals(self) -> Path:
+        """One journal per process, in segments."""
+        return self.queue / "journal"
+
+    def journal(self, worker: str, segment: int) -> Path:
+        """One segment of one worker's journal."""
+        return self.journals / f"{checked(worker)}.{segment:04d}.jsonl"
+
+    def relayed(self, worker: str, by: str) -> Path:
+        """What a dead worker had journalled on its machine but not here, brought by its successor."""
+        return self.journals / f"{checked(worker)}.by-{checked(by)}.jsonl"
+
+    @property
+    def beats(self) -> Path:
+        """One heartbeat per process."""
+        return self.queue / "beat"
+
+    def beat(self, worker: str) -> Path:
+        """One worker's heartbeat."""
+        return self.beats / f"{checked(worker)}.json"
+
+    def log(self, worker: str) -> Path:
+        """What one worker did, for people."""
+        return self.queue / "logs" / f"{checked(worker)}.log"
+
+    def quarantined(self, name: str) -> Path:
+        """Where a damaged file is kept."""
+        return self.queue / "quarantine" / name
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints' folder; `CheckpointPaths` names the files in it."""
+        return self.root / "checkpoints_distributed"
+
+    @property
+    def results(self) -> Path:
+        """Published results, one CSV an experiment."""
+        return self.root / "paper_results"
+
+    def result(self, exp: str) -> Path:
+        """The CSV of one experiment."""
+        return self.results / f"{checked(exp)}.csv"
+
+    @property
+    def figures(self) -> Path:
+        """Where figures go."""
+        return self.results / "figures"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPaths:
+    """The files in a checkpoints' folder."""
+
+    root: Path
+
+    def generations(self, exp: str) -> Path:
+        """The saved rounds of one experiment."""
+        return self.root / "gen" / checked(exp)
+
+    def generation(self, exp: str, name: str) -> Path:
+        """One saved round."""
+        return self.generations(exp) / checked(name)
+
+    def base(self, sha: str) -> Path:
+        """One frozen base, named by its content."""
+        return self.root / "gen" / "base" / f"{checked(sha)}.pt"
+
+    def progress(self, exp: str) -> Path:
+        """The derived copy that says how far an experiment is."""
+        return self.root / f"{checked(exp)}.json"
+
+    def model(self, exp: str) -> Path:
+        """The derived copy of the best generation."""
+        return self.root / f"{checked(exp)}_model.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalState:
+    """This machine's own folder, outside every share: its identity and its workers' slots."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str] = os.environ) -> LocalState:
+        """``FEDSPEC_STATE``, else the user's state folder; in it a folder per host, since homes may be shared."""
+        named = environ.get("FEDSPEC_STATE")
+        base = Path(named).expanduser().absolute() if named else platformdirs.user_state_path("fedspec")
+        host = hashlib.sha256(f"{platform.node()}/{uuid.getnode():012x}".encode()).hexdigest()[:8]
+        return cls(base / f"host-{host}")
+
+    @property
+    def machine(self) -> Path:
+        """The machine's id."""
+        return self.root / "machine.json"
+
+    @property
+    def machine_lock(self) -> Path:
+        """Held while the id is first made."""
+        return self.root / "machine.lock"
+
+    @property
+    def slots(self) -> Path:
+        """One folder per worker process that has not been closed."""
+        return self.root / "slots"
+
+    def slot_lock(self, worker: str) -> Path:
+        """Held by the worker while it lives: free means dead."""
+        return self.slots / f"{checked(worker)}.lock"
+
+    def slot(self, worker: str) -> Path:
+        """Which workspace the worker belongs to."""
+        return self.slots / f"{checked(worker)}.json"
+
+    def journal_copy(self, worker: str) -> Path:
+        """The worker's journal as it was written, whatever happens to the shared one."""
+        return self.slots / f"{checked(worker)}.jsonl"
+
+    def claim_lock(self, workspace: Workspace) -> Path:
+        """Held while a worker of this machine claims an item of this workspace."""
+        key = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
+        return self.root / f"claims-{key}.lock"
+
+
+def checked(name: str) -> str:
+    """``name`` if it is safe as a file name on every system and cannot leave its folder.
+
+    Raises:
+        UsageError: it is not; names of experiments and workers may come from a peer.
+    """
+    if not _SAFE.fullmatch(name) or ".." in name:
+        raise UsageError(f"{name[:80]!r} cannot be a file name here.", "Use lower-case letters, digits, '.', '_' and '-' only.")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class FolderKind:
+    """What carries a folder's files to other machines. ``mode``: ``local``, ``network`` (locks may work) or ``sync``."""
+
+    label: str
+    mode: str
+
+
+_SYNC_MARKS = {
+    "com~apple~clouddocs": "iCloud Drive",
+    "iclouddrive": "iCloud Drive",
+    "icloud drive": "iCloud Drive",
+    "dropbox": "Dropbox",
+    "onedrive": "OneDrive",
+    "google drive": "Google Drive",
+}
+_NETWORK_SYSTEMS = frozenset({"cifs", "smb3", "smbfs", "nfs", "nfs4", "afpfs", "webdav", "fuse.sshfs"})
+
+
+def folder_kind(root: Path) -> FolderKind:
+    """What carries the folder, judged by its path, its marks and its file system."""
+    for folder in (root, *root.parents):
+        name = folder.name.lower()
+        label = next((label for mark, label in _SYNC_MARKS.items() if name == mark or name.startswith(mark + " ")), None)
+        if label:
+            return FolderKind(label, "sync")
+        if (folder / ".stfolder").exists():
+            return FolderKind("Syncthing", "sync")
+    system = _file_system(root)
+    return (
+        FolderKind(f"network share ({system})", "network") if system in _NETWORK_SYSTEMS else FolderKind("local disk", "local")
+    )
+
+
+def _file_system(root: Path) -> str:
+    """The name of the file system, "" where the system does not tell."""
+    if str(root).startswith("\\\\"):
+        return "smbfs"
+    import psutil
+
+    mounts = [(p.mountpoint, p.fstype) for p in psutil.disk_partitions(all=True)]
+    holding = [(len(point), kind) for point, kind in mounts if root == Path(point) or Path(point) in root.parents]
+    return max(holding)[1].lower() if holding else ""

@@ -1,0 +1,97 @@
+"""Result CSVs made up for the tests: `Folder` writes runs whose accuracy and gap are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, config_hash
+from fedspec.results import Row, to_csv
+
+
+def learning(final: float, seed: int = 1) -> Callable[[int], float]:
+    """An accuracy by round that looks like learning and ends near ``final``; seeds differ a little."""
+
+    def accuracy(number: int) -> float:
+        wobble = 0.012 * math.sin(number * 2.1 + seed * 1.7) + 0.01 * math.sin(seed * 5.0)
+        return min(1.0, max(0.0, final * (1 - 0.8 * math.exp(-number / 3.5)) + wobble))
+
+    return accuracy
+
+
+def shrinking(first: float, seed: int = 1) -> Callable[[int], float]:
+    return lambda number: first * (0.35 + 0.65 * math.exp(-number / 5)) * (1 + 0.08 * math.sin(number + seed))
+
+
+@dataclass(frozen=True)
+class Folder:
+    path: Path
+
+    def add(
+        self,
+        config: TrainingConfig,
+        accuracy: float | Callable[[int], float],
+        gap: float | Callable[[int], float] | None = None,
+        *,
+        done: int | None = None,
+        name: str | None = None,
+    ) -> Path:
+        """Write the CSV of a run with these values by round; ``done`` rounds of it, all by default."""
+        federated = isinstance(config, FederatedConfig)
+        rows = [
+            Row(
+                method=config.method if isinstance(config, FederatedConfig) else "centralized",
+                dataset=config.dataset,
+                model=config.model,
+                alpha=config.alpha if isinstance(config, FederatedConfig) else None,
+                seed=config.seed,
+                n_clients=config.clients if isinstance(config, FederatedConfig) else 1,
+                participating=config.clients if isinstance(config, FederatedConfig) else 1,
+                round=number,
+                local_epochs=config.local_epochs,
+                lr=config.lr,
+                rank=config.rank,
+                rank_next=config.rank,
+                accuracy=accuracy(number) if callable(accuracy) else accuracy,
+                loss=0.5,
+                train_loss=0.4,
+                frobenius_gap=(gap(number) if callable(gap) else gap) if federated else None,
+                config_hash=config_hash(config),
+            )
+            for number in range(1, (config.rounds if done is None else done) + 1)
+        ]
+        path = self.path / f"{name or config.name}.csv"  # type: ignore[attr-defined]
+        path.write_bytes(to_csv(rows))
+        return path
+
+    def grid(
+        self,
+        methods: dict[str, float],
+        alphas: Iterable[float | None] = (0.5,),
+        seeds: int = 3,
+        rounds: int = 10,
+        *,
+        centralized: float | None = None,
+    ) -> None:
+        """Runs of all combinations, like learning."""
+        for seed in range(1, seeds + 1):
+            for alpha in alphas:
+                harder = 0.0 if alpha is None else 0.1 / (1 + 5 * alpha)
+                for place, (method, final) in enumerate(methods.items()):
+                    split = "iid" if alpha is None else "dirichlet"
+                    config = FederatedConfig(method=method, alpha=alpha, split=split, seed=seed, rounds=rounds)
+                    gap = shrinking((1.0 - 0.3 * place) * (0.3 + harder * 8), seed)
+                    self.add(config, learning(final - harder, seed + place), gap)
+            if centralized is not None:
+                self.add(CentralizedConfig(seed=seed, rounds=rounds), learning(centralized, seed))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    results = tmp_path / "paper_results"
+    results.mkdir()
+    return Folder(results)

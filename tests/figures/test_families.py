@@ -1,0 +1,139 @@
+"""Runs are averaged and compared only where they differ in method, alpha and seed alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.errors import SetupError
+from fedspec.figures.families import FamilyKey, family_key, group
+from fedspec.figures.runs import Run, load_runs
+
+from .conftest import Folder
+
+PLAIN = FamilyKey("digits", "mlp", 10, 20, 1, "")
+
+
+def run(folder: Folder, config: FederatedConfig | CentralizedConfig, **options: object) -> Run:
+    path = folder.add(config, 0.5, 0.1, **options)  # type: ignore[arg-type]
+    return load_runs([path])[0][0]
+
+
+def test_method_alpha_and_seed_do_not_make_a_family(folder: Folder) -> None:
+    for method, alpha, seed in product(("fedavg", "fedavg_rebalanced", "fedspec"), (0.1, 0.5, None), (42, 1)):
+        split = "dirichlet" if alpha else "iid"
+        found = family_key(run(folder, FederatedConfig(method=method, alpha=alpha, split=split, seed=seed)))
+        assert found == PLAIN, (method, alpha, seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"clients": 5}, replace(PLAIN, clients=5)),
+        ({"rounds": 10}, replace(PLAIN, rounds=10)),
+        ({"local_epochs": 2}, replace(PLAIN, local_epochs=2)),
+        ({"dataset": "mnist", "model": "vit_b_16"}, replace(PLAIN, dataset="mnist", model="vit_b_16")),
+        ({"batch_size": 32}, replace(PLAIN, rest="_b32")),
+        ({"lr": 0.03, "seed": 7, "head": "aggregate"}, replace(PLAIN, rest="_lr0.03_head-aggregate")),
+        ({"rank_rule": "energy", "clients": 5, "rounds": 3}, replace(PLAIN, clients=5, rounds=3, rest="_energy")),
+    ],
+)
+def test_everything_else_does(change: dict[str, object], expected: FamilyKey, folder: Folder) -> None:
+    assert family_key(run(folder, msgspec.structs.replace(FederatedConfig(), **change))) == expected
+
+
+def test_an_unfinished_run_stays_in_its_family(folder: Folder) -> None:
+    assert family_key(run(folder, FederatedConfig(), done=3)) == PLAIN
+
+
+def test_a_file_with_a_name_of_its_own_is_compared_with_nothing(folder: Folder) -> None:
+    key = family_key(run(folder, FederatedConfig(), name="My best run (2)"))
+    assert key == replace(PLAIN, rest="_My best run (2)")
+    assert key.slug == "digits_mlp_c10_r20_my-best-run-2"
+
+
+def test_files_that_a_person_chose_are_compared_by_their_rows(folder: Folder) -> None:
+    mine = run(folder, FederatedConfig(), name="mine", done=7)
+    other = run(folder, FederatedConfig(method="fedspec", batch_size=32), done=9)
+    (family,) = group([mine, other], by_name=False).families
+    assert family.runs == (mine, other)
+    assert family.key == replace(PLAIN, rounds=9)
+
+
+def test_centralized_goes_with_every_family_of_its_settings(folder: Folder) -> None:
+    federated = [run(folder, FederatedConfig(clients=clients, rank_rule="energy")) for clients in (5, 10)]
+    other = run(folder, FederatedConfig(rounds=10))
+    centralized = run(folder, CentralizedConfig())
+    unmatched = run(folder, CentralizedConfig(batch_size=64))
+    grouping = group([*federated, other, centralized, unmatched])
+    with_it = {family.runs[0].name: family.centralized for family in grouping.families}
+    assert with_it == {federated[0].name: (centralized,), federated[1].name: (centralized,), other.name: ()}
+    assert grouping.notes == (f"Left out: no federated experiment here matches {unmatched.name}.",)
+
+
+def test_a_copy_that_a_sync_service_made_is_not_another_seed(folder: Folder) -> None:
+    original = run(folder, FederatedConfig())
+    for name in (f"{original.name} 2", f"{original.name} (Windows's conflicted copy)"):
+        shutil.copy(folder.path / f"{original.name}.csv", folder.path / f"{name}.csv")
+    behind = run(folder, FederatedConfig(), name="0 behind", done=4)
+    grouping = group([*load_runs(folder.path)[0]])
+    assert [[member.name for member in family.runs] for family in grouping.families] == [[original.name]]
+    assert len(grouping.notes) == 3
+    assert any(behind.name in note for note in grouping.notes)
+
+
+def test_a_run_with_another_learning_rate_is_not_another_seed(folder: Folder) -> None:
+    """As when the tuned default changed between two versions, which no name tells."""
+    usual = [run(folder, FederatedConfig(seed=seed)) for seed in (1, 2)]
+    odd = run(folder, FederatedConfig(seed=3, lr=0.5), name="fedavg_dirichlet_alpha0.5_s3")
+    grouping = group([odd, *usual])
+    assert [family.runs for family in grouping.families] == [tuple(usual)]
+    assert "fedavg_dirichlet_alpha0.5_s3" in grouping.notes[0]
+
+
+def test_the_largest_family_comes_first(folder: Folder) -> None:
+    folder.grid({"fedavg": 0.8, "fedspec": 0.8}, seeds=2, rounds=4)
+    folder.grid({"fedavg": 0.8, "fedspec": 0.8}, seeds=1, rounds=3)
+    assert [family.key.rounds for family in group(load_runs(folder.path)[0]).families] == [4, 3]
+
+
+@given(order=st.permutations(range(8)))
+def test_grouping_does_not_depend_on_the_order_of_files(order: list[int], eight_runs: tuple[Run, ...]) -> None:
+    def names(runs: Iterable[Run]) -> list[tuple[list[str], list[str]]]:
+        return [([r.name for r in f.runs], [r.name for r in f.centralized]) for f in group(runs).families]
+
+    assert names([eight_runs[place] for place in order]) == names(eight_runs)
+
+
+@pytest.fixture(scope="module")
+def eight_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
+    folder = Folder(tmp_path_factory.mktemp("order"))
+    folder.grid({"fedavg": 0.8, "fedspec": 0.8}, seeds=2, rounds=2, centralized=0.9)
+    folder.grid({"fedavg": 0.8, "fedspec": 0.8}, seeds=1, rounds=1)
+    return load_runs(folder.path)[0]
+
+
+def test_a_damaged_file_is_named_with_its_remedy_and_hides_no_other(folder: Folder) -> None:
+    good = folder.add(FederatedConfig(), 0.5)
+    (folder.path / "fedspec_dirichlet_alpha0.5.csv").write_bytes(good.read_bytes()[:-20])
+    runs, notes = load_runs(folder.path)
+    assert [found.name for found in runs] == ["fedavg_dirichlet_alpha0.5"]
+    assert len(notes) == 1
+    assert "fedspec_dirichlet_alpha0.5.csv" in notes[0]
+    assert "Delete" in notes[0]
+
+
+def test_no_results_and_only_damaged_ones_are_told_apart(folder: Folder) -> None:
+    with pytest.raises(SetupError, match=r"No results in .* yet.*fedspec run quick"):
+        load_runs(folder.path)
+    (folder.path / "fedavg.csv").write_bytes(b"\0")
+    with pytest.raises(SetupError, match=r"No readable results.*fedavg\.csv"):
+        load_runs(folder.path)
