@@ -17,20 +17,15 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from fedspec.folders import folder_kind
 
 CHECKOUT = Path(__file__).resolve().parent
 SCRIPT = "setup_windows.bat" if os.name == "nt" else "./setup.sh"
 SETUP_PROBLEM = 3
 ABORTED = 130
-
-# Names that sync clients give their folders, and marks they leave in them.
-SYNCED_NAMES = {"com~apple~clouddocs": "iCloud Drive", "iclouddrive": "iCloud Drive", "cloudstorage": "a cloud drive"}
-SYNCED_PREFIXES = {"dropbox": "Dropbox", "onedrive": "OneDrive"}
-SYNCED_MARKS = {".stfolder": "Syncthing", ".dropbox.cache": "Dropbox"}
-# 9p is also how WSL shows a Windows drive, where both systems would fight over one environment.
-NETWORK_TYPES = {"9p", "afpfs", "cifs", "fuse.rclone", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "webdav"}
 
 # pip names a wheel's size when it starts the download; only those that take a while are worth a line.
 LARGE_DOWNLOAD = re.compile(r"Downloading (?:\S*/)?([A-Za-z0-9_.]+)-\S+ \(((?:\d{2,}(?:\.\d+)? MB)|(?:\d+(?:\.\d+)? GB))\)")
@@ -114,7 +109,7 @@ def venv_folder(checkout: Path) -> Path:
 
     A Mac's and a PC's environments would overwrite each other, and a sync client would upload gigabytes of PyTorch.
     """
-    if shared_by(checkout) is None:
+    if not folder_kind(checkout).is_shared:
         return checkout / ".venv"
     name = hashlib.sha256(str(checkout).encode()).hexdigest()[:8]
     return local_data_folder() / f"venv-{name}"
@@ -128,69 +123,6 @@ def local_data_folder() -> Path:
         usual = Path("Library", "Application Support") if sys.platform == "darwin" else Path(".local", "share")
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / usual)
     return base / "fedspec"
-
-
-def shared_by(folder: Path) -> str | None:
-    """What carries ``folder`` to other machines: a sync client or a network file system; None for a local folder."""
-    for part in folder.parts:
-        name = part.casefold()
-        if name in SYNCED_NAMES:
-            return SYNCED_NAMES[name]
-        for prefix, client in SYNCED_PREFIXES.items():
-            if name.startswith(prefix):  # "OneDrive - University", "Dropbox (Personal)"
-                return client
-    for parent in (folder, *folder.parents):
-        for mark, client in SYNCED_MARKS.items():
-            if (parent / mark).exists():
-                return client
-    if sys.platform == "darwin" and is_in_icloud_home(folder, Path.home()):
-        return "iCloud Drive"
-    return "a network drive" if is_on_network(folder) else None
-
-
-def is_in_icloud_home(folder: Path, home: Path) -> bool:
-    """Whether macOS keeps ``folder`` in iCloud with its setting "Desktop & Documents Folders"."""
-    drive = home / "Library" / "Mobile Documents" / "com~apple~CloudDocs"
-    return any(folder.is_relative_to(home / name) and (drive / name).exists() for name in ("Desktop", "Documents"))
-
-
-def is_on_network(folder: Path) -> bool:
-    """Whether ``folder`` is on a network share or a mapped network drive."""
-    if sys.platform == "win32":
-        import ctypes
-
-        drive_remote = 4
-        is_unc = folder.drive.startswith("\\\\")
-        return is_unc or ctypes.windll.kernel32.GetDriveTypeW(folder.anchor) == drive_remote
-    try:
-        if sys.platform == "darwin":
-            lines = subprocess.run(["/sbin/mount"], capture_output=True, text=True, check=True).stdout.splitlines()
-            mounts = list(mounts_of_macos(lines))
-        else:
-            mounts = list(mounts_of_linux(Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()))
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return file_system_of(folder, mounts) in NETWORK_TYPES
-
-
-def mounts_of_linux(lines: Iterable[str]) -> Iterator[tuple[Path, str]]:
-    """(mount point, type) from lines like ``//nas/share /mnt/my\\040share cifs rw 0 0``."""
-    for line in lines:
-        _, point, kind, *_ = line.split(" ")
-        yield Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)), kind
-
-
-def mounts_of_macos(lines: Iterable[str]) -> Iterator[tuple[Path, str]]:
-    """(mount point, type) from lines like ``//me@nas/share on /Volumes/share (smbfs, nodev, nosuid)``."""
-    for line in lines:
-        if match := re.fullmatch(r".+? on (/.*) \((\w+).*\)", line):
-            yield Path(match[1]), match[2]
-
-
-def file_system_of(folder: Path, mounts: Iterable[tuple[Path, str]]) -> str:
-    """The type of the innermost mount that holds ``folder``; of two at one place the later one covers the other."""
-    holding = [(len(point.parts), kind) for point, kind in mounts if folder.is_relative_to(point)]
-    return max(reversed(holding), key=lambda mount: mount[0], default=(0, ""))[1]
 
 
 def program(venv: Path, name: str) -> Path:
@@ -235,9 +167,9 @@ def install(venv: Path, *, dev: bool) -> None:
             shutil.rmtree(venv)
         stamp_file(venv).unlink(missing_ok=True)
         venv.mkdir(parents=True, exist_ok=True)
-        carrier = shared_by(CHECKOUT)
-        if carrier is not None:
-            say(f"     {carrier} carries this checkout to other machines, so the environment goes to {venv}")
+        kind = folder_kind(CHECKOUT)
+        if kind.is_shared:
+            say(f"     {kind.label} carries this checkout to other machines, so the environment goes to {venv}")
         if not starts(venv, "-m", "pip", "--version"):
             say(f"     Making an environment in {venv}")
             run_logged(venv, [sys.executable, "-m", "venv", str(venv)])

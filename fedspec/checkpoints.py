@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from fedspec.errors import DamagedError
+from fedspec.errors import DamagedError, UsageError
 from fedspec.files import DiskFiles, Files
 from fedspec.results import Row, from_table, to_table
 from fedspec.workspace import CheckpointPaths
@@ -136,20 +136,21 @@ class CheckpointManager:
         """Write a frozen base once, named by its content; returns its name."""
         data = _dump(dict(tensors))
         sha = hashlib.sha256(data).hexdigest()[:12]
-        path = self.paths.base(sha)
-        if self.files.size(path) != len(data):
-            self.files.write(path, data)
+        if self._base(sha) is None:
+            self.files.write(self.paths.base(sha), data)
         return sha
 
     def load_base(self, sha: str) -> dict[str, Tensor] | None:
         """The frozen base of this name, or None if it is not here or not what its name says."""
+        data = self._base(sha)
+        return None if data is None else _parse(data, f"base {sha}")
+
+    def _base(self, sha: str) -> bytes | None:
         try:
             data = self.files.read(self.paths.base(sha))
-        except FileNotFoundError:
+        except (FileNotFoundError, UsageError):
             return None
-        if hashlib.sha256(data).hexdigest()[:12] != sha:
-            return None
-        return _parse(data, f"base {sha}")
+        return data if hashlib.sha256(data).hexdigest()[:12] == sha else None
 
     def list_checkpoints(self) -> list[dict[str, Any]]:
         """What can be resumed: per experiment its round, the rounds in all, the accuracy, who saved it and when.
@@ -170,19 +171,24 @@ class CheckpointManager:
         return [listed[exp] for exp in sorted(listed)]
 
     def _load(self, exp: str, item_id: str, ckpt: Recorded) -> Resumed:
-        data = self.files.read(self.paths.generation(exp, ckpt.file))
         damaged = DamagedError(
             f"The checkpoint of round {ckpt.round} of {exp} is damaged.", "Nothing to do: an earlier round is used."
         )
+        if not _NAME.fullmatch(ckpt.file):
+            raise damaged
+        data = self.files.read(self.paths.generation(exp, ckpt.file))
         if hashlib.sha256(data).hexdigest() != ckpt.sha256:
             raise damaged
-        payload = _parse(data, ckpt.file)
-        if payload.get("format") != FORMAT or payload.get("item") != item_id or payload.get("round") != ckpt.round:
-            raise damaged
-        return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
+        try:
+            payload = _parse(data, ckpt.file)
+            if (payload["format"], payload["item"], payload["round"]) != (FORMAT, item_id, ckpt.round):
+                raise damaged
+            return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
+        except (DamagedError, KeyError) as error:
+            raise damaged from error
 
     def _set_aside(self, exp: str, file: str, quarantine: Path) -> None:
-        with suppress(FileNotFoundError):  # a peer was faster
+        with suppress(FileNotFoundError, UsageError):  # a peer was faster, or the name is none of ours
             self.files.move(self.paths.generation(exp, file), quarantine / f"{exp}.{file}")
 
     def _about(self, path: Path) -> dict[str, Any] | None:

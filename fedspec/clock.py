@@ -5,6 +5,7 @@ No decision in `fedspec` reads the wall clock: machines that share a folder may 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,11 @@ class Clock(Protocol):
     """Time as one process sees it. Nothing is promised about how two processes' clocks relate."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes backwards."""
+        """Seconds since some fixed moment; never goes backwards. Whether it runs while the machine sleeps is not promised."""
+        ...
+
+    def awake_or_asleep(self) -> float:
+        """Like `monotonic`, but it runs while the machine sleeps too: how a process learns that it was away."""
         ...
 
     def now(self) -> datetime:
@@ -33,6 +38,11 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some fixed moment; on most systems it stands still while the machine sleeps."""
         return time.monotonic()
+
+    def awake_or_asleep(self) -> float:
+        """Linux has a clock of its own for it, macOS another one under a common name; on Windows every clock is one."""
+        name = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC"}.get(sys.platform, "")
+        return time.clock_gettime(getattr(time, name)) if hasattr(time, name) else time.monotonic()
 
     def now(self) -> datetime:
         """The wall clock in UTC."""
@@ -55,6 +65,10 @@ class FakeClock:
 
     def monotonic(self) -> float:
         """Seconds that `advance` and `sleep` have added up."""
+        return self.seconds
+
+    def awake_or_asleep(self) -> float:
+        """The same."""
         return self.seconds
 
     def now(self) -> datetime:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 # Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
-TUNED_LR: dict[str, float] = {"fedavg": 0.01, "fedavg_rebalanced": 0.01, "fedspec": 0.01, "centralized": 0.01}
-FALLBACK_LR = 0.01
+TUNED_LR: dict[str, float] = {"fedavg": 0.02, "fedavg_rebalanced": 0.02, "fedspec": 0.02, "centralized": 0.005}
+FALLBACK_LR = 0.02
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +78,8 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
 
 class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The baseline: the same adapter trained on all data in one place, with equally many passes."""
+
+    lr: float = TUNED_LR["centralized"]
 
     @property
     def name(self) -> str:

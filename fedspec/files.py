@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from fedspec.errors import FolderError
 # WinError 5, 32, 33: a reader, a virus scanner or a sync client holds the file for a moment.
 SHARING_VIOLATIONS = frozenset({5, 32, 33})
 RETRY_FOR_S = 2.5
+# Some shares have no locks. A lock is an optimisation everywhere, so that is no error.
+NO_LOCKS_HERE = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ class Files(Protocol):
         ...
 
     def move(self, path: Path, target: Path) -> None:
-        """Rename within the workspace, replacing ``target``."""
+        """Rename within the workspace, replacing ``target``. Raises FileNotFoundError."""
         ...
 
     def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
@@ -78,10 +81,12 @@ class Files(Protocol):
 
 
 class DiskFiles:
-    """Files on a disk or a mounted share. ``tag`` keeps temporary names of several writers apart."""
+    """Files on a disk or a mounted share. ``sleep`` waits some seconds before the next try where Windows refuses."""
 
-    def __init__(self, tag: str = "fedspec") -> None:
-        self.tag = tag
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.sleep = sleep
+        # Several processes may write one derived file at once; their temporary files must not meet.
+        self.tag = secrets.token_hex(4)
 
     def read(self, path: Path, offset: int = 0) -> bytes:
         """The file's bytes from ``offset`` on."""
@@ -91,7 +96,7 @@ class DiskFiles:
                 file.seek(offset)
                 return file.read()
 
-        return _patiently(attempt)
+        return self._patiently(attempt)
 
     def size(self, path: Path) -> int | None:
         """Bytes in the file, or None if there is none."""
@@ -119,7 +124,7 @@ class DiskFiles:
                     if durable:
                         file.flush()
                         os.fsync(file.fileno())
-                _patiently(lambda: temporary.replace(path))
+                self._patiently(lambda: temporary.replace(path))
             except BaseException:
                 with suppress(OSError):
                     temporary.unlink()
@@ -142,18 +147,18 @@ class DiskFiles:
         with _explained(path):
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
-            _patiently(attempt)
+            self._patiently(attempt)
 
     def remove(self, path: Path) -> None:
         """Delete the file; an absent one is no error."""
         with _explained(path), suppress(FileNotFoundError):
-            _patiently(path.unlink)
+            self._patiently(path.unlink)
 
     def move(self, path: Path, target: Path) -> None:
         """Rename within the workspace, replacing ``target``."""
-        with _explained(target):
+        with _explained(target, FileNotFoundError):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _patiently(lambda: path.replace(target))
+            self._patiently(lambda: path.replace(target))
 
     @contextmanager
     def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
@@ -161,8 +166,13 @@ class DiskFiles:
         lock = FileLock(path, timeout=timeout_s)
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(Timeout):
+            try:
                 lock.acquire(poll_interval=0.01)
+            except Timeout:
+                pass
+            except OSError as error:
+                if error.errno not in NO_LOCKS_HERE:
+                    raise
         try:
             yield lock.is_locked
         finally:
@@ -184,6 +194,18 @@ class DiskFiles:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         return shutil.disk_usage(folder).free
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Repeat while Windows says that somebody else holds the file, from 50 ms apart, for `RETRY_FOR_S`."""
+        waited, pause = 0.0, 0.05
+        while True:
+            try:
+                return attempt()
+            except PermissionError as error:
+                if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or waited >= RETRY_FOR_S:
+                    raise
+                self.sleep(pause)
+                waited, pause = waited + pause, pause * 2
 
 
 class Crash(BaseException):
@@ -239,7 +261,7 @@ class MemoryFiles:
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Replace the file; a crash leaves the old bytes, and perhaps a temporary file."""
-        temporary = path.with_name(f"~{path.name}.tmp")
+        temporary = path.with_name(f"~{path.name}.{self.process}.tmp")
         self.before_write(f"write {path.name}")
         self.contents[temporary] = data
         self.before_write(f"rename {path.name}")
@@ -261,7 +283,8 @@ class MemoryFiles:
     def move(self, path: Path, target: Path) -> None:
         """Rename, replacing ``target``."""
         self.before_write(f"move {path.name}")
-        self.contents[target] = self.contents.pop(path)
+        self.contents[target] = self.read(path)
+        del self.contents[path]
 
     def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
         """Nothing to do: fake processes take turns, and change hands only between operations."""
@@ -282,19 +305,6 @@ class MemoryFiles:
     def free_bytes(self, folder: Path) -> int:
         """Plenty."""
         return 1 << 40
-
-
-def _patiently(attempt: Callable[[], T]) -> T:
-    """Repeat while Windows says that somebody else holds the file, from 50 ms apart, for `RETRY_FOR_S`."""
-    waited, pause = 0.0, 0.05
-    while True:
-        try:
-            return attempt()
-        except PermissionError as error:
-            if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or waited >= RETRY_FOR_S:
-                raise
-            time.sleep(pause)
-            waited, pause = waited + pause, pause * 2
 
 
 @contextmanager
@@ -324,10 +334,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system says about a write into what a person can do about it."""
+def _explained(path: Path, *expected: type[OSError]) -> Iterator[None]:
+    """Turn what the system says about a write into what a person can do about it, but for what the caller expects."""
     try:
         yield
+    except expected:
+        raise
     except OSError as error:
         raise FolderError(f"Cannot write {path}: {error.strerror or error}.", _remedy(error)) from error
 

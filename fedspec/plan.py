@@ -19,6 +19,7 @@ import msgspec
 
 from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, tuned_lr
 from fedspec.errors import DamagedError, UsageError
+from fedspec.workspace import checked
 
 # Raised when the same configuration would give another result; machines only run items of their own version.
 SCIENCE_VERSION = 1
@@ -26,6 +27,11 @@ SCIENCE_VERSION = 1
 Vocabulary = Mapping[str, Collection[str]]
 KINDS: dict[str, type[TrainingConfig]] = {"federated": FederatedConfig, "centralized": CentralizedConfig}
 GRID_KEYS = ("method", "alpha", "seed")
+LARGEST = (1 << 31) - 1
+# All rows of a result travel in one journal line.
+MAX_ROUNDS = 2000
+# Leaves room for what is added to it in file names.
+MAX_NAME = 100
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +54,16 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     def id(self) -> str:
         """12 hex digits: the hash of `encoded`."""
         return hashlib.sha256(encoded(self)).hexdigest()[:12]
+
+
+class _Basics(msgspec.Struct):
+    """What the queue itself reads of a configuration, of whatever kind and version it is."""
+
+    method: str = ""
+    alpha: float | None = None
+    seed: int = 0
+    rounds: int = 0
+    clients: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +106,14 @@ def decoded(data: bytes, name: str = "") -> Item:
     """
     try:
         item = msgspec.json.decode(data, type=Item)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        msgspec.convert(item.config, _Basics)
+        checked(_told_apart(item))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise DamagedError(
             f"The plan file {name} is damaged: {error}.", "Enqueue the plan again; the same bytes come back."
         ) from error
-    sha = hashlib.sha256(data).hexdigest()[:12]
-    if item.v != 1 or (name and name != f"p-{sha}.json"):
+    # A conflict copy has something after the id; the same bytes are the same item.
+    if item.v != 1 or encoded(item) != data or (name and not name.startswith(f"p-{item.id}")):
         raise DamagedError(f"The plan file {name} does not hold the item it names.", "Enqueue the plan again.")
     return item
 
@@ -137,9 +155,13 @@ def published_names(items: Iterable[Item]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for item in sorted(items, key=lambda i: i.id):
-        names[item.id] = f"{item.exp}_{item.id[:6]}" if item.exp in taken else item.exp
+        names[item.id] = _told_apart(item) if item.exp in taken else item.exp
         taken.add(item.exp)
     return names
+
+
+def _told_apart(item: Item) -> str:
+    return f"{item.exp}_{item.id[:6]}"
 
 
 def load(path: Path, vocabulary: Vocabulary, overrides: Mapping[str, Setting] | None = None) -> Plan:
@@ -193,27 +215,41 @@ class _Expansion:
                 raise self.error(key, f"the key {key!r} is unknown", f"Top-level keys are: {', '.join(self.SECTIONS)}.")
             if key in ("experiment", "grid", "method") and not isinstance(value, dict):
                 raise self.error(key, f"{key} is not a table", f"Write it as [{key}].")
-        for method in self.raw.get("method", {}):
+        for method, own in self.raw.get("method", {}).items():
             self._known("method", method)
+            self._check_table(f"method.{method}", own)
+        central = self.raw.get("centralized", False)
+        if not isinstance(central, bool):
+            self._check_table("centralized", central)
+
+    def _check_table(self, section: str, own: Any) -> None:
+        """A section that changes single keys for some of the experiments."""
+        if not isinstance(own, dict):
+            raise self.error(section.rpartition(".")[2], f"{section} is not a table", f"Write it as [{section}].")
+        for key in own.keys() & set(GRID_KEYS):
+            raise self.error(key, f"{key} is a list to span", f"Move it to [grid]: {key} = [{own[key]!r}].", section)
 
     def _shared(self) -> dict[str, Any]:
         values = dict(self.raw.get("experiment", {}))
         values.update({k: s.value for k, s in self.overrides.items() if k not in GRID_KEYS})
         for key, value in values.items():
             if key in GRID_KEYS:
-                raise self.error(key, f"{key} is a list to span", f"Move it to [grid]: {key} = [{value!r}].")
-            self._known(key, value)
+                fix = f"Move it to [grid]: {key} = [{value!r}]."
+                raise self.error(key, f"{key} is a list to span", fix, "experiment")
+            self._known(key, value, "experiment")
         return values
 
     def _grid(self, key: str) -> list[Any]:
-        default = {"method": ["fedavg", "fedspec"], "alpha": [0.5], "seed": [42]}[key]
+        defaults: dict[str, list[Any]] = {"method": ["fedavg", "fedspec"], "alpha": [0.5], "seed": [42]}
+        default = defaults[key]
         values = self.overrides[key].value if key in self.overrides else self.raw.get("grid", {}).get(key, default)
         for unknown in self.raw.get("grid", {}).keys() - set(GRID_KEYS):
-            raise self.error(unknown, f"{unknown!r} cannot be spanned", f"Under [grid] go: {', '.join(GRID_KEYS)}.")
+            raise self.error(unknown, f"{unknown!r} cannot be spanned", f"Under [grid] go: {', '.join(GRID_KEYS)}.", "grid")
         if not isinstance(values, list) or not values:
-            raise self.error(key, f"{key} must be a list with at least one value", f"Write {key} = [{values!r}].")
+            example = default[0] if values == [] else values
+            raise self.error(key, f"{key} must be a list with at least one value", f"Write {key} = [{example!r}].", "grid")
         for value in values:
-            self._known(key, value)
+            self._known(key, value, "grid")
         return values
 
     def _federated(self, shared: dict[str, Any], grid: dict[str, list[Any]]) -> Iterable[Item]:
@@ -223,7 +259,9 @@ class _Expansion:
             own = dict(self.raw.get("method", {}).get(method, {}))
             own.update({k: s.value for k, s in self.overrides.items() if k not in GRID_KEYS})
             values = {"lr": tuned_lr(method), **shared, **own, "method": method, "alpha": alpha, "seed": seed}
-            yield self._item("federated", values)
+            yield self._item(
+                "federated", values, {**dict.fromkeys(own, f"method.{method}"), **dict.fromkeys(GRID_KEYS, "grid")}
+            )
 
     def _centralized(self, shared: dict[str, Any], grid: dict[str, list[Any]], own: Mapping[str, Any]) -> Iterable[Item]:
         own = dict(own)
@@ -233,22 +271,25 @@ class _Expansion:
         for seed in grid["seed"]:
             inherited = {k: v for k, v in shared.items() if k in keys}
             values = {"lr": tuned_lr("centralized"), **inherited, **own, **flags, "seed": seed}
-            yield self._item("centralized", values, [f"machine:{pin}"] if pin else [])
+            sections = {**dict.fromkeys(own, "centralized"), "seed": "grid"}
+            yield self._item("centralized", values, sections, [f"machine:{pin}"] if pin else [])
 
-    def _item(self, kind: str, values: dict[str, Any], needs: Sequence[str] = ()) -> Item:
+    def _item(self, kind: str, values: dict[str, Any], sections: Mapping[str, str], needs: Sequence[str] = ()) -> Item:
+        """The item of ``values``; ``sections`` tells where a key was written, if not under [experiment]."""
         try:
             config = msgspec.convert(values, KINDS[kind])
         except msgspec.ValidationError as error:
             key = _key_in(str(error)) or next(iter(values))
-            raise self.error(key, _lower(str(error)), "docs/formats.md lists every key, its type and its default.") from error
+            fix = "docs/formats.md lists every key, its type and its default."
+            raise self.error(key, _lower(str(error)), fix, sections.get(key, "experiment")) from error
         for key, complaint, fix in complaints(config):
-            raise self.error(key, complaint, fix)
+            raise self.error(key, complaint, fix, sections.get(key, "experiment"))
         return make_item(kind, config, needs)
 
-    def _known(self, key: str, value: Any) -> None:
+    def _known(self, key: str, value: Any, section: str = "") -> None:
         names = self.vocabulary.get(key)
-        if names is not None and value not in names:
-            raise self.error(key, f"{key} {value!r} is unknown", f"Known: {', '.join(names)}.")
+        if names is not None and value not in tuple(names):
+            raise self.error(key, f"{key} {value!r} is unknown", f"Known: {', '.join(names)}.", section)
 
     def _check_names(self, items: Sequence[Item]) -> None:
         by_name: dict[str, Item] = {}
@@ -274,33 +315,40 @@ class _Expansion:
             settings[key] = Setting(value, source)
         return settings
 
-    def error(self, key: str, complaint: str, fix: str) -> UsageError:
+    def error(self, key: str, complaint: str, fix: str, section: str = "") -> UsageError:
+        """What is wrong with ``key``, which stands in ``section``, or is one itself."""
         if key in self.overrides:
             return UsageError(f"{self.overrides[key].source}: {complaint}.", fix)
-        match = re.search(rf"^\s*\[?\[?(?:\w+\.)*\"?{re.escape(key)}\"?\s*[=\].]", self.text, re.MULTILINE)
+        header = re.search(rf"^\s*\[{re.escape(section)}\]", self.text, re.MULTILINE) if section else None
+        pattern = re.compile(rf"^\s*\[?\[?(?:\w+\.)*\"?{re.escape(key)}\"?\s*[=\].]", re.MULTILINE)
+        match = pattern.search(self.text, header.end() if header else 0)
         line = f", line {self.text.count(chr(10), 0, match.end()) + 1}" if match else ""
         return UsageError(f"{self.path}{line}: {complaint}.", fix)
 
 
 def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
     """What types cannot say: (key, complaint, remedy) for each value that no experiment can have."""
-    for key in ("rounds", "local_epochs", "batch_size", "rank", "threads"):
-        value = getattr(config, key)
-        if value < 1:
-            yield key, f"{key} must be at least 1, not {value}", "Use a whole number from 1."
-    if not 0 < config.lr < float("inf"):
-        yield "lr", f"lr must be greater than 0, not {config.lr}", "Use a value such as 0.01."
+    yield from _counts(config, "rounds", "local_epochs", "batch_size", "rank", "threads")
+    if config.rounds > MAX_ROUNDS:
+        yield "rounds", f"rounds must be at most {MAX_ROUNDS}, not {config.rounds}", "Use fewer rounds with more local_epochs."
+    for key, example in (("lr", 0.01), ("lora_alpha", 8)):
+        if not 0 < getattr(config, key) < float("inf"):
+            yield key, f"{key} must be greater than 0, not {getattr(config, key)}", f"Use a value such as {example}."
+    if not 0 <= config.weight_decay < float("inf"):
+        yield "weight_decay", f"weight_decay must be 0 or more, not {config.weight_decay}", "Use 0, or a value such as 0.01."
     if not 0 <= config.lora_dropout < 1:
         yield "lora_dropout", f"lora_dropout must be in [0, 1), not {config.lora_dropout}", "Use 0, or a value such as 0.1."
-    if config.seed < 0:
-        yield "seed", f"seed must not be negative, but is {config.seed}", "Use 0 or more."
+    if not 0 <= config.seed <= LARGEST:
+        yield "seed", f"seed must be from 0 to {LARGEST}, not {config.seed}", "Use a number such as 42."
+    name = config.name  # type: ignore[attr-defined]
+    if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
+        yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
     if isinstance(config, FederatedConfig):
         yield from _federated_complaints(config)
 
 
 def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, str]]:
-    if config.clients < 1:
-        yield "clients", f"clients must be at least 1, not {config.clients}", "Use a whole number from 1."
+    yield from _counts(config, "clients", "min_client_samples", "rank_step", "max_rank")
     if config.split == "dirichlet" and (config.alpha is None or not 0 < config.alpha < float("inf")):
         fix = "Use a small value such as 0.1 for strong heterogeneity, 100 for nearly iid."
         yield "alpha", f"alpha must be greater than 0, not {config.alpha}", fix
@@ -308,6 +356,13 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
         yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
     if not 0 < config.tail_threshold < 1:
         yield "tail_threshold", f"tail_threshold must be in (0, 1), not {config.tail_threshold}", "Use a value such as 0.05."
+
+
+def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]]:
+    for key in keys:
+        value = getattr(config, key)
+        if not 1 <= value <= LARGEST:
+            yield key, f"{key} must be at least 1, not {value}", "Use a whole number from 1."
 
 
 def _key_in(message: str) -> str | None:

@@ -10,7 +10,9 @@ import _thread
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,6 +21,7 @@ import msgspec
 
 from fedspec.clock import Clock
 from fedspec.errors import FedspecError
+from fedspec.files import Files
 from fedspec.worker import Reporter, Stopped, StopSignal, Worker, drive
 
 MAX_RESTARTS = 3
@@ -168,23 +171,26 @@ class _PipeReporter:
         self.say(Message(status=text))
 
     def say(self, message: Message) -> None:
-        with self._lock:
+        # A parent that was killed hears nothing any more; the end of the input says so, and the round is finished first.
+        with self._lock, suppress(OSError):
             self.out.write(msgspec.json.encode(message) + b"\n")
             self.out.flush()
 
 
-def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal) -> Worker:
-    """A worker that has joined the queue of its settings' workspace."""
+def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files: Files | None = None) -> Worker:
+    """A worker that has joined the queue of its settings' workspace. Tests pass ``files`` that fail."""
     import fedspec
     from fedspec.checkpoints import CheckpointManager
     from fedspec.devices import capabilities
+    from fedspec.folders import folder_kind
     from fedspec.jobs import opener
-    from fedspec.workqueue.distributor import TIMINGS, WorkDistributor
-    from fedspec.workspace import Workspace, folder_kind
+    from fedspec.workqueue.board import TIMINGS
+    from fedspec.workqueue.distributor import WorkDistributor
+    from fedspec.workspace import Workspace
 
     workspace = Workspace.find(settings.workspace)
     timing = TIMINGS[folder_kind(workspace.root).mode].scaled(settings.time_scale)
-    queue = WorkDistributor(workspace, timing=timing)
+    queue = WorkDistributor(workspace, files=files, timing=timing)
     queue.join(settings.name, capabilities(), fedspec.__version__)
     data_root = Path(settings.data_root) if settings.data_root else None
     logged = LoggingReporter(reporter, workspace.log(queue.worker), queue.clock)
@@ -217,11 +223,13 @@ class LoggingReporter:
 def _child() -> int:
     """A worker process: settings from standard input, messages to standard output."""
     reporter = _PipeReporter(sys.stdout.buffer)
-    settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=Settings)
+    # Unbuffered: Python ends in a crash if a thread is waiting in a buffered read then.
+    orders = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as it lives
+    settings = msgspec.json.decode(orders.readline(), type=Settings)
     stop = StopSignal()
 
     def obey() -> None:
-        for line in sys.stdin.buffer:
+        for line in orders:
             if line.strip() == b"abort":
                 _thread.interrupt_main()
             stop.request()
@@ -237,6 +245,11 @@ def _child() -> int:
     except FedspecError as error:
         reporter.say(Message(error=error.what, fix=error.fix))
         return error.exit_code
+    except Exception as error:
+        what = f"A worker hit a bug: {type(error).__name__}: {error}."
+        reporter.say(Message(error=what, fix="Report the traceback above; what was saved is kept."))
+        traceback.print_exc()
+        return 1
     return 1 if finished.failed else 0
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,9 +18,10 @@ from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Rou
 from fedspec.jobs import Job, OpenJob
 from fedspec.plan import published_names
 from fedspec.results import Row, to_table
+from fedspec.workqueue import wording
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.progress import in_words
-from fedspec.workqueue.rules import Blocked, Finished, Wait
+from fedspec.workqueue.rules import Finished, Wait
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +86,7 @@ class Worker:
         while True:
             if self.stop.requested:
                 raise Stopped
+            check_folder(self.queue)
             self._publish()
             action = self.queue.claim(self.only)
             match action:
@@ -92,9 +95,10 @@ class Worker:
                     self._publish()
                     return
                 case Wait():
-                    self.reporter.status(self._waiting(action.blocked))
+                    self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
                     yield self.queue.timing.poll
                 case Held():
+                    self._publish()
                     yield from self._run(action)
 
     def _settle(self, held: Held) -> Iterator[float]:
@@ -111,13 +115,15 @@ class Worker:
             yield from self._settle(held)
             yield from _Run(self, held).steps()
         except SupersededError as error:
+            text = self._dropped(held, error)
             self.queue.give_back(held, error.what)
-            self.reporter.event(f"{error.what} {error.fix}")
+            self.reporter.event(text)
         except Stopped:
             self.queue.give_back(held, "stopped on request")
             raise
         except KeyboardInterrupt:
-            self.queue.give_back(held, "aborted")
+            with suppress(RuntimeError):  # it came in the middle of a journal line, and no other can follow
+                self.queue.give_back(held, "aborted")
             raise
         except FolderError:
             # The folder does not take writes; what this machine has journalled follows when it does.
@@ -133,31 +139,21 @@ class Worker:
 
     def _failed(self, held: Held, fault: str, reason: str) -> None:
         self.queue.failed(held, fault, reason, traceback.format_exc())
-        again = {
-            "transient": "It is tried again later.",
-            "code": "It is tried up to 3 times.",
-            "capability": "Another machine may.",
-        }
-        self.reporter.event(f"error: {held.item.exp} failed: {reason} {again.get(fault, '')}".rstrip())
+        self.reporter.event(wording.failed(held.item.exp, fault, reason))
+
+    def _dropped(self, held: Held, error: SupersededError) -> str:
+        fold, name = self.queue.store.fold, self.queue.machine_name
+        done, owner = fold.canonical(held.item.id), fold.owner(held.item.id)
+        done_by = name(done.worker) if done else ""
+        rival = name(owner[1]) if owner and owner != held.key else ""
+        round_ = self.queue.report.round + 1 if self.queue.report.running == held.item.id else 0
+        return wording.dropped(error, held.item.exp, name(held.worker), done_by=done_by, rival=rival, round_=round_)
 
     def _publish(self, *, check_all: bool = False) -> None:
-        if self.queue.publisher.publish(check_all=check_all) or check_all:
+        written = self.queue.publisher.publish(check_all=check_all)
+        # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
+        if written or check_all or not self.queue.timing.syncs:
             self.queue.publisher.write_view()
-
-    def _waiting(self, blocked: Sequence[Blocked]) -> str:
-        first = blocked[0]
-        more = f", and {len(blocked) - 1} more" if len(blocked) > 1 else ""
-        match first.why:
-            case "running":
-                who = self.queue.machine_name(first.owner[1]) if first.owner else "nobody"
-                what = f"{who} is on {first.item.exp}"
-            case "needs":
-                what = f"{first.item.exp} needs {first.detail}, which this machine does not have"
-            case "back-off":
-                what = f"{first.item.exp} failed and is tried again later"
-            case _:
-                what = f"this machine slept; {first.item.exp} waits until the folder has settled"
-        return f"Waiting: {what}{more}."
 
 
 class _Run:
@@ -169,6 +165,7 @@ class _Run:
         self.exp = published_names(self.queue.store.items.values()).get(held.item.id, held.item.exp)
         self.rounds = int(held.item.config.get("rounds", 1))
         self.clients = int(held.item.config.get("clients", 1))
+        self.on = "all data" if held.item.kind == "centralized" else wording.count(self.clients, "client")
         self.rows: list[Row] = []
         self.base = ""
 
@@ -177,8 +174,7 @@ class _Run:
         self._announce(job, resumed)
         while True:
             self.rows = list(resumed.rows) if resumed else []
-            yield from self._train(job, resumed)
-            resumed = self._ahead()
+            resumed = yield from self._train(job, resumed)
             if resumed is None:
                 break
             self.reporter.event(f"{self.exp} goes on from round {resumed.round}, saved by a rival attempt")
@@ -194,14 +190,13 @@ class _Run:
         quarantine = self.queue.workspace.quarantined("")
         resumed, notes = self.checkpoints.best(self.exp, self.item.id, fold.generations(self.item.id), quarantine)
         for note in notes:
-            next_ = f"round {resumed.round} is intact" if resumed else "there is no other: starting from round 1"
-            self.reporter.event(f"error: {note} fix: nothing to do; {next_}.")
+            self.reporter.event(wording.damaged(self.exp, note, resumed.round if resumed else None))
         sha = resumed.base if resumed else fold.base(self.item.id)
         base: Mapping[str, Tensor] | None = self.checkpoints.load_base(sha) if sha else None
         job = self.worker.open_job(self.item, base)
         self.base = self.checkpoints.save_base(job.base)
         if resumed and resumed.base != self.base:
-            self.reporter.event(f"error: The frozen base of {self.exp} is gone. fix: nothing to do; starting from round 1.")
+            self.reporter.event(f"error: The frozen base of {self.exp} is gone.\n  fix: Nothing to do. Starting from round 1.")
             resumed = None
         return job, resumed
 
@@ -215,12 +210,13 @@ class _Run:
             lost = self.queue.machine_name(self.held.over[1])
             return f"Taking over {self.exp} from {lost} at round {start + 1} of {self.rounds}; nothing was lost"
         if start:
-            saved_by = self.queue.machine_name(source.split(".")[2])
-            return f"Resuming {self.exp} at round {start + 1} of {self.rounds} (saved by {saved_by})"
-        return f"Starting {self.exp}: {self.rounds} rounds, {self.clients} clients"
+            saved = next(ckpt for ckpt in self.queue.store.fold.generations(self.item.id) if ckpt.file == source)
+            by, at = self.queue.machine_name(saved.worker), wording.local_time(saved.wall, self.worker.clock.now())
+            return f"Resuming {self.exp} at round {start + 1} of {self.rounds} (saved by {by}, {at})"
+        return f"Starting {self.exp}: {wording.count(self.rounds, 'round')}, {self.on}"
 
-    def _train(self, job: Job, resumed: Resumed | None) -> Iterator[float]:
-        """Rounds until the last, or until a rival is ahead."""
+    def _train(self, job: Job, resumed: Resumed | None) -> Generator[float, None, Resumed | None]:
+        """Rounds until the last, or until a rival is ahead; returns the rival's generation then."""
         clock = self.worker.clock
         began = lap = clock.monotonic()
         trained = aggregated = 0.0
@@ -245,13 +241,14 @@ class _Run:
                     self._save(event.row, event.state, times, job)
                     left = (clock.monotonic() - began) / (round_ + 1 - first) * (self.rounds - round_)
                     self._status(round_ + 1, 0, left)
-                    if self._rival_round() > round_:
-                        return
+                    if (ahead := self._ahead()) is not None:
+                        return ahead
                     if self.worker.stop.requested and round_ < self.rounds:
-                        raise Stopped
+                        raise Stopped(f"Round {round_} saved. Claim released.")
                     lap, trained, aggregated, done_clients = clock.monotonic(), 0.0, 0.0, 0
                     round_ += 1
             yield 0.0
+        return None
 
     def _save(self, row: Row, state: Mapping[str, Any], times: dict[str, float], job: Job) -> None:
         """Gate, write the generation, gate again, then journal it: an event never names a file that is not there."""
@@ -283,6 +280,7 @@ class _Run:
         self.checkpoints.prune(self.exp, self.queue.store.fold.generations(self.item.id))
 
     def _gate(self) -> None:
+        check_folder(self.queue)
         reason = self.queue.must_stop(self.held)
         if reason is not None:
             raise self._superseded(reason)
@@ -294,17 +292,14 @@ class _Run:
     def _superseded(self, reason: str) -> SupersededError:
         return SupersededError(f"{self.exp} was {reason}.", "Nothing is lost; this worker takes the next item.")
 
-    def _rival_round(self) -> int:
-        generations = self.queue.store.fold.generations(self.item.id)
-        return generations[0].round if generations else 0
-
     def _ahead(self) -> Resumed | None:
-        """The best intact generation if it is beyond our own last round: whatever attempt saved it, the work is not lost."""
-        if self._rival_round() <= len(self.rows):
-            return None
-        recorded = self.queue.store.fold.generations(self.item.id)
-        best, _ = self.checkpoints.best(self.exp, self.item.id, recorded, self.queue.workspace.quarantined(""))
-        return best if best is not None and best.round > len(self.rows) and best.base == self.base else None
+        """The best intact generation that is beyond our own last round: whatever attempt saved it, the work is not lost.
+
+        What the journals tell of may be damaged or not here yet; then our own rounds go on.
+        """
+        beyond = [ckpt for ckpt in self.queue.store.fold.generations(self.item.id) if ckpt.round > len(self.rows)]
+        best, _ = self.checkpoints.best(self.exp, self.item.id, beyond, self.queue.workspace.quarantined(""))
+        return best if best is not None and best.base == self.base else None
 
     def _status(self, round_: int, done_clients: int, left_s: float | None) -> None:
         report = self.queue.report
@@ -312,9 +307,21 @@ class _Run:
         report.clients = f"{done_clients}/{self.clients}"
         report.eta_s = left_s if left_s is not None else report.eta_s
         accuracy = f"   accuracy {self.rows[-1].accuracy:.3f}" if self.rows else ""
-        left = f"   left {_clock_face(report.eta_s)}" if report.eta_s is not None else ""
+        left = f"   left {wording.clock_face(report.eta_s)}" if report.eta_s is not None else ""
         shown = min(round_, self.rounds)
-        self.reporter.status(f"{self.exp}   Round {shown}/{self.rounds}, training {self.clients} clients{accuracy}{left}")
+        self.reporter.status(f"{self.exp}   Round {shown}/{self.rounds}, training {self.on}{accuracy}{left}")
+
+
+def check_folder(queue: WorkDistributor) -> None:
+    """Raise FolderError if the items' files are gone, which no worker ever writes, whatever is in their place.
+
+    The share may have been disconnected: going on would make another queue on the disk below it.
+    """
+    if queue.store.items and not queue.files.names(queue.workspace.plans):
+        raise FolderError(
+            f"The queue in {queue.workspace.queue} is gone.",
+            "Connect the shared folder again, then run the same command again; what was saved so far is kept.",
+        )
 
 
 class Heart:
@@ -337,6 +344,7 @@ class Heart:
         complained = ""
         while not self._end.wait(min(self.queue.timing.poll, self.queue.timing.beat)):
             try:
+                check_folder(self.queue)
                 self.queue.tick()
                 complained = ""
             except (FolderError, DamagedError, OSError) as error:
@@ -351,24 +359,22 @@ def drive(worker: Worker) -> Finished:
 
     Raises:
         Stopped: a person asked for it; the claim is given back and the process has left the queue.
+        FolderError: nothing can be written; this machine's next process closes our journal and brings along what is missing.
     """
     try:
         with Heart(worker.queue, worker.reporter):
             for seconds in worker.steps():
                 if seconds:
                     worker.clock.sleep(seconds, worker.stop.wake)
-    except (Stopped, KeyboardInterrupt):
+    except Stopped:
         worker.queue.leave("stopped on request")
+        worker.queue.publisher.write_view()
         raise
-    except FolderError:
-        # Nothing can be written there now. This machine's next process closes our journal and brings along what is missing.
+    except KeyboardInterrupt:
+        with suppress(RuntimeError):  # as above; peers then find this process silent, and its machine knows at once
+            worker.queue.leave("aborted")
+            worker.queue.publisher.write_view()
         raise
     worker.queue.leave("finished")
     assert worker.finished is not None
     return worker.finished
-
-
-def _clock_face(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,11 +160,13 @@ class LocalState:
     root: Path
 
     @classmethod
-    def find(cls, environ: Mapping[str, str] = os.environ) -> LocalState:
+    def find(cls, environ: Mapping[str, str] = os.environ, hardware: Callable[[], int] = uuid.getnode) -> LocalState:
         """``FEDSPEC_STATE``, else the user's state folder; in it a folder per host, since homes may be shared."""
         named = environ.get("FEDSPEC_STATE")
         base = Path(named).expanduser().absolute() if named else platformdirs.user_state_path("fedspec")
-        host = hashlib.sha256(f"{platform.node()}/{uuid.getnode():012x}".encode()).hexdigest()[:8]
+        # Without a network card Python makes an address up, another one in each process; its group bit tells.
+        card = 0 if (address := hardware()) >> 40 & 1 else address
+        host = hashlib.sha256(f"{platform.node()}/{card:012x}".encode()).hexdigest()[:8]
         return cls(base / f"host-{host}")
 
     @property
@@ -209,48 +211,3 @@ def checked(name: str) -> str:
     if not _SAFE.fullmatch(name) or ".." in name:
         raise UsageError(f"{name[:80]!r} cannot be a file name here.", "Use lower-case letters, digits, '.', '_' and '-' only.")
     return name
-
-
-@dataclass(frozen=True, slots=True)
-class FolderKind:
-    """What carries a folder's files to other machines. ``mode``: ``local``, ``network`` (locks may work) or ``sync``."""
-
-    label: str
-    mode: str
-
-
-_SYNC_MARKS = {
-    "com~apple~clouddocs": "iCloud Drive",
-    "iclouddrive": "iCloud Drive",
-    "icloud drive": "iCloud Drive",
-    "dropbox": "Dropbox",
-    "onedrive": "OneDrive",
-    "google drive": "Google Drive",
-}
-_NETWORK_SYSTEMS = frozenset({"cifs", "smb3", "smbfs", "nfs", "nfs4", "afpfs", "webdav", "fuse.sshfs"})
-
-
-def folder_kind(root: Path) -> FolderKind:
-    """What carries the folder, judged by its path, its marks and its file system."""
-    for folder in (root, *root.parents):
-        name = folder.name.lower()
-        label = next((label for mark, label in _SYNC_MARKS.items() if name == mark or name.startswith(mark + " ")), None)
-        if label:
-            return FolderKind(label, "sync")
-        if (folder / ".stfolder").exists():
-            return FolderKind("Syncthing", "sync")
-    system = _file_system(root)
-    return (
-        FolderKind(f"network share ({system})", "network") if system in _NETWORK_SYSTEMS else FolderKind("local disk", "local")
-    )
-
-
-def _file_system(root: Path) -> str:
-    """The name of the file system, "" where the system does not tell."""
-    if str(root).startswith("\\\\"):
-        return "smbfs"
-    import psutil
-
-    mounts = [(p.mountpoint, p.fstype) for p in psutil.disk_partitions(all=True)]
-    holding = [(len(point), kind) for point, kind in mounts if root == Path(point) or Path(point) in root.parents]
-    return max(holding)[1].lower() if holding else ""

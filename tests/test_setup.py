@@ -163,30 +163,6 @@ def test_a_debian_without_its_venv_package_hears_which_one(monkeypatch: pytest.M
 
 
 class TestWhereTheEnvironmentLives:
-    @pytest.mark.parametrize(
-        ("path", "client"),
-        [
-            ("you/Library/Mobile Documents/com~apple~CloudDocs/fedspec", "iCloud Drive"),
-            ("you/iCloudDrive/fedspec", "iCloud Drive"),
-            ("you/Dropbox (Personal)/fedspec", "Dropbox"),
-            ("you/OneDrive - University/fedspec", "OneDrive"),
-            ("you/Library/CloudStorage/GoogleDrive-you/fedspec", "a cloud drive"),
-        ],
-    )
-    def test_a_synced_folder_is_known_by_its_name(self, tmp_path: Path, path: str, client: str):
-        assert common.shared_by(tmp_path / path) == client
-
-    def test_a_syncthing_folder_is_known_by_its_mark(self, tmp_path: Path):
-        (tmp_path / ".stfolder").mkdir()
-        assert common.shared_by(tmp_path / "code" / "fedspec") == "Syncthing"
-
-    def test_documents_are_synced_where_icloud_took_them_over(self, tmp_path: Path):
-        folder = tmp_path / "Documents" / "fedspec"
-        assert not common.is_in_icloud_home(folder, home=tmp_path)
-        (tmp_path / "Library" / "Mobile Documents" / "com~apple~CloudDocs" / "Documents").mkdir(parents=True)
-        assert common.is_in_icloud_home(folder, home=tmp_path)
-        assert not common.is_in_icloud_home(tmp_path / "code" / "fedspec", home=tmp_path)
-
     def test_a_shared_checkout_gets_its_environment_in_local_data(self, tmp_path: Path):
         venv = common.venv_folder(tmp_path / "Dropbox" / "fedspec")
         assert venv.parent == common.local_data_folder()
@@ -198,32 +174,6 @@ class TestWhereTheEnvironmentLives:
 
         monkeypatch.delenv("WIN_PD_OVERRIDE_LOCAL_APPDATA", raising=False)
         assert common.local_data_folder() == Path(platformdirs.user_data_dir("fedspec", appauthor=False))
-
-    @pytest.mark.parametrize(
-        ("folder", "kind"),
-        [
-            ("/mnt/my share/fedspec", "cifs"),
-            ("/mnt/my share", "cifs"),
-            ("/mnt/my share2/fedspec", "ext4"),
-            ("/data/fedspec", "nfs4"),
-        ],
-    )
-    def test_the_innermost_and_latest_mount_decides(self, folder: str, kind: str):
-        lines = [
-            "/dev/sda1 / ext4 rw 0 0",
-            "tmpfs /data tmpfs rw 0 0",
-            "nas:/data /data nfs4 rw 0 0",
-            "//nas/share /mnt/my\\040share cifs rw 0 0",
-        ]
-        assert common.file_system_of(Path(folder), list(common.mounts_of_linux(lines))) == kind
-
-    def test_mounts_are_read_as_macos_lists_them(self):
-        lines = [
-            "/dev/disk3s1s1 on / (apfs, sealed, local)",
-            "//me@nas._smb._tcp.local/a on on /Volumes/a on (smbfs, nodev)",
-            "?",
-        ]
-        assert list(common.mounts_of_macos(lines)) == [(Path("/"), "apfs"), (Path("/Volumes/a on"), "smbfs")]
 
 
 class TestWhatIsInstalled:

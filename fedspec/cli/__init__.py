@@ -17,6 +17,8 @@ ABORTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code and never raises what a person can act on."""
+    import typer
+
     from fedspec.cli.app import app
     from fedspec.cli.console import complain, utf8
 
@@ -36,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; there is nobody left to tell.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - only until the process ends
         return 0
+    except typer.Abort:  # how typer passes an interrupt on
+        return ABORTED
     except Exception as error:
         if hasattr(error, "format_message"):  # what typer finds wrong with the arguments
-            command = "".join(f" {a}" for a in arguments[:1] if not a.startswith("-"))
-            complain(str(error.format_message()).rstrip(".") + ".", f"See 'fedspec{command} --help'.")
+            from fedspec.cli.usage import usage_words
+
+            complain(*usage_words(error))
             return 2
         if hasattr(error, "exit_code"):
             return int(error.exit_code)

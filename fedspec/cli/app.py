@@ -46,9 +46,9 @@ def _begin(
 
 
 app.command()(doctor.doctor)
-app.command()(run.run)
+app.command(epilog=run.EPILOG)(run.run)
 app.command()(work.work)
-app.command()(progress.progress)
+app.command(epilog=progress.EPILOG)(progress.progress)
 app.command()(checkpoints.checkpoints)
 app.command()(plot.plot)
 app.add_typer(queue.app, name="queue")

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from fedspec.cli.console import JsonOption, WorkspaceOption, emit_json, stdout
+from typing import Annotated, Any
+
+import typer
+
+from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
+from fedspec.cli.options import JsonOption, WorkspaceOption
 
 
-def checkpoints(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Show what can be resumed."""
+def checkpoints(
+    every: Annotated[bool, typer.Option("--all", help="Those of finished experiments too.")] = False,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show what can be resumed: experiments with saved rounds that are not finished."""
     from fedspec.checkpoints import CheckpointManager
     from fedspec.workspace import Workspace
 
     place = Workspace.find(workspace)
-    listed = CheckpointManager(place.checkpoints).list_checkpoints()
+    found = CheckpointManager(place.checkpoints).list_checkpoints()
+    listed = [about for about in found if every or not _finished(about)]
     if json:
-        emit_json(checkpoints=listed)
-        return
-    if not listed:
-        stdout().print(f"No checkpoints in {place.checkpoints}: nothing is in progress.", soft_wrap=True)
-        return
-    from rich.table import Table
+        emit_json({"checkpoints": listed})
+    elif listed:
+        rows = [_cells(about) for about in listed]
+        header = ("Experiment", "Round", "Acc.", "Saved by")
+        say("\n".join(table(header, rows, "12", terminal_width(stdout()))))
+    elif found:
+        say(f"Nothing to resume: all {len(found)} experiments with checkpoints are finished ('--all' lists them).")
+    else:
+        say(f"No checkpoints in {place.checkpoints}: nothing has begun, or the folder has not synced yet.")
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Experiment", "Round", "Acc.", "Saved by"):
-        table.add_column(name, justify="left" if name in ("Experiment", "Saved by") else "right")
-    for about in listed:
-        accuracy = about.get("accuracy")
-        table.add_row(
-            str(about["experiment"]),
-            f"{about.get('round', '?')}/{about.get('rounds', '?')}",
-            f"{accuracy:.3f}" if isinstance(accuracy, float) else "",
-            str(about.get("machine", about.get("worker", ""))),
-        )
-    stdout().print(table)
+
+def _finished(about: dict[str, Any]) -> bool:
+    return "rounds" in about and about.get("round") == about["rounds"]
+
+
+def _cells(about: dict[str, Any]) -> list[str]:
+    accuracy = about.get("accuracy")
+    return [
+        str(about["experiment"]),
+        f"{about.get('round', '?')}/{about.get('rounds', '?')}",
+        f"{accuracy:.3f}" if isinstance(accuracy, float) else "",
+        str(about.get("machine", about.get("worker", ""))),
+    ]

@@ -1,47 +1,21 @@
-"""What all commands share: where text goes, how errors look, options that recur, and the two steps of Ctrl-C."""
+"""Where text goes and how it looks: data to stdout, messages to stderr, the one form of errors, tables and JSON."""
 
 from __future__ import annotations
 
 import io
-import json
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.live import Live
-
-    from fedspec.worker import StopSignal
 
 SCHEMA = 1
-STATUS_EVERY_S = 2.0
-
-WorkspaceOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--workspace", "-w", help="The shared folder (default: the nearest one above, else the checkout).", show_default=False
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON (docs/formats.md).")]
-NameOption = Annotated[
-    str | None,
-    typer.Option("--name", envvar="FEDSPEC_NAME", help="What this machine is called in progress.", show_default=False),
-]
-TimeScaleOption = Annotated[
-    float,
-    typer.Option(
-        "--time-scale", envvar="FEDSPEC_TIME_SCALE", help="Factor on all waiting times; tests use small ones.", hidden=True
-    ),
-]
+GAP = "  "
+MIN_FIRST_COLUMN = 16
+# The first word of a line that has a colour; without one the words say the same.
+STYLES = {"ok": "green", "warn": "yellow", "warn:": "yellow", "error": "bold red", "error:": "bold red"}
 
 
 def utf8() -> None:
@@ -49,16 +23,6 @@ def utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-
-
-def complain(what: str, fix: str) -> None:
-    """The one form of every error."""
-    stderr().print(f"[bold red]error:[/] {_plain(what)}\n[bold]  fix:[/] {_plain(fix)}", highlight=False, soft_wrap=True)
-
-
-def warn(what: str) -> None:
-    """Something to know that stops nothing."""
-    stderr().print(f"[yellow]warn[/]   {_plain(what)}", highlight=False, soft_wrap=True)
 
 
 def stdout() -> Console:
@@ -75,75 +39,92 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def emit_json(**body: Any) -> None:
-    """Print one JSON document with its schema number and the time."""
-    document = {"schema": SCHEMA, "time": datetime.now(UTC).isoformat(timespec="seconds"), **body}
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+def say(text: str = "", console: Console | None = None, style: str = "") -> None:
+    """Print text: as it is into files and pipes, wrapped between words on a terminal, coloured by its first word there."""
+    console = console or stdout()
+    if not console.is_terminal:
+        _stream(console).write(text + "\n")
+        return
+    from rich.text import Text
+
+    for line in text.splitlines() or [""]:
+        shown = Text(wrapped(line, console.width), style=style)
+        word = line.split(" ", 1)[0]
+        if word in STYLES:
+            shown.stylize(STYLES[word], 0, len(word))
+        console.print(shown, soft_wrap=True)
 
 
-class TerminalReporter:
-    """A worker's voice: events scroll, the status stays on the last line.
+def complain(what: str, fix: str) -> None:
+    """The one form of every error."""
+    say(f"error: {what}\n  fix: {fix}", stderr())
 
-    Without a terminal the status is printed now and then, so that a log shows progress too.
+
+def warn(what: str) -> None:
+    """Something to know that stops nothing."""
+    say(f"warn   {what}", stderr())
+
+
+def emit_json(body: Mapping[str, Any], *, compact: bool = False) -> None:
+    """Print one JSON document with its schema number and the time; ``compact`` on one line, for streams of documents."""
+    import msgspec
+
+    from fedspec.clock import SystemClock, timestamp
+
+    document = msgspec.json.encode({"schema": SCHEMA, "time": timestamp(SystemClock().now()), **body})
+    sys.stdout.write((document if compact else msgspec.json.format(document, indent=2)).decode() + "\n")
+    sys.stdout.flush()
+
+
+def wrapped(line: str, width: int) -> str:
+    """A line broken between words, continued further in; a path or a name is never broken, so that it can be copied."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(parts)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "", width: int | None = None) -> list[str]:
+    """Lines of a table without rules; names of the first column too long for ``width`` continue below, further in.
+
+    Args:
+        right: the columns, by position and written as digits, that are aligned right.
+        width: characters in all; None is as wide as need be.
+
+    Returns:
+        A text per row, the header first; a text holds line feeds where a name was folded.
     """
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.console = stderr()
-        self.quiet = quiet
-        self._live: Live | None = None
-        self._shown_at = 0.0
-        self._shown = ""
-
-    def event(self, text: str) -> None:
-        """One line that stays."""
-        style = {"error:": "red", "warn:": "yellow"}.get(text.partition(" ")[0], "")
-        self.console.print(_plain(text), style=style, soft_wrap=True)
-
-    def status(self, text: str) -> None:
-        """The line that says what is going on."""
-        if self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
-        elif not self.quiet and text != self._shown and time.monotonic() - self._shown_at >= STATUS_EVERY_S:
-            self._shown, self._shown_at = text, time.monotonic()
-            self.console.print(_plain(text), soft_wrap=True)
-
-    @contextmanager
-    def live(self) -> Iterator[None]:
-        """Keep the last line of the terminal for the status."""
-        if not self.console.is_terminal:
-            yield
-            return
-        from rich.live import Live
-
-        with Live("", console=self.console, transient=True, refresh_per_second=8) as self._live:
-            try:
-                yield
-            finally:
-                self._live = None
+    every = [header, *rows]
+    widths = [max(len(row[column]) for row in every) for column in range(len(header))]
+    if width is not None:
+        others = sum(widths[1:]) + len(GAP) * (len(widths) - 1)
+        widths[0] = min(widths[0], max(MIN_FIRST_COLUMN, width - others))
+    return [_row(row, widths, right) for row in every]
 
 
-@contextmanager
-def stoppable(stop: StopSignal, reporter: TerminalReporter) -> Iterator[None]:
-    """Ctrl-C once finishes the round; twice aborts now. A termination signal counts as the first."""
-
-    def first(number: int, frame: FrameType | None) -> None:
-        if stop.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.request()
-        reporter.event("Stopping after this round. Press Ctrl-C again to abort now.")
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, first) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _row(row: Sequence[str], widths: Sequence[int], right: str) -> str:
+    name, *more = folded(row[0], widths[0])
+    cells = [
+        cell.rjust(widths[column]) if str(column) in right else cell.ljust(widths[column])
+        for column, cell in enumerate([name, *row[1:]])
+    ]
+    return "\n".join([GAP.join(cells).rstrip(), *more])
 
 
-def _plain(text: str) -> str:
-    from rich.markup import escape
+def folded(name: str, width: int) -> list[str]:
+    """A name in pieces of at most ``width``, broken before an underscore where there is one."""
+    pieces = []
+    while len(name) > width:
+        at = name.rfind("_", 3, width + 1)
+        at = at if at > 0 else width
+        pieces.append(name[:at])
+        name = "  " + name[at:]
+    return [*pieces, name]
 
-    return escape(text)
+
+def terminal_width(console: Console) -> int | None:
+    """The columns of a terminal, None for files and pipes, where nothing need be folded."""
+    return console.width if console.is_terminal else None
+
+
+def _stream(console: Console) -> IO[str]:
+    return console.file

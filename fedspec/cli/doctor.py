@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from fedspec.cli.console import JsonOption, WorkspaceOption, emit_json, stdout
+from fedspec.cli.console import emit_json, say
+from fedspec.cli.options import JsonOption, TimeScaleOption, WorkspaceOption
 from fedspec.errors import FedspecError
 
 if TYPE_CHECKING:
+    from fedspec.folders import FolderKind
     from fedspec.workqueue.distributor import WorkDistributor
 
 LOW_BYTES = 1 << 30
 LOCK_PROBE_S = 5.0
+PIN = "right-click the folder > Always keep on this device"
+# How to keep a sync service from replacing files by placeholders, by service; on a Mac some words differ.
+KEEP = {
+    "iCloud Drive": ("iCloud", PIN, "right-click the folder in Finder > Keep Downloaded"),
+    "OneDrive": ("OneDrive", PIN, PIN.capitalize()),
+    "Dropbox": ("Dropbox", "right-click the folder > Dropbox > Make available offline", ""),
+    "a cloud drive": ("the cloud drive", "right-click the folder > Available offline", ""),
+}
+MODES = {
+    "local": "local mode: only processes of this machine see it",
+    "network": "network mode: locks of all machines",
+    "sync": "sync mode: copies meet later, locks exclude nobody",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,91 +45,119 @@ class Finding:
     fix: str = ""
 
 
-def doctor(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Check this machine and the shared folder."""
+def doctor(json: JsonOption = False, workspace: WorkspaceOption = None, time_scale: TimeScaleOption = 1.0) -> None:
+    """Check this machine and the shared folder; every complaint names its fix.
+
+    Where peers are at work it listens for a few seconds to compare clocks. Exit code 3 if something must be fixed.
+    """
     from fedspec.cli.opening import open_queue
 
-    findings = list(_machine())
-    try:
-        queue = open_queue(workspace)
-        findings += [*_folder(queue), *_queue(queue)]
-    except FedspecError as error:
-        findings.append(Finding("error", error.what, error.fix))
+    findings: list[Finding] = []
+    for finding in _all(lambda: open_queue(workspace, time_scale)):
+        findings.append(finding)
+        if not json:
+            say(f"{finding.level:<6} {finding.text}" + (f"\n       fix: {finding.fix}" if finding.fix else ""))
     if json:
-        emit_json(findings=[asdict(finding) for finding in findings])
-    else:
-        styles = {"ok": "green", "warn": "yellow", "error": "red"}
-        for finding in findings:
-            stdout().print(f"[{styles[finding.level]}]{finding.level:<6}[/] {_escaped(finding.text)}", soft_wrap=True)
-            if finding.fix:
-                stdout().print(f"       fix: {_escaped(finding.fix)}", soft_wrap=True)
+        emit_json({"findings": [asdict(finding) for finding in findings]})
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(3)
 
 
+def _all(open_: Callable[[], WorkDistributor]) -> Iterator[Finding]:
+    from fedspec.cli.peers import peers
+
+    yield from _machine()
+    try:
+        queue = open_()
+        yield from _folder(queue)
+        yield from _queue(queue)
+        yield from peers(queue)
+    except FedspecError as error:
+        yield Finding("error", error.what, error.fix)
+
+
 def _machine() -> Iterator[Finding]:
-    import torch
+    try:
+        import torch
 
-    from fedspec.devices import describe, resolve
-
+        from fedspec.devices import describe, resolve
+    except (ImportError, OSError) as error:
+        yield Finding("error", f"PyTorch cannot be imported: {error}", "Run ./setup.sh again (Windows: setup_windows.bat).")
+        return
     yield Finding("ok", f"Python {platform.python_version()}, PyTorch {torch.__version__}")
-    yield Finding("ok", f"device {describe(resolve())}")
+    device = resolve()
+    yield Finding("ok", f"device {device.type}: {describe(device)}")
+    if device.type != "cuda" and shutil.which("nvidia-smi"):
+        fix = "Run ./setup.sh again (Windows: setup_windows.bat); it picks PyTorch with CUDA."
+        yield Finding("warn", "there is an NVIDIA driver, but this PyTorch cannot use it", fix)
 
 
 def _folder(queue: WorkDistributor) -> Iterator[Finding]:
-    from fedspec.workspace import folder_kind
+    from fedspec.folders import folder_kind
+    from fedspec.workqueue.progress import in_words
 
-    root = queue.workspace.root
+    root, timing = queue.workspace.root, queue.timing
     kind = folder_kind(root)
-    yield Finding("ok", f"shared folder {root} ({kind.label}: {kind.mode} mode)")
+    yield Finding("ok", f"shared folder {root} ({kind.label}; {MODES[kind.mode]})")
+    settle = f"; a claim waits {in_words(timing.settle)} for rivals" if timing.settle else ""
+    yield Finding("ok", f"a machine silent for {in_words(timing.dead)} loses its item to another{settle}")
+    yield from _placeholders(kind)
     yield _probe(queue)
     free = queue.files.free_bytes(root)
-    enough = free >= LOW_BYTES
     text = f"{free / 2**30:.1f} GiB free"
-    yield Finding("ok", text) if enough else Finding("warn", text, "Free some space before a long run.")
+    yield Finding("ok", text) if free >= LOW_BYTES else Finding("warn", text, "Free some space before a long run.")
+
+
+def _placeholders(kind: FolderKind) -> Iterator[Finding]:
+    if kind.label in KEEP:
+        service, fix, on_mac = KEEP[kind.label]
+        fix = on_mac if on_mac and platform.system() == "Darwin" else fix
+        yield Finding("warn", f"{service} may remove local copies from this folder", fix)
 
 
 def _probe(queue: WorkDistributor) -> Finding:
-    """Write, lock, rename and delete a file, as the queue does."""
-    probe = queue.workspace.quarantined("probe")
+    """Write, append, lock and delete a file as the queue does; a folder without a queue is left as it was."""
+    place, files = queue.workspace, queue.files
+    probe = place.queue / "doctor.probe"
+    fresh = not place.queue.is_dir()
     try:
-        with queue.files.lock(queue.workspace.queue_lock, LOCK_PROBE_S) as locked:
-            queue.files.write(probe, b"probe")
-            queue.files.append(probe, b"!")
-            intact = queue.files.read(probe) == b"probe!"
-            queue.files.remove(probe)
+        with files.lock(place.queue_lock, LOCK_PROBE_S) as locked:
+            files.write(probe, b"probe")
+            files.append(probe, b"!")
+            intact = files.read(probe) == b"probe!"
+            files.remove(probe)
+        if fresh:
+            files.remove(place.queue_lock)
+            _forget(place.queue)
     except FedspecError as error:
         return Finding("error", error.what, error.fix)
     if not intact:
         return Finding("error", "what was written to the folder comes back different", "Check the share's client and its disk.")
     if not locked:
-        return Finding(
-            "warn", f"{queue.workspace.queue_lock} is held by another process", "Look for a stopped fedspec process."
-        )
-    return Finding("ok", "write, lock and rename work")
+        return Finding("warn", f"{place.queue_lock} is held by another process", "Look for a stopped fedspec process.")
+    return Finding("ok", "write, append, lock and delete work")
+
+
+def _forget(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # somebody has put something there in the meantime
 
 
 def _queue(queue: WorkDistributor) -> Iterator[Finding]:
-    from fedspec.workqueue.progress import elapsed_s, in_words
-    from fedspec.workqueue.rules import machine_of
-
     state = queue.progress()
     if not state.lines:
         yield Finding("warn", "no work queue here", "Start one with 'fedspec run quick', or wait for the folder to sync.")
         return
-    yield Finding("ok", f"queue found: {len(state.lines)} items, {state.completed} done")
-    newest: dict[str, float] = {}
-    for worker, beat in queue.store.beats.items():
-        age = elapsed_s(beat.wall, queue.clock.now())
-        if age is not None:
-            newest[machine_of(worker)] = min(age, newest.get(machine_of(worker), age))
-    for machine, age in newest.items():
-        yield Finding("ok", f"{queue.machine_name(machine)} seen ~{in_words(age)} ago")
-    for note in state.notes:
-        yield Finding("warn", note, "Nothing is lost: damaged files are left out, and written again from the journals.")
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    failed = state.count("failed")
+    done = f"{len(state.lines)} items, {state.completed} done" + (f", {failed} failed" if failed else "")
+    yield Finding("ok", f"queue found: {done}")
+    for note in queue.store.damaged.values():
+        yield Finding("warn", note, "Nothing is lost: what is damaged is left out, and written again by its owner.")
+    kept = queue.files.names(queue.workspace.quarantined(""))
+    if kept:
+        where = queue.workspace.quarantined("")
+        yield Finding(
+            "warn", f"{len(kept)} damaged files are kept in {where}", "Check the disk and the share; then delete them."
+        )

@@ -6,8 +6,10 @@ import platform
 from pathlib import Path
 
 from fedspec.errors import UsageError
-from fedspec.workqueue.distributor import TIMINGS, WorkDistributor
-from fedspec.workspace import Workspace, folder_kind
+from fedspec.folders import folder_kind
+from fedspec.workqueue.board import TIMINGS
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workspace import Workspace
 
 PLATFORM_NAMES = {"Darwin": "Mac", "Windows": "Windows", "Linux": "Linux"}
 

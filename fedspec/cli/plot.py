@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import JsonOption, WorkspaceOption, emit_json, stdout, warn
+from fedspec.cli.console import emit_json, say, warn
+from fedspec.cli.options import JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
 
 
 def plot(
-    figures: Annotated[list[str] | None, typer.Argument(help="Figures to draw (default: all).", show_default=False)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the figures.", show_default=False)] = None,
+    figures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIGURE...", help="accuracy, frobenius_gap (default: all).", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the figures go.", show_default=False)
+    ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -32,28 +38,26 @@ def plot(
     written = draw_all(place.results, output or place.figures, figures or None, warn=warn)
     sentences = [line for family in summarize_files(place.results) for line in family.sentences()]
     if json:
-        emit_json(figures=[str(path) for path in written], summary=sentences)
-        return
-    for sentence in sentences:
-        stdout().print(sentence, soft_wrap=True, markup=False)
-    stdout().print(f"Figures: {', '.join(str(path) for path in written if path.suffix == '.pdf')}", soft_wrap=True)
+        emit_json({"figures": [str(path) for path in written], "summary": sentences})
+    else:
+        _tell(sentences, written, Path.cwd())
 
 
-def closing(queue: WorkDistributor, experiments: Sequence[str], plan: str) -> None:
-    """How a run ends: the summary of its experiments, where the figures are, and what to do next."""
+def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
+    """How a run ends: the summary of its experiments, and where the figures are."""
     from fedspec.figures import draw_all
     from fedspec.figures.summary import summarize_files
 
     place = queue.workspace
     paths = [place.result(name) for name in experiments]
-    if not paths:
-        return
-    written = draw_all(paths, place.figures, warn=warn)
-    out = stdout()
-    for family in summarize_files(paths):
-        for sentence in family.sentences():
-            out.print(sentence, soft_wrap=True, markup=False)
-    shown = ", ".join(str(path.relative_to(place.root)) for path in written if path.suffix == ".pdf")
-    out.print(f"Figures: {shown}", soft_wrap=True)
-    if plan == "quick":
-        out.print("Next:    fedspec run distributed     on this and any other machine that shares this folder", soft_wrap=True)
+    if paths:
+        written = draw_all(paths, place.figures, warn=warn)
+        _tell((line for family in summarize_files(paths) for line in family.sentences()), written, place.root)
+
+
+def _tell(sentences: Iterable[str], written: Sequence[Path], base: Path) -> None:
+    for sentence in sentences:
+        say(sentence)
+    pdfs = [path for path in written if path.suffix == ".pdf"]
+    shown = [str(path.relative_to(base) if path.is_relative_to(base) else path) for path in pdfs]
+    say(f"Figures: {', '.join(shown)}" if shown else "Figures: none; no result has values for them.")

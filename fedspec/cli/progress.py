@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import JsonOption, TimeScaleOption, WorkspaceOption, emit_json, stdout
+from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
+from fedspec.cli.options import JsonOption, TimeScaleOption, WorkspaceOption
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Iterator, Sequence
+
+    from rich.text import Text
 
     from fedspec.workqueue.distributor import WorkDistributor
     from fedspec.workqueue.progress import ItemLine, Progress
 
 WATCH_EVERY_S = 2.0
+HEADER = ("Item", "State", "Machine", "Round", "Acc.", "Beat", "ETA")
+NUMBERS = "3456"
+STYLES = {"stale": "yellow", "failed": "red", "cancelled": "dim"}
+# What a screen too low for all shows first.
+URGENT = ("failed", "stale", "running", "pending", "cancelled", "done", "sealed")
+
+EPILOG = """\
+\b
+States: running; stale (its worker is silent); pending; failed; cancelled;
+done; sealed (done, and every machine knows). Beat is the age of the worker's
+last sign by wall clocks, ETA the time its item still takes.
+"""
 
 
 def progress(
-    item: Annotated[str | None, typer.Argument(help="One experiment, in detail.", show_default=False)] = None,
+    item: Annotated[str | None, typer.Argument(metavar="ITEM", help="One experiment, in detail.", show_default=False)] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until Ctrl-C.")] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -31,46 +47,85 @@ def progress(
     queue = open_queue(workspace, time_scale)
     queue.require_queue()
     if item is not None:
-        _detail(queue, item, json)
+        from fedspec.cli.detail import show_item
+
+        show_item(queue, item, json=json)
     elif watch:
-        _watch(queue)
+        with suppress(KeyboardInterrupt):
+            _watch(queue, json=json)
+    elif json:
+        emit_json(as_json(queue.progress()))
     else:
-        state = queue.progress()
-        if json:
-            emit_json(items=[asdict(line) for line in state.lines], notes=list(state.notes))
-        else:
-            stdout().print(_page(state))
+        _print(queue.progress())
 
 
-def _watch(queue: WorkDistributor) -> None:
+def as_json(state: Progress) -> dict[str, Any]:
+    """The counts of the block, every item, and what to know."""
+    counts = {word: state.count(word) for word in URGENT}
+    return {"total": len(state.lines), "completed": state.completed, **counts,
+            "items": [asdict(line) for line in state.lines], "notes": list(state.notes)}  # fmt: skip
+
+
+def page(state: Progress, width: int | None, height: int | None = None) -> Iterator[tuple[str, str]]:
+    """(text, style) of the original's block, the table, and what to know; at most ``height`` lines where that is possible."""
+    yield state.block(), ""
+    room = None if height is None else height - state.block().count("\n") - 2 - len(state.notes)
+    header, *rows = table(HEADER, [_cells(line) for line in state.lines], NUMBERS, width)
+    hidden = _hidden(state.lines, [row.count("\n") + 1 for row in rows], room)
+    yield header, "bold"
+    for line, row in zip(state.lines, rows, strict=True):
+        if line not in hidden:
+            yield row, STYLES.get(line.state, "")
+    if hidden:
+        yield f"... and {len(hidden)} more: {_counts(hidden)}", "dim"
+    for note in state.notes:
+        yield note, "yellow"
+
+
+def _print(state: Progress) -> None:
+    console = stdout()
+    for text, style in page(state, terminal_width(console)):
+        say(text, console, style)
+
+
+def _watch(queue: WorkDistributor, *, json: bool) -> None:
     import time
 
+    console = stdout()
+    if json or not console.is_terminal:
+        while True:
+            emit_json(as_json(queue.progress()), compact=True) if json else _print(queue.progress())
+            time.sleep(WATCH_EVERY_S)
     from rich.live import Live
 
-    with Live(_page(queue.progress()), console=stdout(), auto_refresh=False) as live:
-        try:
-            while True:
-                time.sleep(WATCH_EVERY_S)
-                live.update(_page(queue.progress()), refresh=True)
-        except KeyboardInterrupt:
-            return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            live.update(_screen(page(queue.progress(), console.width, console.height - 1)), refresh=True)
+            time.sleep(WATCH_EVERY_S)
 
 
-def _page(state: Progress) -> RenderableType:
-    """The original's block, the table (7 columns, 80 wide), and what to know."""
-    from rich.console import Group
-    from rich.table import Table
+def _screen(lines: Iterator[tuple[str, str]]) -> Text:
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("Item", overflow="fold", no_wrap=False)
-    table.add_column("State")
-    table.add_column("Machine")
-    for name in ("Round", "Acc.", "Beat", "ETA"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in state.lines:
-        table.add_row(*_cells(line), style={"stale": "yellow", "failed": "red"}.get(line.state, ""))
-    return Group(Text(state.block()), table, *(Text(note) for note in state.notes))
+    return Text("\n").join(Text(text, style=style) for text, style in lines)
+
+
+def _hidden(lines: Sequence[ItemLine], heights: Sequence[int], room: int | None) -> list[ItemLine]:
+    """The lines for which there is no room, those that matter least."""
+    if room is None or sum(heights) <= room:
+        return []
+    room -= 1  # for the line that counts the hidden ones
+    hidden = []
+    for line, height in sorted(zip(lines, heights, strict=True), key=lambda pair: URGENT.index(pair[0].state)):
+        room -= height
+        if room < 0:
+            hidden.append(line)
+    return hidden
+
+
+def _counts(lines: Sequence[ItemLine]) -> str:
+    states = [line.state for line in lines]
+    return ", ".join(f"{states.count(word)} {word}" for word in reversed(URGENT) if word in states)
 
 
 def _cells(line: ItemLine) -> list[str]:
@@ -82,24 +137,6 @@ def _cells(line: ItemLine) -> list[str]:
         line.machine,
         f"{line.round}/{line.rounds}" if line.round or line.state in ("running", "stale") else "",
         "" if line.accuracy is None else f"{line.accuracy:.3f}",
-        "" if line.beat_age_s is None else "~" + in_words(line.beat_age_s),
+        "" if line.beat_age_s is None else in_words(line.beat_age_s),
         "" if line.eta_s is None else in_words(line.eta_s),
     ]
-
-
-def _detail(queue: WorkDistributor, name: str, json: bool) -> None:
-    item = queue.find_item(name)
-    line = next(line for line in queue.progress().lines if line.id == item.id)
-    if json:
-        emit_json(item=asdict(line), config=item.config, needs=item.needs)
-        return
-    out = stdout()
-    out.print(f"{line.experiment}  {line.state}  (item {item.id})")
-    if line.machine:
-        out.print(f"  machine   {line.machine}, worker {line.worker}, attempt {line.attempt}")
-    out.print(f"  round     {line.round} of {line.rounds}")
-    if line.accuracy is not None:
-        out.print(f"  accuracy  {line.accuracy:.4f}")
-    if line.why:
-        out.print(f"  why       {line.why}")
-    out.print("  " + "  ".join(f"{key}={value}" for key, value in item.config.items()), soft_wrap=True)

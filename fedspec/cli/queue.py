@@ -2,93 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from fedspec.cli.console import JsonOption, WorkspaceOption, emit_json, stdout
+from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
 from fedspec.cli.opening import open_queue
+from fedspec.cli.options import ItemArgument, ItemArguments, JsonOption, PlanArgument, WorkspaceOption
+from fedspec.cli.plans import takes_plan_flags
 from fedspec.errors import UsageError
 
-app = typer.Typer(help="Add, retry, release, cancel and explain items.", no_args_is_help=True)
+app = typer.Typer(help="Add, retry, release, cancel and explain items.")
 
-ItemArgument = Annotated[str, typer.Argument(help="An experiment's name or an item's id.", show_default=False)]
+
+@app.callback(invoke_without_command=True)
+def _begin(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 @app.command("list")
 def list_(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """List all items with their state."""
+    """List all items with their state and id."""
     queue = open_queue(workspace)
     queue.require_queue()
     lines = queue.progress().lines
     if json:
-        emit_json(items=[asdict(line) for line in lines])
-        return
-    for line in lines:
-        stdout().print(f"{line.id}  {line.state:<9}  {line.experiment}", soft_wrap=True)
+        emit_json({"items": [asdict(line) for line in lines]})
+    else:
+        rows = [(line.experiment, line.state, line.id) for line in lines]
+        say("\n".join(table(("Item", "State", "Id"), rows, width=terminal_width(stdout()))))
 
 
 @app.command()
 def why(item: ItemArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Say in plain words why an item is not running, or who has it and since when."""
+    """Say who has an item, or why nobody has."""
     from fedspec.workqueue.explain import explain
 
     queue = open_queue(workspace)
     found = queue.find_item(item)
     words = explain(queue, found)
     if json:
-        emit_json(item=found.id, why=words)
+        emit_json({"item": found.id, "why": words})
     else:
-        stdout().print(words, soft_wrap=True)
+        say(words)
 
 
 @app.command()
-def add(
-    plan: Annotated[str, typer.Argument(help="quick, distributed, paper or a TOML file.")], workspace: WorkspaceOption = None
-) -> None:
-    """Enqueue what a plan lacks in the queue, without working on it."""
+@takes_plan_flags
+def add(plan: PlanArgument, json: JsonOption = False, workspace: WorkspaceOption = None, **flags: Any) -> None:
+    """Enqueue a plan without working on it.
+
+    What the queue has already is left alone. The flags below change the plan.
+    """
     from fedspec.cli.plans import read_plan
 
-    chosen, added = open_queue(workspace).enqueue(read_plan(plan, {}).items)
-    stdout().print(f"Added {added} of {len(chosen)} items. Work on them with 'fedspec work' on any machine.")
+    chosen, added = open_queue(workspace).enqueue(read_plan(plan, flags).items)
+    if json:
+        emit_json({"added": added, "items": [{"id": item.id, "experiment": item.exp} for item in chosen]})
+    else:
+        say(f"Added {added} of {len(chosen)} items. Work on them with 'fedspec work' on any machine.")
 
 
 @app.command()
-def retry(item: ItemArgument, workspace: WorkspaceOption = None) -> None:
-    """Try a failed item again, as if it had never failed."""
-    _control("retry", item, workspace, {"failed", "pending"}, "will be tried again")
+def retry(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
+    """Try failed items again, as if they had never failed."""
+    _control("retry", items, workspace, ("failed", "pending"), "will be tried again")
 
 
 @app.command()
-def release(item: ItemArgument, workspace: WorkspaceOption = None) -> None:
-    """Take an item away from whoever has it, so that any worker can claim it at once."""
-    _control("release", item, workspace, {"running", "stale"}, "is free to be claimed; its saved rounds are kept")
+def release(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
+    """Take items from whoever has them; saved rounds stay.
+
+    Any worker can claim them at once. Whoever had them, and comes back, drops them.
+    """
+    _control("release", items, workspace, ("running", "stale"), "is free to be claimed; its saved rounds are kept")
 
 
 @app.command()
-def cancel(item: ItemArgument, workspace: WorkspaceOption = None) -> None:
-    """Do not run an item; whoever runs it stops after the current client."""
-    _control(
-        "cancel", item, workspace, {"pending", "running", "stale", "failed"}, "is cancelled; 'fedspec queue resume' undoes it"
-    )
+def cancel(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
+    """Do not run items; a worker on one stops after the client."""
+    outcome = "is cancelled; 'fedspec queue resume' undoes it"
+    _control("cancel", items, workspace, ("pending", "running", "stale", "failed"), outcome)
 
 
 @app.command()
-def resume(item: ItemArgument, workspace: WorkspaceOption = None) -> None:
+def resume(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
     """Undo cancel."""
-    _control("resume", item, workspace, {"cancelled"}, "can be claimed again")
+    _control("resume", items, workspace, ("cancelled",), "can be claimed again")
 
 
-def _control(op: str, name: str, workspace: Path | None, states: set[str], outcome: str) -> None:
+def _control(op: str, names: Sequence[str], workspace: Path | None, states: Sequence[str], outcome: str) -> None:
+    """Check all items before changing any."""
     queue = open_queue(workspace)
-    item = queue.find_item(name)
-    line = next(line for line in queue.progress().lines if line.id == item.id)
-    if line.state not in states:
-        raise UsageError(
-            f"{line.experiment} is {line.state}; {op} is for items that are {' or '.join(sorted(states))}.",
-            f"See 'fedspec queue why {line.experiment}'.",
-        )
-    queue.control(op, item)
-    stdout().print(f"{line.experiment} {outcome}.", soft_wrap=True)
+    queue.require_queue()
+    lines = {line.id: line for line in queue.progress().lines}
+    items = {item.id: item for item in map(queue.find_item, names)}
+    for item_id in items:
+        line = lines[item_id]
+        if line.state not in states:
+            raise UsageError(
+                f"{line.experiment} is {line.state}; {op} is for items that are {' or '.join(states)}.",
+                f"See 'fedspec queue why {line.experiment}'.",
+            )
+    for item_id, item in items.items():
+        queue.control(op, item)
+        say(f"{lines[item_id].experiment} {outcome}.")

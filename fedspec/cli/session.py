@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import platformdirs
 
-from fedspec.cli.console import TerminalReporter, complain, stoppable
+from fedspec.cli.console import complain, warn
+from fedspec.cli.live import TerminalReporter, stoppable
 from fedspec.cli.opening import machine_name
 from fedspec.errors import UsageError
 from fedspec.supervisor import Crew, Settings, open_worker
-from fedspec.worker import Stopped, StopSignal, drive
+from fedspec.worker import Stopped, StopSignal, Worker, drive
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.progress import ItemLine
 
 MAX_WORKERS = 64
-STOPPED = 4
+FAILED, STOPPED = 1, 4
+RESUME = "Resume with the same command."
 
 
 def data_root() -> Path:
@@ -25,10 +28,15 @@ def data_root() -> Path:
     return Path(named).expanduser() if named else platformdirs.user_cache_path("fedspec") / "data"
 
 
-def work_on(queue: WorkDistributor, only: Collection[str] | None, workers: int, name: str | None) -> int:
-    """Work until the items are done; returns the exit code."""
+def checked_workers(workers: int) -> int:
+    """``workers``, if a machine can start so many. Raises UsageError."""
     if not 1 <= workers <= MAX_WORKERS:
         raise UsageError(f"--workers must be between 1 and {MAX_WORKERS}, not {workers}.", "One for each CPU core is plenty.")
+    return workers
+
+
+def work_on(queue: WorkDistributor, only: Collection[str] | None, workers: int, name: str | None) -> int:
+    """Work until the items are done; returns the exit code."""
     settings = Settings(
         workspace=str(queue.workspace.root),
         name=machine_name(name),
@@ -36,37 +44,65 @@ def work_on(queue: WorkDistributor, only: Collection[str] | None, workers: int, 
         data_root=str(data_root()),
         only=None if only is None else sorted(only),
     )
-    reporter, stop = TerminalReporter(), StopSignal()
-    with stoppable(stop, reporter), reporter.live():
-        try:
-            code = _alone(settings, reporter, stop) if workers == 1 else _crew(settings, workers, reporter, stop)
-        except KeyboardInterrupt:
-            reporter.event("Aborted. The claim is released; the last saved round is kept. Resume with the same command.")
-            raise
-    if code == STOPPED:
-        reporter.event("The last round is saved and the claim released. Resume with the same command.")
-    return code
-
-
-def _alone(settings: Settings, reporter: TerminalReporter, stop: StopSignal) -> int:
-    worker = open_worker(settings, reporter, stop)
-    _greet(worker.queue, reporter)
+    session = _Session(settings, workers)
     try:
-        finished = drive(worker)
-    except Stopped:
-        return STOPPED
-    return 1 if finished.failed else 0
+        with session.reporter.live(), stoppable(session.stop, session.reporter, session.current):
+            return session.crew() if workers > 1 else session.alone()
+    except KeyboardInterrupt:
+        released = "claim is released" if workers == 1 else "claims are released"
+        session.reporter.event(f"Aborted. The {released}; every saved round is kept. {RESUME}")
+        raise
 
 
-def _crew(settings: Settings, workers: int, reporter: TerminalReporter, stop: StopSignal) -> int:
-    outcome = Crew(settings, workers, reporter).run(stop)
-    for error in {(e.error, e.fix) for e in outcome.errors}:
-        complain(*error)
-    return outcome.code
+def conclude(lines: Iterable[ItemLine], code: int) -> int:
+    """Say what is not done and how to go on; returns the exit code, which knows of failed and cancelled items."""
+    lost = [line for line in lines if line.state in ("failed", "cancelled")]
+    for line in lost:
+        if line.state == "failed":
+            complain(f"{line.experiment} failed for good: {line.why.rstrip('.')}.", f"fedspec queue retry {line.experiment}")
+        else:
+            warn(f"{line.experiment} is cancelled; 'fedspec queue resume {line.experiment}' undoes it.")
+    return FAILED if lost and code == 0 else code
 
 
-def _greet(queue: WorkDistributor, reporter: TerminalReporter) -> None:
-    """Who else is here."""
-    others = [line for line in queue.progress().lines if line.state == "running" and line.worker != queue.worker]
-    news = " ".join(f"{line.machine} is on {line.experiment}." for line in others[:3])
-    reporter.event(f"Joined as {queue.machine_name(queue.worker)}. {news}".rstrip())
+class _Session:
+    """The workers that one command started."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        self.settings, self.workers = settings, workers
+        self.reporter, self.stop = TerminalReporter(), StopSignal()
+        self._worker: Worker | None = None
+
+    def current(self) -> str:
+        """What a polite stop waits for."""
+        if self.workers > 1:
+            return "each worker's round"
+        report = self._worker.queue.report if self._worker else None
+        return f"round {report.round + 1}" if report and report.running else "this step"
+
+    def alone(self) -> int:
+        self._worker = open_worker(self.settings, self.reporter, self.stop)
+        self._greet(self._worker.queue)
+        try:
+            return FAILED if drive(self._worker).failed else 0
+        except Stopped as stopped:
+            self.reporter.event(f"{stopped} {RESUME}".lstrip())
+            return STOPPED
+
+    def crew(self) -> int:
+        self.reporter.event(f"Starting {self.workers} workers as {self.settings.name}.")
+        outcome = Crew(self.settings, self.workers, self.reporter).run(self.stop)
+        for error in {(e.error, e.fix) for e in outcome.errors}:
+            complain(*error)
+        if outcome.code == STOPPED:
+            self.reporter.event(f"The last rounds are saved and the claims released. {RESUME}")
+        return outcome.code
+
+    def _greet(self, queue: WorkDistributor) -> None:
+        """Who else is here."""
+        busy: dict[str, list[str]] = {}
+        for line in queue.progress().lines:
+            if line.state == "running" and line.worker != queue.worker:
+                busy.setdefault(line.machine, []).append(line.experiment)
+        news = " ".join(f"{machine} is on {' and '.join(on)}." for machine, on in busy.items())
+        self.reporter.event(f"Joined as {queue.machine_name(queue.worker)}. {news}".rstrip())

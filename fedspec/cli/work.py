@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from fedspec.cli.console import NameOption, TimeScaleOption, WorkspaceOption
-
-WorkersOption = Annotated[
-    int, typer.Option("--workers", "-n", envvar="FEDSPEC_WORKERS", help="Worker processes on this machine.")
-]
+from fedspec.cli.options import NameOption, TimeScaleOption, WorkersOption, WorkspaceOption
 
 
 def work(
@@ -19,10 +13,19 @@ def work(
     workspace: WorkspaceOption = None,
     time_scale: TimeScaleOption = 1.0,
 ) -> None:
-    """Join: take whatever this folder's queue offers, until all of it is done."""
-    from fedspec.cli.opening import open_queue
-    from fedspec.cli.session import work_on
+    """Join: take whatever this folder's queue offers, until all of it is done.
 
+    Ctrl-C stops after the round; its work is kept, and any machine can go on with it.
+    """
+    from fedspec.cli.console import say, stderr
+    from fedspec.cli.opening import open_queue
+    from fedspec.cli.session import checked_workers, conclude, work_on
+
+    checked_workers(workers)
     queue = open_queue(workspace, time_scale)
     queue.require_queue()
-    raise typer.Exit(work_on(queue, None, workers, name))
+    code = work_on(queue, None, workers, name)
+    code = conclude(queue.progress().lines, code)
+    if code == 0:
+        say("Every item in the queue is done. Next: fedspec plot", stderr())
+    raise typer.Exit(code)

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
 from fedspec.federated import statistics
 from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates, ServerState, weighted_mean
-from fedspec.federated.lora import scale_of
+from fedspec.federated.lora import dtype_of, scale_of
 from fedspec.federated.spectral import LowRank
 from fedspec.federated.state import Weights
 from fedspec.federated.statistics import LayerStatistics, Tails
@@ -104,7 +103,7 @@ def _stored(
     config: FederatedConfig, before: Weights, installed: Mapping[str, Installed], head: Mapping[str, Tensor]
 ) -> Weights:
     """The next weights in the experiment's type."""
-    dtype: torch.dtype = getattr(torch, config.dtype)
+    dtype = dtype_of(config)
     delta = dict(before.delta)
     for name, layer in installed.items():
         if layer.folded is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 import torch
 
@@ -36,6 +37,8 @@ def passes(experiment: Experiment, state: State | None = None) -> Iterator[Event
     torch.set_num_threads(config.threads)
     if state is None:
         state = {"round": 0, "optimizer": {}, **experiment.initial_weights().to_state()}
+    else:
+        experiment.check(state, "optimizer")
     while state["round"] < config.rounds:
         number = state["round"] + 1
         state, loss = _advance(experiment, config, state, number)
@@ -49,8 +52,9 @@ def _advance(experiment: Experiment, config: CentralizedConfig, state: State, nu
     resident, data = experiment.resident, experiment.clients[0]
     resident.install(Weights.from_state(state))
     steps = optimizer(resident.trained(), config)
-    # Through its saved form in every round, so that a resumed run and one that never stopped do the same.
-    steps.load_state_dict({"state": state["optimizer"], "param_groups": steps.state_dict()["param_groups"]})
+    # Its moments go through their saved form in every round, so that a resumed run and one that never stopped do the same; they
+    # are copied, since the optimiser would go on in the tensors that it is given.
+    steps.load_state_dict({"state": deepcopy(state["optimizer"]), "param_groups": steps.state_dict()["param_groups"]})
     resident.module.train()
     order = generator("shuffle", config.seed, number)
     loss = 0.0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedspec.config import TrainingConfig
 from fedspec.data.base import Split
-from fedspec.federated.lora import adapt, scale_of
+from fedspec.federated.lora import adapt, dtype_of, scale_of
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import Weights
 from fedspec.models.base import Model
@@ -34,7 +34,7 @@ class Resident:
         self._base_weights = {name: base[f"{name}.weight"] for name in model.lora_targets}
         model.load_state_dict(dict(base))
         self.layers = adapt(model, rank=config.rank, scale=scale_of(config), dropout=config.lora_dropout)
-        self.module: Model = model.to(getattr(torch, config.dtype)).to(device)
+        self.module: Model = model.to(dtype_of(config)).to(device)
         self.device = device
         self._head = dict(model.get_submodule(model.head).named_parameters()) if config.head == "aggregate" else {}
         for parameter in self._head.values():

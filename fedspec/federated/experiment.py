@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,13 @@ from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.data import DATASETS
 from fedspec.data.base import Dataset, Split
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
+from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.federated.aggregators.base import Aggregator
 from fedspec.federated.client import Resident, train_epoch
-from fedspec.federated.lora import fresh
+from fedspec.federated.lora import dtype_of, fresh
 from fedspec.federated.partition import Partition, dirichlet, iid
 from fedspec.federated.seeding import generator, global_seed
-from fedspec.federated.state import Weights
+from fedspec.federated.state import State, Weights
 from fedspec.models import MODELS
 from fedspec.models.base import Model
 from fedspec.registry import Entry
@@ -62,9 +63,14 @@ class Experiment:
     label_shares: NDArray[np.float64]
     partition_hash: str
 
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self.resident.device
+
     def initial_weights(self) -> Weights:
         """What the first round starts from: new adapters, and the base's head where it is aggregated."""
-        dtype = getattr(torch, self.config.dtype)
+        dtype = dtype_of(self.config)
         adapter = {
             name: fresh(layer.base, self.config.rank, self.config.seed, 0, name).to(dtype)
             for name, layer in self.resident.layers.items()
@@ -72,6 +78,21 @@ class Experiment:
         prefix = f"{self.resident.module.head}."
         head = {key.removeprefix(prefix): value.to(dtype) for key, value in self.base.items() if key.startswith(prefix)}
         return Weights(adapter, head if self.config.head == "aggregate" else {}, {})
+
+    def check(self, state: State, *more: str) -> None:
+        """Raise unless a saved state is one of this experiment.
+
+        Args:
+            more: what it has beside a round and weights.
+
+        Raises:
+            DamagedError: it is not.
+        """
+        weights = Weights.from_state(state)
+        shapes = {name: (factors.B.shape[0], factors.A.shape[1]) for name, factors in weights.adapter.items()}
+        wanted = {name: (layer.base.out_features, layer.base.in_features) for name, layer in self.resident.layers.items()}
+        if shapes != wanted or not {"round", *more} <= state.keys():
+            raise DamagedError("A checkpoint's state is not one of this experiment.", "Take an older checkpoint.")
 
 
 def prepare(
@@ -93,6 +114,8 @@ def prepare(
     place = devices.resolve(device)
     if config.dtype == "float64" and place.type == "mps":
         raise CapabilityError("MPS has no float64.", "Set dtype = 'float32', or device = 'cpu'.")
+    if isinstance(config, FederatedConfig):
+        load_method(config)  # an unknown one is refused before anything is loaded
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
     dataset: Dataset = _lookup(DATASETS, config.dataset, "data set").load()(data_root)
@@ -121,15 +144,14 @@ def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
     return registry[name]
 
 
-def load_method(config: FederatedConfig) -> Any:
+def load_method(config: FederatedConfig) -> Aggregator:
     """The aggregator of a configuration.
 
     Raises:
         ExperimentError: there is none of that name.
     """
-    from fedspec.federated.aggregators import AGGREGATORS
-
-    return _lookup(AGGREGATORS, config.method, "method").load()()
+    method: Aggregator = _lookup(AGGREGATORS, config.method, "method").load()()
+    return method
 
 
 def _partition(config: Config, dataset: Dataset) -> Partition:
@@ -146,7 +168,7 @@ def _partition(config: Config, dataset: Dataset) -> Partition:
 
 def _placed(split: Split, config: Config, device: torch.device, which: Tensor | None = None) -> Split:
     inputs, labels = (split.inputs, split.labels) if which is None else (split.inputs[which], split.labels[which])
-    return Split(inputs.to(getattr(torch, config.dtype)).to(device), labels.to(device))
+    return Split(inputs.to(dtype_of(config)).to(device), labels.to(device))
 
 
 def _pretrained(model: Model, dataset: Dataset, seed: int) -> dict[str, Tensor]:

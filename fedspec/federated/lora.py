@@ -55,26 +55,35 @@ def scale_of(config: TrainingConfig) -> float:
     return config.lora_alpha / config.rank
 
 
-def fresh_rows(rows: int, width: int, *purpose: str | int) -> Tensor:
-    """Rows of A that have not learnt anything: (rows, width) float64, uniform in +-1/sqrt(width) like PEFT's.
-
-    Uniform numbers are made without transcendental functions, so that they are the same on every processor.
-    """
-    uniform = torch.rand(rows, width, generator=generator("fresh", *purpose), dtype=torch.float64)
-    return uniform.mul_(2).sub_(1).div_(width**0.5)
+def dtype_of(config: TrainingConfig) -> torch.dtype:
+    """What the model computes in, and what is sent and saved."""
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    return dtype
 
 
 def fresh(layer: nn.Linear, rank: int, *purpose: str | int) -> Factors:
-    """A new adapter for ``layer``: A random, B zero, so that the product is zero and B learns first."""
-    return Factors(torch.zeros(layer.out_features, rank, dtype=torch.float64), fresh_rows(rank, layer.in_features, *purpose))
+    """A new adapter for ``layer`` in float64: A random, B zero, so that the product is zero and B learns first."""
+    empty = Factors(
+        torch.zeros(layer.out_features, 0, dtype=torch.float64), torch.zeros(0, layer.in_features, dtype=torch.float64)
+    )
+    return grown(empty, rank, *purpose)
 
 
 def grown(factors: Factors, rank: int, *purpose: str | int) -> Factors:
-    """The same product at a higher ``rank``: new columns of B are zero, new rows of A random, so that they can learn."""
+    """The same product at a higher ``rank``: new columns of B are zero, and new rows of A random, so that they can learn.
+
+    The paper draws A from a Gaussian without naming its width; as PEFT's "gaussian" does, this takes 1/rank. They are drawn
+    in float64 and stored in float32, so that processors that differ in a logarithm's last bit agree.
+
+    Args:
+        factors: of at most that rank.
+        purpose: names the random numbers.
+    """
     missing = rank - factors.rank
+    noise = torch.randn(missing, factors.A.shape[1], generator=generator("fresh", *purpose), dtype=torch.float64) / rank
     return Factors(
         torch.cat([factors.B, factors.B.new_zeros(factors.B.shape[0], missing)], dim=1),
-        torch.cat([factors.A, fresh_rows(missing, factors.A.shape[1], *purpose).to(factors.A.dtype)]),
+        torch.cat([factors.A, noise.to(factors.A.dtype)]),
     )
 
 

@@ -20,6 +20,7 @@ from fedspec.federated.client import train
 from fedspec.federated.evaluation import evaluate
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.federated.experiment import Experiment, load_method
+from fedspec.federated.lora import dtype_of
 from fedspec.federated.reporting import make_row
 from fedspec.federated.state import State, Weights
 
@@ -46,6 +47,8 @@ def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event
     if state is None:
         start = experiment.initial_weights()
         state = {"round": 0, "server": method.init(start.adapter), **start.to_state()}
+    else:
+        experiment.check(state, "server")
     while state["round"] < config.rounds:
         state = yield from _round(experiment, config, method, state)
 
@@ -102,5 +105,5 @@ def _traffic(experiment: Experiment, before: Weights, result: Aggregation) -> di
         after=result.weights.adapter,
         head=before.head,
         folded=result.folded,
-        itemsize=getattr(torch, experiment.config.dtype).itemsize,
+        itemsize=dtype_of(experiment.config).itemsize,
     )

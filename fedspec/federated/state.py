@@ -54,7 +54,7 @@ class Weights:
             adapter = {name: Factors(B=layer["B"], A=layer["A"]) for name, layer in state["adapter"].items()}
             return cls(adapter, state["head"], state["delta"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise DamagedError(f"A checkpoint's state has no usable {error}.", "Take an older checkpoint.") from error
+            raise DamagedError(f"A checkpoint's state lacks {error}.", "Take an older checkpoint.") from error
 
     def nonfinite(self) -> str | None:
         """The name of a tensor that holds an infinity or NaN, if there is one."""

@@ -6,9 +6,9 @@ these as float32 adds a relative 1e-7 that no column contains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import exp, fsum, hypot, log
 
 import torch
 from torch import Tensor
@@ -104,12 +104,11 @@ def next_rank(config: FederatedConfig, rank: int, tails: Tails) -> int:
     return max(rank, min(rank + config.rank_step, config.max_rank)) if grows else rank
 
 
-def effective_rank(singular_values: Iterable[float]) -> float:
+def effective_rank(singular_values: Sequence[float]) -> float:
     """exp of the entropy of ``S / sum S`` (Roy and Vetterli 2007); 0 for a zero matrix."""
-    S = torch.tensor(list(singular_values), dtype=torch.float64)
-    if not len(S) or S.sum() == 0:
-        return 0.0
-    return float(torch.special.entr(S / S.sum()).sum().exp())
+    total = fsum(singular_values)
+    shares = (value / total for value in singular_values if value > 0)
+    return exp(-fsum(share * log(share) for share in shares)) if total > 0 else 0.0
 
 
 def columns(layers: Mapping[str, LayerStatistics], tails: Tails) -> dict[str, float | None]:

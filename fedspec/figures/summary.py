@@ -86,7 +86,7 @@ class AlphaSummary:
         if self.gap_ratio is not None:
             lines.append(
                 f"  Frobenius gap: {label(CLAIM)}'s is {self.gap_ratio:.2f} times {label(BASELINE)}'s"
-                " (a smaller gap is a theorem, not a result)"
+                " (smaller on the same updates is a theorem, not a result)"
             )
         return lines
 

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedspec.clock import Clock
-from fedspec.federated.events import RoundDone
-from fedspec.jobs import OpenJob
+from fedspec.federated.events import ClientDone, ClientRejected, RoundDone
+from fedspec.jobs import Job, OpenJob
 from fedspec.plan import Item
 
-MEASURED_ROUNDS = 2
+# For all measuring together, beside what it takes to import libraries, read data and train one client.
+BUDGET_S = 1.5
+MAX_ROUNDS = 10
 KEPT_GENERATIONS = 2
+# A start that takes longer than this is not repeated to tell imports and reading from what each item pays for.
 WARM_UP_S = 5.0
+# What a round costs beside training: two writes that survive a power cut, the journal, and a look at the folder.
+SAVE_S = 0.005
 # What the time and the memory of an item depend on; one item stands for all that agree in these.
 COST_KEYS = ("dataset", "model", "clients", "local_epochs", "batch_size", "rank", "engine", "dtype", "threads", "device")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of some items together: seconds on one worker, bytes on disk; and the peak memory of one worker in bytes."""
+    """Of some items together: seconds on one worker, bytes on disk; and the memory of one worker in bytes."""
 
-    seconds: float
-    disk_bytes: int
-    memory_bytes: int
+    seconds: float = 0.0
+    disk_bytes: int = 0
+    memory_bytes: int = 0
 
 
-def estimate(items: Iterable[Item], open_job: OpenJob, clock: Clock) -> Estimate:
+class _Cost(NamedTuple):
+    """Seconds until an item's first round, seconds a round, bytes of the state."""
+
+    start_s: float
+    round_s: float
+    state_bytes: int
+
+
+def estimate(items: Iterable[Item], open_job: OpenJob, clock: Clock, saved: Mapping[str, int] | None = None) -> Estimate:
     """Run the first rounds of one item of each cost and add up.
+
+    Args:
+        saved: item id -> rounds that need not be trained again.
 
     Raises:
         ExperimentError, CapabilityError: an item cannot run (here).
@@ -36,34 +52,52 @@ def estimate(items: Iterable[Item], open_job: OpenJob, clock: Clock) -> Estimate
     groups: dict[tuple[Any, ...], list[Item]] = {}
     for item in items:
         groups.setdefault((item.kind, *(str(item.config.get(key)) for key in COST_KEYS)), []).append(item)
+    if not groups:
+        return Estimate()
     seconds, disk = 0.0, 0
     for group in groups.values():
-        start, per_round, state_bytes = _measure(group[0], open_job, clock)
-        seconds += sum(start + per_round * int(item.config.get("rounds", 1)) for item in group)
-        disk += len(group) * state_bytes * KEPT_GENERATIONS
+        cost = _measure(group[0], open_job, clock, BUDGET_S / len(groups))
+        rounds = sum(max(0, int(item.config.get("rounds", 1)) - (saved or {}).get(item.id, 0)) for item in group)
+        seconds += len(group) * cost.start_s + rounds * (cost.round_s + SAVE_S)
+        disk += len(group) * cost.state_bytes * KEPT_GENERATIONS
     return Estimate(seconds, disk, _memory_bytes())
 
 
-def _measure(item: Item, open_job: OpenJob, clock: Clock) -> tuple[float, float, int]:
-    """(seconds until the first round, seconds a round, bytes of the state)."""
+def _measure(item: Item, open_job: OpenJob, clock: Clock, budget_s: float) -> _Cost:
     began = clock.monotonic()
     job = open_job(item, None)
-    if clock.monotonic() - began < WARM_UP_S:
+    start_s = clock.monotonic() - began
+    if start_s < WARM_UP_S:
         # The first time also imports libraries and reads data, which a worker does once for all its items.
         began = clock.monotonic()
         job = open_job(item, None)
-    ready = lap = clock.monotonic()
-    state_bytes = rounds = 0
+        start_s = clock.monotonic() - began
+    round_s, state_bytes = _rounds(job, item, clock, budget_s)
+    return _Cost(start_s, round_s, state_bytes)
+
+
+def _rounds(job: Job, item: Item, clock: Clock, budget_s: float) -> tuple[float, int]:
+    """(seconds a round, bytes of the state); a round that outlasts the budget is judged by its first clients."""
+    clients = int(item.config.get("clients", 1))
+    began = lap = clock.monotonic()
+    laps: list[float] = []
+    trained = state_bytes = 0
     for event in job.run(None):
+        now = clock.monotonic()
         if isinstance(event, RoundDone):
-            state_bytes, rounds = _bytes(event.state), rounds + 1
-            if rounds == 1:  # the first round also warms caches up
-                lap = clock.monotonic()
-            if rounds == MEASURED_ROUNDS:
+            laps.append(now - lap)
+            lap, trained, state_bytes = now, 0, _bytes(event.state)
+            if len(laps) == MAX_ROUNDS:
                 break
-    now = clock.monotonic()
-    per_round = (now - lap) if rounds > 1 else now - ready
-    return ready - began, per_round, state_bytes
+        elif isinstance(event, ClientDone | ClientRejected):
+            trained += 1
+        if now - began > budget_s and (laps or trained):
+            break
+    if not laps:
+        return (clock.monotonic() - lap) * clients / max(1, trained), 0
+    # The first round also warms caches up.
+    later = laps[1:] or laps
+    return sum(later) / len(later), state_bytes
 
 
 def _bytes(state: Any) -> int:

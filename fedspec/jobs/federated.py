@@ -29,7 +29,8 @@ class FederatedJob:
         assert isinstance(config, FederatedConfig | CentralizedConfig)  # these kinds have no other
         self.experiment = prepare(config, device=config.device, data_root=data_root, base=base)
         self.device = self.experiment.resident.device.type
-        self.runtime = torch.__version__
+        # A plain text: the version is a class of its own, which a checkpoint that is read without unpickling cannot hold.
+        self.runtime = str(torch.__version__)
 
     @property
     def base(self) -> Mapping[str, Tensor]:

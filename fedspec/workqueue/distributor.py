@@ -1,36 +1,27 @@
-"""`WorkDistributor`: the queue in a shared folder as one process uses it: to look, to add work, to claim and finish items."""
+"""`WorkDistributor`: the queue in a shared folder as its members use it: to claim items, to finish them, to show life."""
 
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedspec.clock import Clock, SystemClock, timestamp
-from fedspec.errors import QueueMissingError, SupersededError, UsageError
-from fedspec.files import DiskFiles, Files
-from fedspec.plan import Item, same_experiment
-from fedspec.workqueue import liveness, rules
+from fedspec.clock import Clock, timestamp
+from fedspec.errors import SetupError, SupersededError
+from fedspec.files import Files
+from fedspec.plan import Item
+from fedspec.workqueue import rules
+from fedspec.workqueue.board import Board
 from fedspec.workqueue.fold import Key
 from fedspec.workqueue.journal import OwnJournal, R
 from fedspec.workqueue.liveness import Timing, Watch
-from fedspec.workqueue.progress import Progress, display_names, progress
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Start, Yield, pack_rows
-from fedspec.workqueue.rules import Finished, Situation, Wait, machine_of
-from fedspec.workqueue.slots import NewHex, Slots
-from fedspec.workqueue.store import Beat, Store
-from fedspec.workqueue.view import Publisher
-from fedspec.workspace import LocalState, Workspace, folder_kind
-
-TIMINGS: Mapping[str, Timing] = {
-    "local": liveness.LOCAL_DISK,
-    "network": liveness.NETWORK_SHARE,
-    "sync": liveness.SYNC_FOLDER,
-}
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Start, Yield, machine_of, pack_rows
+from fedspec.workqueue.rules import Finished, Situation, Wait
+from fedspec.workqueue.slots import NewHex
+from fedspec.workqueue.store import Beat
+from fedspec.workspace import LocalState, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +50,11 @@ class Report:
     eta_s: float | None = None
 
 
-class WorkDistributor:
-    """The queue of one workspace.
+class WorkDistributor(Board):
+    """The queue as its members use it.
 
-    Without `join` it only reads, and `enqueue` adds items. After `join` the process is a member: it beats, claims, and
-    journals what it does. All methods may be called from any thread.
+    Without `join` a process only looks, and adds items. After `join` it is a member: it beats, claims, and journals what it
+    does. All methods may be called from any thread.
     """
 
     def __init__(
@@ -76,18 +67,10 @@ class WorkDistributor:
         local: LocalState | None = None,
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
-        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
-        self.files = files or DiskFiles()
-        self.clock = clock or SystemClock()
-        self.timing = timing or TIMINGS[folder_kind(self.workspace.root).mode]
-        self.store = Store(self.files, self.workspace)
-        self.publisher = Publisher(self.files, self.store)
-        self.slots = Slots(self.files, local or LocalState.find(), self.workspace, new_hex)
+        super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
         self.report = Report()
         self.capabilities: frozenset[str] = frozenset()
         self._watch = Watch(self.timing)
-        # Covers fold, publishing `seen`, and gate + append: the beat must not acknowledge what the trainer contradicts.
-        self._lock = threading.RLock()
         self._journal: OwnJournal | None = None
         self._free_slot: Callable[[], None] = lambda: None
         self._held: Held | None = None
@@ -96,78 +79,10 @@ class WorkDistributor:
         self._next_beat = 0.0
         self._failed_at: dict[tuple[str, Key], float] = {}
 
-    # Looking
-
-    def refresh(self) -> None:
-        """Read what others have written."""
-        with self._lock:
-            self.store.refresh()
-
-    def require_queue(self) -> None:
-        """Raises QueueMissingError if there is nothing to work on: the folder may not have synced yet."""
-        self.refresh()
-        if not self.store.items:
-            raise QueueMissingError(
-                f"No work queue in {self.workspace.queue}.",
-                "Start one with 'fedspec run quick', or wait for the folder to sync.",
-            )
-
-    def progress(self) -> Progress:
-        """How far the queue is."""
-        with self._lock:
-            self.store.refresh()
-            self.store.read_beats()
-            notes = tuple(self.store.damaged.values())
-            return progress(self.store.fold, self.store.items, self.store.beats, self.timing, self.clock.now(), notes)
-
-    def print_progress(self) -> None:
-        """Print the summary block."""
-        print(self.progress().block())  # noqa: T201 - the original's public method
-
-    def machine_name(self, worker: str) -> str:
-        """The display name of a worker's machine."""
-        return display_names(self.store.fold).get(machine_of(worker), worker)
-
-    def find_item(self, name: str) -> Item:
-        """The item with this id or experiment name. Raises UsageError if there is none."""
-        self.refresh()
-        for item in self.store.items.values():
-            if name in (item.id, item.exp):
-                return item
-        raise UsageError(f"There is no item {name} in the queue.", "List them with 'fedspec queue list'.")
-
-    # Adding work
-
-    def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
-        """Add what is missing; an experiment that is there already keeps its item.
-
-        Returns:
-            The queue's items for ``items``, and how many of them are new.
-
-        Raises:
-            UsageError: another configuration already has an experiment's name; nothing was added.
-        """
-        with self._alone(), self._lock:
-            self.store.refresh()
-            by_name = {item.exp: item for item in self.store.items.values()}
-            chosen = [self._reconcile(item, by_name.get(item.exp)) for item in items]
-            added = sum(self.store.write_plan(item) for item in chosen)
-            self.store.refresh()
-        self.publisher.write_view()
-        return chosen, added
-
-    def _reconcile(self, item: Item, present: Item | None) -> Item:
-        if present is None or present.id == item.id or same_experiment(present, item):
-            return present or item
-        keys = sorted(k for k in item.config.keys() | present.config.keys() if item.config.get(k) != present.config.get(k)) or [
-            "needs"
-        ]
-        raise UsageError(
-            f"The queue already has {item.exp} with another {', '.join(keys)}.",
-            "Use another workspace for it, or run the plan that is in the queue.",
-        )
-
-    # Being a member
+    @property
+    def joined(self) -> bool:
+        """Whether this process is a member."""
+        return self._journal is not None
 
     @property
     def worker(self) -> str:
@@ -201,6 +116,7 @@ class WorkDistributor:
         with self._lock:
             if self._journal is not None:
                 self._append(Bye, reason=reason)
+                self._own().complete()
                 worker, self._journal = self.worker, None
                 # Free before forgetting: Windows cannot delete a lock that is held.
                 self._free_slot()
@@ -269,8 +185,6 @@ class WorkDistributor:
                 self.leave("command")
         self.publisher.write_view()
 
-    # The heartbeat
-
     def tick(self) -> None:
         """Poll the folder, and beat when it is time. Called from the beat thread, at least every `Timing.poll` seconds."""
         with self._lock:
@@ -278,7 +192,7 @@ class WorkDistributor:
                 return
             self.store.refresh()
             self.store.read_beats()
-            now = self.clock.monotonic()
+            now = self.clock.awake_or_asleep()
             self._watch.poll(now, self._signs())
             if self._held is not None and self._stop is None:
                 self._stop = rules.gate(self.store.fold, self._held.item.id, self._held.key)
@@ -305,8 +219,6 @@ class WorkDistributor:
             )
         )
 
-    # Inside
-
     def _own(self) -> OwnJournal:
         if self._journal is None:
             raise RuntimeError("the process has not joined the queue")
@@ -315,6 +227,9 @@ class WorkDistributor:
     def _append(self, kind: type[R], **fields: Any) -> R:
         record, line = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
         self.store.add_line(line)
+        if self.worker in self.store.cloned():
+            fix = "Start the same command again: it gets a name of its own, and what was saved is kept."
+            raise SetupError(f"Another process writes as {self.worker}: this machine was copied while it ran.", fix)
         return record
 
     def _gated(self, held: Held, kind: type[R], **fields: Any) -> R:
@@ -335,7 +250,7 @@ class WorkDistributor:
             self.report = Report(steps=self.report.steps)
 
     def _situation(self, only: Collection[str] | None) -> Situation:
-        now = self.clock.monotonic()
+        now = self.clock.awake_or_asleep()
         return Situation(
             fold=self.store.fold,
             items=self.store.items,
@@ -377,16 +292,3 @@ class WorkDistributor:
             self.files.append(self.workspace.relayed(old, self.worker), missing)
             self.store.refresh()
         return max(len(records), known) - 1
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep rivals out while claiming, as far as locks go: this machine's always, the folder's where it has any.
-
-        Taken before the process's own lock, so that the heart goes on beating; a rival that was stopped while it held a lock
-        is not waited for longer than a dead one, since the fold settles who owns what.
-        """
-        with ExitStack() as locks:
-            locks.enter_context(self.files.lock(self.slots.local.claim_lock(self.workspace), self.timing.dead))
-            if not self.timing.syncs:
-                locks.enter_context(self.files.lock(self.workspace.queue_lock, self.timing.dead))
-            yield

@@ -9,23 +9,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield, machine_of
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
 
 Key = tuple[int, str]
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(slots=True)
 class Attempted:
     """One worker's attempt at an item, as far as its journal tells."""
 
-    claimed_at: str = ""
+    claim: Claim | None = None
     start: Start | None = None
     saved: int = 0
     ended: Yield | Fail | None = None
+
+    @property
+    def claimed_at(self) -> str:
+        """The claimant's wall clock, "" if the claim is not there."""
+        return self.claim.wall if self.claim is not None else ""
 
 
 @dataclass(slots=True)
@@ -35,7 +42,7 @@ class ItemState:
     attempts: dict[Key, Attempted] = field(default_factory=dict)
     generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
     done: dict[Key, Done] = field(default_factory=dict)
-    seals: dict[tuple[int, str], Seal] = field(default_factory=dict)
+    seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
     released: int = 0
     retried: int = 0
     cancel: tuple[int, bool, str] = (-1, False, "")
@@ -81,16 +88,18 @@ class Fold:
         worker.length = max(worker.length, record.seq + 1)
         match record:
             case Hello():
-                if worker.hello is None or worker.hello.seq < record.seq:
-                    worker.hello = record
+                worker.hello = _later(worker.hello, record)
+                # A machine knows of its own dead only.
                 for dead, last in record.closes.items():
+                    if machine_of(dead) != machine_of(record.worker):
+                        continue
                     self.closed[dead] = max(last, self.closed.get(dead, -1))
             case Bye():
                 worker.bye = True
             case Ctl():
                 self._control(record)
             case Seal():
-                self._state(record.item).seals[record.lam, record.worker] = record
+                self._state(record.item).seals[record.lam, record.worker, record.seq] = record
             case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
                 self._attempt(record)
             case _:
@@ -104,16 +113,17 @@ class Fold:
         attempted = state.attempts.setdefault(record.key, Attempted())
         match record:
             case Claim():
-                attempted.claimed_at = record.wall
+                attempted.claim = _later(attempted.claim, record)
             case Start():
-                attempted.start = record
+                attempted.start = _later(attempted.start, record)
             case Ckpt():
                 attempted.saved = max(attempted.saved, record.round)
-                state.generations[record.round, record.attempt, record.worker, record.sha256] = record
+                key = (record.round, record.attempt, record.worker, record.sha256)
+                state.generations[key] = _later(state.generations.get(key), record)
             case Done():
-                state.done[record.key] = record
+                state.done[record.key] = _later(state.done.get(record.key), record)
             case Yield() | Fail():
-                attempted.ended = record
+                attempted.ended = _later(attempted.ended, record)
 
     def _control(self, ctl: Ctl) -> None:
         state = self._state(ctl.item)
@@ -172,18 +182,21 @@ class Fold:
         return starts[0][1].base if starts else ""
 
     def deaths(self, item_id: str) -> list[Key]:
-        """Attempts since the last retry that began, saved nothing, and ended without a word: the item may kill its worker."""
+        """Attempts since the last retry and the last saved round that began and ended without a word: it may kill its worker.
+
+        Only those whose own machine has said that the process is dead: one that was merely silent may wake and yield, and an
+        item that has failed must not come back to life.
+        """
         state = self.item(item_id)
-        last = state.last_attempt()
+        saved = max((key[0] for key, a in state.attempts.items() if a.saved), default=0)
         return sorted(
             key
             for key, a in state.attempts.items()
-            if key[0] > state.retried
+            if key[0] > max(state.retried, saved)
             and a.start is not None
-            and a.saved == 0
             and a.ended is None
             and key not in state.done
-            and (key[0] < last or self.gone(key[1]))
+            and key[1] in self.closed
         )
 
     def status(self, item_id: str) -> str:
@@ -211,6 +224,11 @@ class Fold:
         if len(deaths) >= MAX_DEATHS:
             return f"it killed its worker {len(deaths)} times"
         return None
+
+
+def _later(old: R | None, new: R) -> R:
+    """Of two records of one worker that say the same thing, the later one, in whatever order they are read."""
+    return new if old is None or old.seq < new.seq else old
 
 
 def cancelled(state: ItemState) -> bool:

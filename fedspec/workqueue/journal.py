@@ -5,11 +5,12 @@ It survives a share that is full, restored from a backup or overwritten: whateve
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fedspec.clock import Clock, timestamp
 from fedspec.files import Files
-from fedspec.workqueue.records import FIRST, Record, encode, line_hash
+from fedspec.workqueue.records import FIRST, MAX_LAM, Histories, Record, encode, line_hash
 from fedspec.workspace import LocalState, Workspace
 
 SEGMENT_BYTES = 256 << 10
@@ -39,7 +40,9 @@ class OwnJournal:
         if self._broken:
             raise RuntimeError("this machine's copy of the journal could not be written; the process must end")
         wall = timestamp(self.clock.now())
-        record = kind(worker=self.worker, seq=self.seq, lam=lam, prev=self._prev, wall=wall, **fields)
+        # An error may quote a file name that is no Unicode.
+        fields = {k: v.encode(errors="replace").decode() if isinstance(v, str) else v for k, v in fields.items()}
+        record = kind(worker=self.worker, seq=self.seq, lam=min(lam, MAX_LAM), prev=self._prev, wall=wall, **fields)
         line = encode(record)
         # If the copy refuses, the record does not exist; a torn line there is no valid line, and nothing may follow it.
         self._broken = True
@@ -49,6 +52,17 @@ class OwnJournal:
         self._prev = line_hash(line[:-1])
         self._share(line)
         return record, line[:-1]
+
+    def complete(self) -> None:
+        """Say everything again in a new segment if the share has lost some of it, in whichever segment it was."""
+        histories = Histories()
+        for name in self.files.names(self.workspace.journals):
+            if name.startswith(f"{self.worker}."):
+                with suppress(OSError):  # what cannot be read is said again
+                    histories.offer(self.files.read(self.workspace.journals / name).split(b"\n"))
+        if histories.length(self.worker) < self.seq:
+            self._roll()
+            self._share(self.files.read(self.local.journal_copy(self.worker)))
 
     def _share(self, line: bytes) -> None:
         path = self.workspace.journal(self.worker, self._segment)

@@ -60,7 +60,7 @@ class Watch:
     def poll(self, now: float, signs: Mapping[str, tuple[int, int]]) -> None:
         """Look at every peer's (journal length, beat number)."""
         elapsed = 0.0 if self.last_poll is None else now - self.last_poll
-        if elapsed > GAP_FACTOR * self.timing.poll:
+        if self._overdue(now):
             self.settled_at = now + self.timing.settle
         self.last_poll = now
         for peer, sign in signs.items():
@@ -75,7 +75,10 @@ class Watch:
 
     def settled(self, now: float) -> bool:
         """Whether the folder has had its settle time since we last slept."""
-        return now >= self.settled_at
+        return now >= self.settled_at and not self._overdue(now)
+
+    def _overdue(self, now: float) -> bool:
+        return self.last_poll is not None and now - self.last_poll > GAP_FACTOR * self.timing.poll
 
     def age(self, peer: str) -> float:
         """Seconds for which the peer was watched without a change."""

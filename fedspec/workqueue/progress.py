@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from fedspec.plan import Item, published_names
 from fedspec.workqueue.fold import Fold, Key
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.rules import machine_of, scope
+from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
 
 RULE = "=" * 40

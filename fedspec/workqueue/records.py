@@ -17,6 +17,8 @@ import msgspec
 
 VERSION = 1
 MAX_LINE_BYTES = 1 << 20
+# Whoever writes a larger one must not drag everybody beyond what JSON readers hold exactly.
+MAX_LAM = (1 << 53) - 1
 FIRST = "0" * 16
 
 
@@ -173,6 +175,11 @@ class _Type(msgspec.Struct):
 _type = msgspec.json.Decoder(_Type)
 
 
+def machine_of(worker: str) -> str:
+    """The machine id in a worker's name."""
+    return worker.partition("-")[0]
+
+
 def encode(record: Record) -> bytes:
     """One line with its line feed. Raises ValueError if it exceeds `MAX_LINE_BYTES`."""
     body = msgspec.json.encode(record, order="sorted")
@@ -192,7 +199,7 @@ def decode(line: bytes) -> Record | None:
         record: Record = _known.decode(body) if kind in _TYPES else _unknown.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    sound = record.v == VERSION and record.seq >= 0 and record.lam >= 0
+    sound = record.v == VERSION and record.seq >= 0 and 0 <= record.lam <= MAX_LAM
     return record if sound else None
 
 
@@ -213,9 +220,12 @@ def unpack_rows(text: str) -> dict[str, Any]:
         data = inflater.decompress(b64decode(text, validate=True), 64 << 20)
     except zlib.error as error:
         raise ValueError(f"not a packed table: {error}") from error
-    if inflater.unconsumed_tail or not inflater.eof:
+    if inflater.unconsumed_tail or inflater.unused_data or not inflater.eof:
         raise ValueError("not a packed table: cut short or too large")
-    table = json.loads(data)
+    try:
+        table = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("not a packed table: nested too deep") from error
     if not isinstance(table, dict):
         raise ValueError("not a packed table: no object")
     return table

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fedspec.plan import SCIENCE_VERSION, Item
 from fedspec.workqueue.fold import Fold, Key, cancelled
+from fedspec.workqueue.records import machine_of
 
 MINUTE_S = 60.0
 MAX_BACKOFF_MINUTES = 60
@@ -98,6 +99,8 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
         return f"already done by {next(iter(sorted(state.done)))[1]}"
     if cancelled(state):
         return "cancelled"
+    if (why := fold.failure(item_id)) is not None:
+        return f"given up: {why}"
     if key[0] <= state.released:
         return "released by hand"
     if fold.gone(key[1]):
@@ -128,7 +131,7 @@ def queue_order(item: Item) -> tuple[object, ...]:
 
 def backoff_s(failures: int) -> float:
     """Seconds to wait after this many transient failures in a row: 1, 2, 4 ... 60 minutes."""
-    return MINUTE_S * min(2.0 ** (failures - 1), MAX_BACKOFF_MINUTES) if failures else 0.0
+    return MINUTE_S * min(2 ** (failures - 1), MAX_BACKOFF_MINUTES) if failures else 0.0
 
 
 def unmet(item: Item, situation: Situation) -> str:
@@ -142,11 +145,6 @@ def unmet(item: Item, situation: Situation) -> str:
         fail for fail in situation.fold.item(item.id).failures("capability") if machine_of(fail.worker) == situation.machine
     ]
     return here[-1].reason if here else ""
-
-
-def machine_of(worker: str) -> str:
-    """The machine id in a worker's name."""
-    return worker.partition("-")[0]
 
 
 def _consider(item: Item, situation: Situation) -> Take | Blocked:

@@ -5,6 +5,7 @@ Reading is incremental and forgiving: what is torn, foreign or not there yet is 
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +56,11 @@ class Store:
         self.fold = Fold()
         self.beats: dict[str, Beat] = {}
         self.damaged: dict[str, str] = {}
+        # Held by whoever changes the fold or reads it in several steps, where a heartbeat runs in another thread.
+        self.lock = threading.RLock()
         self._histories = Histories()
         self._read: dict[str, int] = {}
+        self._taken: set[str] = set()
 
     def refresh(self) -> None:
         """Read what is new."""
@@ -99,25 +103,24 @@ class Store:
             present = False
         if not present:
             self.files.write(path, data)
-            self._read.pop(path.name, None)
         return not present
 
     def _read_plans(self) -> None:
         for name in self.files.names(self.workspace.plans):
-            path = self.workspace.plans / name
-            if name.endswith(".json") and self._read.get(name) != (size := self.files.size(path)) and size is not None:
-                self._read[name] = size
-                self._read_plan(path)
+            if name.endswith(".json") and name not in self._taken:
+                self._read_plan(self.workspace.plans / name)
 
     def _read_plan(self, path: Path) -> None:
+        """Take a plan file in. One that is damaged is read again each time: its bytes may still be on their way."""
         try:
             item = decoded(self.files.read(path), path.name)
         except OSError:
-            self._read.pop(path.name, None)
+            return
         except DamagedError as error:
             self.damaged[path.name] = error.what
         else:
             self.items[item.id] = item
+            self._taken.add(path.name)
             self.damaged.pop(path.name, None)
 
     def _read_journals(self) -> None:

@@ -17,8 +17,8 @@ from fedspec.plan import Item, published_names
 from fedspec.results import from_table, to_csv
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.progress import display_names
-from fedspec.workqueue.records import Done, unpack_rows
-from fedspec.workqueue.rules import machine_of, scope
+from fedspec.workqueue.records import Done, machine_of, unpack_rows
+from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Store
 
 # The original knew four status words.
@@ -72,10 +72,8 @@ class Publisher:
             Names of the experiments whose CSV was written.
         """
         written = []
-        names = published_names(self.store.items.values())
-        for item_id, name in names.items():
-            done = self.store.fold.canonical(item_id)
-            if done is None or (not check_all and self._published.get(item_id) is done):
+        for name, done in self._results():
+            if not check_all and self._published.get(name) is done:
                 continue
             try:
                 data = to_csv(from_table(unpack_rows(done.rows)))
@@ -84,8 +82,14 @@ class Publisher:
                 continue
             if self._replace(name, data):
                 written.append(name)
-            self._published[item_id] = done
+            self._published[name] = done
         return written
+
+    def _results(self) -> list[tuple[str, Done]]:
+        with self.store.lock:
+            names = published_names(self.store.items.values())
+            results = [(name, self.store.fold.canonical(item_id)) for item_id, name in names.items()]
+        return [(name, done) for name, done in results if done is not None]
 
     def _replace(self, name: str, data: bytes) -> bool:
         path = self.store.workspace.result(name)
@@ -96,7 +100,8 @@ class Publisher:
 
     def write_view(self, timeout_s: float = 1.0) -> None:
         """Render ``work_queue.json`` under its lock; left to the next one if another process is at it for so long."""
-        data = render_view(self.store.fold, self.store.items)
+        with self.store.lock:
+            data = render_view(self.store.fold, self.store.items)
         workspace = self.store.workspace
         with self.files.lock(workspace.queue_lock, timeout_s) as alone:
             if alone and not self._holds(workspace.view, data):

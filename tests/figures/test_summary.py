@@ -55,7 +55,7 @@ def test_a_gain_within_the_noise_is_called_not_significant(folder: Folder) -> No
     assert alpha.sentences() == [
         "alpha 0.5: FedAvg 0.8900, FedSpec 0.9048",
         "  FedSpec - FedAvg: +1.48 points (+1.66 % relative), 95 % interval -0.14 to +3.10, 3 seeds: not significant",
-        "  Frobenius gap: FedSpec's is 0.25 times FedAvg's (a smaller gap is a theorem, not a result)",
+        "  Frobenius gap: FedSpec's is 0.25 times FedAvg's (smaller on the same updates is a theorem, not a result)",
     ]
 
 

@@ -1,0 +1,111 @@
+"""What carries a folder's files to other machines: a sync client, a network file system, or nothing.
+
+Standard library only: the set-up scripts ask before anything is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Names that sync clients give their folders, and marks they leave in them.
+SYNCED_NAMES = {
+    "com~apple~clouddocs": "iCloud Drive",
+    "iclouddrive": "iCloud Drive",
+    "icloud drive": "iCloud Drive",
+    "cloudstorage": "a cloud drive",
+}
+SYNCED_PREFIXES = {"dropbox": "Dropbox", "onedrive": "OneDrive"}
+SYNCED_MARKS = {".stfolder": "Syncthing", ".dropbox.cache": "Dropbox"}
+# 9p is also how WSL shows a Windows drive, where both systems would fight over one environment.
+NETWORK_TYPES = {"9p", "afpfs", "cifs", "fuse.rclone", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "webdav"}
+
+
+@dataclass(frozen=True, slots=True)
+class FolderKind:
+    """What carries a folder. ``mode``: ``local``, ``network`` (its locks may work) or ``sync`` (they exclude nobody)."""
+
+    label: str
+    mode: str
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines see the folder's files."""
+        return self.mode != "local"
+
+
+LOCAL = FolderKind("local disk", "local")
+
+
+def folder_kind(folder: Path) -> FolderKind:
+    """What carries ``folder``, judged by its path, the marks in it and its file system."""
+    client = _sync_client(folder)
+    if client is not None:
+        return FolderKind(client, "sync")
+    system = network_type(folder)
+    return LOCAL if system is None else FolderKind(f"network share ({system})", "network")
+
+
+def _sync_client(folder: Path) -> str | None:
+    for part in folder.parts:
+        name = part.casefold()
+        if name in SYNCED_NAMES:
+            return SYNCED_NAMES[name]
+        for prefix, client in SYNCED_PREFIXES.items():
+            if name.startswith(prefix):  # "OneDrive - University", "Dropbox (Personal)"
+                return client
+    for parent in (folder, *folder.parents):
+        for mark, client in SYNCED_MARKS.items():
+            if (parent / mark).exists():
+                return client
+    return "iCloud Drive" if sys.platform == "darwin" and is_in_icloud_home(folder, Path.home()) else None
+
+
+def is_in_icloud_home(folder: Path, home: Path) -> bool:
+    """Whether macOS keeps ``folder`` in iCloud with its setting "Desktop & Documents Folders"."""
+    drive = home / "Library" / "Mobile Documents" / "com~apple~CloudDocs"
+    return any(folder.is_relative_to(home / name) and (drive / name).exists() for name in ("Desktop", "Documents"))
+
+
+def network_type(folder: Path) -> str | None:
+    """The type of the network file system that holds ``folder``, None for a local one."""
+    if sys.platform == "win32":
+        import ctypes
+
+        drive_remote = 4
+        is_unc = folder.drive.startswith("\\\\")
+        return "smb" if is_unc or ctypes.windll.kernel32.GetDriveTypeW(folder.anchor) == drive_remote else None
+    try:
+        if sys.platform == "darwin":
+            lines = subprocess.run(["/sbin/mount"], capture_output=True, text=True, check=True).stdout.splitlines()
+            mounts = list(mounts_of_macos(lines))
+        else:
+            mounts = list(mounts_of_linux(Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    kind = file_system_of(folder, mounts)
+    return kind if kind in NETWORK_TYPES else None
+
+
+def mounts_of_linux(lines: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    """(mount point, type) from lines like ``//nas/share /mnt/my\\040share cifs rw 0 0``."""
+    for line in lines:
+        _, point, kind, *_ = line.split(" ")
+        yield Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)), kind
+
+
+def mounts_of_macos(lines: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    """(mount point, type) from lines like ``//me@nas/share on /Volumes/share (smbfs, nodev, nosuid)``."""
+    for line in lines:
+        if match := re.fullmatch(r".+? on (/.*) \((\w+).*\)", line):
+            yield Path(match[1]), match[2]
+
+
+def file_system_of(folder: Path, mounts: Iterable[tuple[Path, str]]) -> str:
+    """The type of the innermost mount that holds ``folder``; of two at one place the later one covers the other."""
+    holding = [(len(point.parts), kind) for point, kind in mounts if folder.is_relative_to(point)]
+    return max(reversed(holding), key=lambda mount: mount[0], default=(0, ""))[1]

@@ -1,0 +1,130 @@
+"""The queue as anybody sees it: what is in it, how far it is, and adding items to it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from fedspec.clock import Clock, SystemClock
+from fedspec.errors import QueueMissingError, UsageError
+from fedspec.files import DiskFiles, Files
+from fedspec.folders import folder_kind
+from fedspec.plan import Item, published_names, same_experiment
+from fedspec.workqueue import liveness
+from fedspec.workqueue.liveness import Timing
+from fedspec.workqueue.progress import Progress, display_names, progress
+from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.slots import NewHex, Slots
+from fedspec.workqueue.store import Store
+from fedspec.workqueue.view import Publisher
+from fedspec.workspace import LocalState, Workspace
+
+TIMINGS: Mapping[str, Timing] = {
+    "local": liveness.LOCAL_DISK,
+    "network": liveness.NETWORK_SHARE,
+    "sync": liveness.SYNC_FOLDER,
+}
+
+
+class Board:
+    """The queue of one workspace, read by a process that need not be a member. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        workspace: Workspace | str | Path | None = None,
+        *,
+        files: Files | None = None,
+        clock: Clock | None = None,
+        timing: Timing | None = None,
+        local: LocalState | None = None,
+        new_hex: NewHex = secrets.token_hex,
+    ) -> None:
+        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
+        self.files = files or DiskFiles()
+        self.clock = clock or SystemClock()
+        self.timing = timing or TIMINGS[folder_kind(self.workspace.root).mode]
+        self.store = Store(self.files, self.workspace)
+        self.publisher = Publisher(self.files, self.store)
+        self.slots = Slots(self.files, local or LocalState.find(), self.workspace, new_hex)
+        # Covers fold, publishing `seen`, and gate + append: the beat must not acknowledge what the trainer contradicts.
+        self._lock = self.store.lock
+        self._stuck: set[Path] = set()  # locks whose holder does not let go
+
+    def refresh(self) -> None:
+        """Read what others have written."""
+        with self._lock:
+            self.store.refresh()
+
+    def require_queue(self) -> None:
+        """Raises QueueMissingError if there is nothing to work on: the folder may not have synced yet."""
+        self.refresh()
+        if not self.store.items:
+            fix = "Start one with 'fedspec run quick', or wait for the folder to sync."
+            raise QueueMissingError(f"No work queue in {self.workspace.queue}.", fix)
+
+    def progress(self) -> Progress:
+        """How far the queue is."""
+        with self._lock:
+            self.store.refresh()
+            self.store.read_beats()
+            notes = tuple(self.store.damaged.values())
+            return progress(self.store.fold, self.store.items, self.store.beats, self.timing, self.clock.now(), notes)
+
+    def print_progress(self) -> None:
+        """Print the summary block."""
+        print(self.progress().block())  # noqa: T201 - the original's public method
+
+    def machine_name(self, worker: str) -> str:
+        """The display name of a worker's machine."""
+        with self._lock:
+            return display_names(self.store.fold).get(machine_of(worker), worker)
+
+    def find_item(self, name: str) -> Item:
+        """The item with this id or published name. Raises UsageError if there is none."""
+        self.refresh()
+        for item_id, published in published_names(self.store.items.values()).items():
+            if name in (item_id, published):
+                return self.store.items[item_id]
+        raise UsageError(f"There is no item {name} in the queue.", "List them with 'fedspec queue list'.")
+
+    def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
+        """Add what is missing; an experiment that is there already keeps its item.
+
+        Returns:
+            The queue's items for ``items``, and how many of them are new.
+
+        Raises:
+            UsageError: another configuration already has an experiment's name; nothing was added.
+        """
+        with self._alone(), self._lock:
+            self.store.refresh()
+            by_name = {item.exp: item for item in self.store.items.values()}
+            chosen = [self._reconcile(i, self.store.items.get(i.id, by_name.get(i.exp))) for i in items]
+            added = sum(self.store.write_plan(item) for item in chosen)
+            self.store.refresh()
+        self.publisher.write_view()
+        return chosen, added
+
+    def _reconcile(self, item: Item, present: Item | None) -> Item:
+        if present is None or present.id == item.id or same_experiment(present, item):
+            return present or item
+        new, old = item.config, present.config
+        keys = sorted(key for key in new.keys() | old.keys() if new.get(key) != old.get(key)) or ["needs"]
+        fix = "Use another workspace for it, or run the plan that is in the queue."
+        raise UsageError(f"The queue already has {item.exp} with another {', '.join(keys)}.", fix)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep rivals out while claiming, as far as locks go: this machine's always, the folder's where it has any.
+
+        Taken before the process's own lock, so that the heart goes on beating. A rival that was stopped while it held a lock
+        is waited for as long as a dead one, and only once: no lock is the safety argument, the fold settles who owns what.
+        """
+        paths = [self.slots.local.claim_lock(self.workspace), *([] if self.timing.syncs else [self.workspace.queue_lock])]
+        with ExitStack() as locks:
+            for path in paths:
+                alone = locks.enter_context(self.files.lock(path, 0.0 if self._stuck else self.timing.dead))
+                (self._stuck.discard if alone else self._stuck.add)(path)
+            yield

@@ -1,0 +1,86 @@
+"""What a worker says of an item, in words: pure functions of names and numbers, so that each sentence has a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from fedspec.errors import SupersededError
+from fedspec.workqueue.rules import Blocked
+
+
+def count(number: int, noun: str) -> str:
+    """``1 round``, ``20 rounds``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def clock_face(seconds: float) -> str:
+    """``0:12``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def local_time(wall: str, now: datetime) -> str:
+    """A record's wall time as the reader's clock has it: ``09:41``, with the date if that was another day."""
+    try:
+        then = datetime.strptime(wall, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).astimezone()
+    except ValueError:
+        return wall
+    return then.strftime("%H:%M" if then.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
+
+
+def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
+    """Why there is nothing to claim now; ``name`` tells the machine of a worker."""
+    first = blocked[0]
+    more = f"; {count(len(blocked) - 1, 'other item')} cannot start either" if len(blocked) > 1 else ""
+    match first.why:
+        case "running":
+            what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
+        case "needs":
+            what = f"{first.item.exp} needs {first.detail}, which this machine does not have"
+        case "back-off":
+            what = f"{first.item.exp} failed and is tried again later"
+        case _:
+            what = f"this machine slept; {first.item.exp} waits until the folder has settled"
+    return f"Waiting: {what}{more}."
+
+
+def damaged(exp: str, note: str, intact: int | None) -> str:
+    """A generation that cannot be used (``note`` says why), and the round from which the run goes on, None for the first."""
+    what = note.replace(f" of {exp}", "").rstrip(".")
+    there = "no other round is saved" if intact is None else f"round {intact} is intact"
+    next_ = "Starting from round 1." if intact is None else f"Continuing from round {intact}."
+    kept = " The bad file is kept in quarantine." if "damaged" in note else ""
+    return f"error: {what}; {there}.\n  fix: Nothing to do. {next_}{kept}"
+
+
+def failed(exp: str, fault: str, reason: str) -> str:
+    """An attempt that ended in an error, and whether it is tried again."""
+    fixes = {
+        "transient": "Nothing to do. It is tried again later.",
+        "code": f"Nothing yet: it is tried up to 3 times. The traceback: fedspec progress {exp}",
+        "capability": "Nothing to do here. Another machine may run it.",
+    }
+    fix = fixes.get(fault, f"It is not tried again. More: fedspec progress {exp}")
+    return f"error: {exp} failed: {reason.rstrip('.')}.\n  fix: {fix}"
+
+
+def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: str, round_: int) -> str:
+    """Why this machine drops an item it had, and what is lost: nothing.
+
+    Args:
+        me: this machine's name; ``done_by`` and ``rival`` those of who finished or has the item, "" if nobody.
+        round_: the round that was being trained, 0 if none was.
+    """
+    if done_by:
+        return f"{exp} is already done by {done_by}. Nothing is lost; this {me} takes the next item."
+    if not rival or "taken over" not in error.what:
+        return f"{error.what} {error.fix}"
+    who = rival if rival != me else f"another worker of this {me}"
+    if not round_:
+        return f"{exp} was claimed by {who} first. This {me} takes the next item."
+    return (
+        f"error: {exp} was taken over by {who} while this {me} slept or was offline.\n"
+        f"  fix: Nothing is lost. This {me} dropped its copy of round {round_} and takes the next item."
+    )

@@ -1,0 +1,144 @@
+"""``fedspec progress``: the original's block, a table of seven columns, and one item in detail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from fedspec.cli.opening import open_queue
+from fedspec.cli.progress import page
+from fedspec.workqueue.progress import ItemLine, Progress
+from tests.cli.conftest import Place, beat, items, save
+
+
+def test_the_block_and_the_table(place: Place, claimed: Callable):
+    mac, first = claimed("Mac")
+    save(mac, first, 20, 0.9123)
+    mac.done(first, {}, 20, 0.9123)
+    windows, second = claimed("Windows")
+    save(windows, second, 11, 0.8394)
+    windows.report.eta_s = 720.0
+    beat(windows)
+    lines = place.fedspec("progress").out.splitlines()
+    assert lines[:9] == [
+        "Distributed Work Progress",
+        "========================================",
+        "Total items: 7",
+        "Completed:   1 (14.3%)",
+        "In progress: 1",
+        "  - Windows: 1",
+        "Pending:     5",
+        "Failed:      0",
+        "========================================",
+    ]
+    assert lines[9].split() == ["Item", "State", "Machine", "Round", "Acc.", "Beat", "ETA"]
+    assert lines[10].split() == [first.item.exp, "done", "Mac", "20/20", "0.912"]
+    assert lines[11].split()[:5] == [second.item.exp, "running", "Windows", "11/20", "0.839"]
+    assert lines[11].endswith("12 min")
+    assert lines[12].split()[1:] == ["pending"]
+    assert len(lines) == 17
+
+
+def test_a_silent_worker_is_stale_and_the_remedy_is_named(place: Place, claimed: Callable):
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    save(mac, held, 7, 0.8)
+    beat(mac)
+    said = place.fedspec("progress")
+    assert "stale" in said.out
+    assert f"at once: fedspec queue release {held.item.exp}" in said.out
+    assert "Mac has not been seen for ~9 min." in said.out
+
+
+def test_json_has_counts_items_and_notes_in_seconds(place: Place, claimed: Callable):
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    beat(mac)
+    document = place.fedspec("progress", "--json").json
+    assert (document["total"], document["completed"], document["stale"], document["pending"]) == (7, 0, 1, 6)
+    [item] = [item for item in document["items"] if item["state"] == "stale"]
+    assert item["experiment"] == held.item.exp
+    assert 500 < item["beat_age_s"] < 600
+    assert document["notes"][0].startswith("Mac has not been seen")
+
+
+def test_an_item_in_detail(place: Place, claimed: Callable):
+    mac, held = claimed("Mac")
+    save(mac, held, 3, 0.5)
+    mac.failed(held, "code", "ValueError: bad", 'File "x.py", line 1\nValueError: bad')
+    said = place.fedspec("progress", held.item.exp)
+    assert said.out.startswith(f"{held.item.exp} is waiting for a worker; round 3 of 20 is saved; it failed 1 time")
+    assert "  rounds    3 of 20 saved, accuracy 0.5000\n" in said.out
+    assert f"  id        {held.item.id}\n" in said.out
+    assert "  | ValueError: bad\n" in said.out
+    attempt = next(line for line in said.out.splitlines() if line.startswith("  1  "))
+    assert attempt.split()[1] == "Mac"
+    assert attempt.endswith("3  ValueError: bad")
+    document = place.fedspec("progress", held.item.id, "--json").json
+    assert document["attempts"][0]["end"] == "ValueError: bad"
+    assert document["config"] == held.item.config
+
+
+def test_what_was_chosen_is_told_from_what_is_default(place: Place):
+    open_queue(place.root).enqueue(items("quick", rounds="3", method=["fedavg"], seed=["42"]))
+    said = place.fedspec("progress", "fedavg_dirichlet_alpha0.5_c5_r3")
+    chosen = next(line for line in said.out.splitlines() if line.startswith("  set"))
+    default = next(line for line in said.out.splitlines() if line.startswith("  default"))
+    assert "rounds 3" in chosen
+    assert "alpha 0.5" in chosen
+    assert "batch_size 16" in default
+    assert "rounds" not in default
+
+
+def test_an_unknown_item_is_an_error_with_a_remedy(place: Place, claimed: Callable):
+    claimed("Mac")
+    said = place.fedspec("progress", "nope")
+    assert (said.code, said.err) == (
+        2,
+        "error: There is no item nope in the queue.\n  fix: List them with 'fedspec queue list'.\n",
+    )
+
+
+def test_watching_without_a_terminal_prints_a_document_a_line(place: Place, claimed: Callable, monkeypatch: pytest.MonkeyPatch):
+    claimed("Mac")
+    pauses = iter([None, KeyboardInterrupt()])
+
+    def sleep(_: float) -> None:
+        if (stop := next(pauses)) is not None:
+            raise stop
+
+    monkeypatch.setattr("time.sleep", sleep)
+    said = place.fedspec("progress", "--watch", "--json")
+    assert said.code == 0
+    assert [json.loads(line)["total"] for line in said.out.splitlines()] == [7, 7]
+
+
+STATES = ["done", "running", "pending", "stale", "failed", "done", "pending", "done"]
+MANY = Progress(tuple(ItemLine(str(n), f"experiment_{n}" + "_and_so_on" * (n % 3), state) for n, state in enumerate(STATES)))
+
+
+def texts(height: int | None, width: int = 80) -> list[str]:
+    return [line for text, _ in page(MANY, width, height) for line in text.splitlines()]
+
+
+def test_a_high_screen_shows_everything_in_the_queues_order():
+    assert texts(40) == texts(None)
+    assert [line.split()[1] for line in texts(None)[9:]] == ["State", *STATES]
+
+
+@pytest.mark.parametrize("height", range(12, 20))
+def test_a_low_screen_hides_first_what_is_done_and_counts_it(height: int):
+    lines = texts(height)
+    assert len(lines) <= height
+    hidden = next((line for line in lines if line.startswith("... and")), "")
+    shown = [line.split()[1] for line in lines[9:] if line.startswith("experiment")]
+    assert "failed" in shown or height < 13
+    assert ("done" in shown and "pending" in hidden) is False
+    if hidden:
+        assert len(shown) + int(hidden.split()[2]) == len(STATES)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_page_fits_the_terminal(width: int):
+    assert max(map(len, texts(None, width))) <= width

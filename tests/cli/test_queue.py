@@ -1,0 +1,92 @@
+"""``fedspec queue``: look at items and change them; every refusal says in which state the item is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.cli.conftest import TINY, TINY_NAME, Place, beat, save
+
+
+def states(place: Place) -> list[str]:
+    return [item["state"] for item in place.fedspec("queue", "list", "--json").json["items"]]
+
+
+def test_add_enqueues_once(place: Place):
+    said = place.fedspec("queue", "add", "quick", *TINY)
+    assert (said.code, said.out) == (0, "Added 1 of 1 items. Work on them with 'fedspec work' on any machine.\n")
+    assert place.fedspec("queue", "add", "quick", *TINY).out.startswith("Added 0 of 1 items.")
+    document = place.fedspec("queue", "add", "distributed", "--json").json
+    assert document["added"] == len(document["items"]) == 7
+
+
+def test_list(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    header, row = place.fedspec("queue", "list").out.splitlines()
+    assert header.split() == ["Item", "State", "Id"]
+    assert row.split()[:2] == [TINY_NAME, "pending"]
+
+
+def test_why_an_item_waits_who_runs_it_and_who_went_silent(place: Place, claimed: Callable):
+    place.fedspec("queue", "add", "quick", *TINY)
+    assert place.fedspec("queue", "why", TINY_NAME).out == (
+        f"{TINY_NAME} is waiting for a worker. Start one with 'fedspec work'.\n"
+    )
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    assert f"at once: fedspec queue release {TINY_NAME}" in place.fedspec("queue", "why", TINY_NAME).out
+    mac.give_back(held, "stopped on request")
+    claimed("Windows")
+    document = place.fedspec("queue", "why", held.item.id, "--json").json
+    assert document["why"].startswith(f"{TINY_NAME} is running: Windows has it (attempt 2, for ~")
+
+
+def test_release_takes_an_item_from_a_silent_machine(place: Place, claimed: Callable):
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    save(mac, held, 3, 0.5)
+    beat(mac)
+    said = place.fedspec("queue", "release", held.item.exp)
+    assert (said.code, said.out) == (0, f"{held.item.exp} is free to be claimed; its saved rounds are kept.\n")
+    assert set(states(place)) == {"pending"}
+    assert mac.must_stop(held) == "released by hand"
+
+
+def test_retry_forgets_failures(place: Place, claimed: Callable):
+    mac, held = claimed("Mac")
+    mac.failed(held, "final", "it cannot run.")
+    assert "failed" in states(place)
+    assert place.fedspec("queue", "retry", held.item.exp).out == f"{held.item.exp} will be tried again.\n"
+    assert set(states(place)) == {"pending"}
+
+
+def test_cancel_and_resume_take_several_items(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    names = (TINY_NAME, TINY_NAME.replace("r1", "r2"))
+    said = place.fedspec("queue", "cancel", *names)
+    assert said.out == "".join(f"{name} is cancelled; 'fedspec queue resume' undoes it.\n" for name in names)
+    assert states(place) == ["cancelled"] * 2
+    assert place.fedspec("queue", "resume", *names).code == 0
+    assert states(place) == ["pending"] * 2
+
+
+@pytest.mark.parametrize(
+    ("op", "wanted"),
+    [("release", "running or stale"), ("resume", "cancelled")],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(place: Place, op: str, wanted: str):
+    place.fedspec("queue", "add", "quick", *TINY)
+    before = place.files()
+    said = place.fedspec("queue", op, TINY_NAME)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"error: {TINY_NAME} is pending; {op} is for items that are {wanted}.\n  fix: See 'fedspec queue why {TINY_NAME}'.\n"
+    )
+    assert place.files() == before
+
+
+def test_of_several_items_none_changes_if_one_is_wrong(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    assert place.fedspec("queue", "cancel", TINY_NAME, "nope").code == 2
+    assert states(place) == ["pending"]

@@ -1,0 +1,90 @@
+"""Small experiments, and updates as clients send them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.federated.aggregators.base import Aggregator, LayerUpdates
+from fedspec.federated.experiment import Experiment, prepare
+from fedspec.federated.lora import Factors
+from fedspec.federated.spectral import LowRank
+
+OUT, IN, RANK, SCALE = 20, 15, 3, 2.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def draw(generator: torch.Generator, out: int = OUT, width: int = IN, rank: int = RANK) -> Factors:
+    """Random factors as a client sends them, in float32."""
+    return Factors(torch.randn(out, rank, generator=generator), torch.randn(rank, width, generator=generator))
+
+
+def make_updates(
+    factors: list[Factors],
+    weights: list[float] | None = None,
+    rank: int | None = None,
+    previous: Factors | None = None,
+    **more: Any,
+) -> LayerUpdates:
+    """One layer's updates around ``factors``."""
+    shares = tuple(weights) if weights else (1 / len(factors),) * len(factors)
+    ideal = LowRank.weighted_sum(factors, shares, SCALE)
+    start = previous or Factors(torch.zeros_like(factors[0].B), factors[0].A)
+    return LayerUpdates(
+        factors=tuple(factors),
+        weights=shares,
+        scale=SCALE,
+        previous=start,
+        ideal=ideal,
+        spectrum=ideal.svd(),
+        rank=rank or factors[0].rank,
+        split=more.get("split", "even"),
+        purpose=more.get("purpose", (0, 1, "layer")),
+    )
+
+
+@pytest.fixture
+def factors() -> Callable[..., Factors]:
+    """`draw` on one stream of random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda **sizes: draw(generator, **sizes)
+
+
+@pytest.fixture
+def updates_of() -> Callable[..., LayerUpdates]:
+    """`make_updates`."""
+    return make_updates
+
+
+@pytest.fixture(params=AGGREGATORS)
+def method_name(request: pytest.FixtureRequest) -> str:
+    """Each registered method."""
+    return str(request.param)
+
+
+@pytest.fixture
+def method(method_name: str) -> Aggregator:
+    """The implementation of each registered method."""
+    implementation: Aggregator = AGGREGATORS[method_name].load()()
+    return implementation
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Experiment]:
+    """A federated experiment on digits that takes a moment: 3 clients, 4 rounds. All of them share one frozen base."""
+    base = prepare(CentralizedConfig(), device="cpu").base
+
+    def make(**changes: Any) -> Experiment:
+        config = FederatedConfig(**{"clients": 3, "rounds": 4, "batch_size": 64, "lr": 0.02, **changes})
+        return prepare(config, device="cpu", base=base)
+
+    return make

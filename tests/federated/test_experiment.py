@@ -1,0 +1,94 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedspec import devices
+from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.errors import CapabilityError, DamagedError, ExperimentError
+from fedspec.federated.evaluation import evaluate
+from fedspec.federated.experiment import Experiment, prepare
+
+
+def test_the_base_reads_turned_digits_at_chance() -> None:
+    """Else the adapters would have nothing to do."""
+    experiment = prepare(CentralizedConfig(), device="cpu")
+    experiment.resident.install(experiment.initial_weights())
+    assert evaluate(experiment.resident.module, experiment.test, 10).accuracy < 0.25
+
+
+def test_the_base_is_a_function_of_data_model_and_seed() -> None:
+    one, same, other = (prepare(CentralizedConfig(seed=seed), device="cpu").base for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["out.weight"], other["out.weight"])
+    assert {value.dtype for value in one.values()} == {torch.float32}
+
+
+def test_a_base_that_is_given_is_used_as_it_is() -> None:
+    base = prepare(CentralizedConfig(seed=1), device="cpu").base
+    again = prepare(CentralizedConfig(seed=1), device="cpu", base=base).base
+    assert all(torch.equal(base[name], again[name]) for name in base)
+    with pytest.raises(DamagedError, match="base"):
+        prepare(CentralizedConfig(model="2nn"), device="cpu", base=base)
+
+
+def test_preparing_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    prepare(CentralizedConfig(), device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (FederatedConfig(dataset="nope"), "data set called 'nope'"),
+        (FederatedConfig(model="nope"), "model called 'nope'"),
+        (FederatedConfig(method="nope"), "method called 'nope'"),
+        (FederatedConfig(alpha=None), "needs an alpha"),
+        (FederatedConfig(clients=100), "100 clients"),
+    ],
+)
+def test_what_cannot_run_anywhere_is_refused(config: FederatedConfig, problem: str) -> None:
+    with pytest.raises(ExperimentError, match=problem):
+        prepare(config, device="cpu")
+
+
+def test_float64_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "resolve", lambda request: torch.device("mps"))
+    with pytest.raises(CapabilityError, match="float64"):
+        prepare(CentralizedConfig(dtype="float64"), device="mps")
+
+
+def test_clients_share_out_the_training_part(small: Callable[..., Experiment]) -> None:
+    experiment = small(clients=5)
+    assert sum(len(data) for data in experiment.clients) == 629
+    torch.testing.assert_close(torch.from_numpy(experiment.label_shares.sum(axis=1)), torch.ones(5, dtype=torch.float64))
+
+
+def test_a_run_on_each_accelerator_of_this_machine_agrees_with_the_cpu(small: Callable[..., Experiment]) -> None:
+    from fedspec.federated.events import RoundDone
+    from fedspec.federated.rounds import rounds
+
+    kinds = sorted(devices.capabilities() - {"cpu"})
+    if not kinds:
+        pytest.skip("needs an accelerator: this machine has only a CPU")
+    on_cpu = small(method="fedspec", rounds=2)
+    expected = [event.row for event in rounds(on_cpu) if isinstance(event, RoundDone)]
+    for kind in kinds:
+        experiment = prepare(on_cpu.config, device=kind, base=on_cpu.base)
+        found = [event.row for event in rounds(experiment) if isinstance(event, RoundDone)]
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine.train_loss == pytest.approx(theirs.train_loss, rel=1e-2)
+            assert mine.ideal_norm == pytest.approx(theirs.ideal_norm, rel=1e-2)
+
+
+def test_mnist_trains(data_root: Path) -> None:
+    from fedspec.federated.events import RoundDone
+    from fedspec.federated.rounds import rounds
+
+    config = FederatedConfig(
+        dataset="mnist", model="2nn", head="aggregate", rounds=1, lr=0.003, batch_size=256, method="fedspec"
+    )
+    [event] = [e for e in rounds(prepare(config, device="cpu", data_root=data_root)) if isinstance(e, RoundDone)]
+    assert event.row.accuracy > 0.3

@@ -1,0 +1,285 @@
+"""A whole run: it resumes bit for bit, rejects what is not finite, and leaks nothing from client to client."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from math import hypot
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fedspec.config import CentralizedConfig, config_hash
+from fedspec.data.base import Split
+from fedspec.errors import DamagedError, ExperimentError
+from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise
+from fedspec.federated.client import train
+from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
+from fedspec.federated.experiment import Config, Experiment, prepare
+from fedspec.federated.rounds import rounds
+from fedspec.federated.spectral import LowRank, refactor
+from fedspec.federated.state import State, Weights
+from fedspec.registry import Entry
+
+Small = Callable[..., Experiment]
+
+
+def done(events: list[Event]) -> list[RoundDone]:
+    return [event for event in events if isinstance(event, RoundDone)]
+
+
+def saved_and_loaded(state: State) -> State:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    loaded: State = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    return loaded
+
+
+def assert_same(one: Any, two: Any) -> None:
+    """Equal to the bit, at every depth."""
+    assert type(one) is type(two)
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_same(one[key], two[key])
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == two.dtype
+        assert torch.equal(one, two)
+    else:
+        assert one == two
+
+
+def changed(experiment: Experiment, **changes: Any) -> Config:
+    config: Config = msgspec.structs.replace(experiment.config, **changes)
+    return config
+
+
+def poisoned(experiment: Experiment, *clients: int) -> Experiment:
+    """The same experiment where some clients have a sample of infinities."""
+
+    def bad(split: Split) -> Split:
+        inputs = split.inputs.clone()
+        inputs[0] = torch.inf
+        return Split(inputs, split.labels)
+
+    return replace(
+        experiment,
+        clients=tuple(bad(data) if client in clients else data for client, data in enumerate(experiment.clients)),
+    )
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "head": {"head": "aggregate"},
+    "dropout": {"lora_dropout": 0.2, "local_epochs": 2},
+    "grows": {"rank_rule": "nuclear", "tail_threshold": 0.001, "max_rank": 7},
+    "float64": {"dtype": "float64", "split": "iid", "alpha": None, "singular_split": "b"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resuming_equals_never_stopping_from_every_round(variant: str, method_name: str, small: Small) -> None:
+    changes = {"method": method_name, **VARIANTS[variant]}
+    whole = done(list(rounds(small(**changes))))
+    assert [event.round for event in whole] == [1, 2, 3, 4]
+    for event in whole:
+        torch.manual_seed(event.round)  # what the global generator holds must not matter
+        rest = done(list(rounds(small(**changes), saved_and_loaded(event.state))))
+        assert [later.row for later in rest] == [later.row for later in whole[event.round :]]
+        if rest:
+            assert_same(rest[-1].state, whole[-1].state)
+    if variant == "grows":
+        assert [event.row.rank for event in whole] == [4, 6, 7, 7]
+
+
+def test_a_round_tells_of_each_client_then_the_aggregation_then_the_round(small: Small) -> None:
+    events = list(rounds(small(rounds=2)))
+    kinds = [ClientDone, ClientDone, ClientDone, Aggregated, RoundDone]
+    assert [type(event) for event in events] == 2 * kinds
+    assert [event.round for event in events] == [1] * 5 + [2] * 5
+    assert [event.client for event in events if isinstance(event, ClientDone)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_rows_say_what_the_run_was(small: Small) -> None:
+    experiment = small(method="fedspec", rounds=1)
+    [event] = done(list(rounds(experiment)))
+    row = event.row
+    assert (row.method, row.alpha, row.seed, row.n_clients, row.participating) == ("fedspec", 0.5, 42, 3, 3)
+    assert row.config_hash == config_hash(experiment.config)
+    assert row.partition_hash == experiment.partition_hash
+    assert row.worst_client_accuracy is not None
+    assert 0 <= row.worst_client_accuracy <= row.accuracy <= 1
+    assert row.validation_accuracy is not None
+    factor_bytes = 4 * 4 * (64 + 128 + 128 + 128)
+    assert (row.bytes_up, row.bytes_down, row.communication_bytes) == (3 * factor_bytes, 3 * factor_bytes, 6 * factor_bytes)
+
+
+def test_fedspecs_gap_is_never_above_fedavgs_on_the_same_updates(small: Small, method_name: str) -> None:
+    for event in done(list(rounds(small(method=method_name, alpha=0.1)))):
+        row = event.row
+        assert row.cf_gap_fedspec is not None
+        assert row.cf_gap_fedavg is not None
+        assert row.cf_gap_fedspec <= row.cf_gap_fedavg
+        expected = row.cf_gap_fedspec if method_name == "fedspec" else row.cf_gap_fedavg
+        assert row.frobenius_gap == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_model_learns(small: Small, method_name: str) -> None:
+    rows = [event.row for event in done(list(rounds(small(method=method_name, rounds=8, batch_size=16))))]
+    assert rows[-1].accuracy > 0.6 > 0.4 > rows[0].accuracy
+    assert rows[-1].train_loss < rows[0].train_loss
+
+
+def test_two_preparations_of_one_configuration_are_the_same_experiment(small: Small) -> None:
+    one = small(rounds=1)
+    other = prepare(one.config, device="cpu")
+    assert_same(one.base, other.base)
+    assert_same(done(list(rounds(one)))[0].state, done(list(rounds(other)))[0].state)
+
+
+def test_a_client_with_infinite_updates_is_rejected_and_the_others_go_on(small: Small, method_name: str) -> None:
+    experiment = poisoned(small(method=method_name, rounds=1), 1)
+    events = list(rounds(experiment))
+    [rejected] = [event for event in events if isinstance(event, ClientRejected)]
+    assert (rejected.client, rejected.reason) == (1, "hidden.0 is not finite")
+    [event] = done(events)
+    assert event.row.participating == 2
+    assert all(torch.isfinite(layer["B"]).all() for layer in event.state["adapter"].values())
+    # The weights of the others sum to one.
+    experiment.resident.install(experiment.initial_weights())
+    others = [trained_alone(experiment, client).adapter for client in (0, 2)]
+    samples = [len(experiment.clients[client]) for client in (0, 2)]
+    shares = [number / sum(samples) for number in samples]
+    norms = [LowRank.weighted_sum([other[name] for other in others], shares, 2.0).norm() for name in others[0]]
+    assert event.row.ideal_norm == pytest.approx(hypot(*norms), rel=1e-9)
+
+
+def test_a_round_without_a_usable_update_keeps_the_model_and_says_so(small: Small, method_name: str) -> None:
+    experiment = small(method=method_name, rounds=2, head="aggregate")
+    [first] = done(list(rounds(replace(experiment, config=changed(experiment, rounds=1)))))
+    exploding = replace(experiment, config=changed(experiment, lr=1e38))
+    events = list(rounds(exploding, first.state))
+    [second] = done(events)
+    assert_same({**second.state, "round": 1}, first.state)
+    assert [event.clients for event in events if isinstance(event, Aggregated)] == [0]
+    assert [event.client for event in events if isinstance(event, ClientRejected)] == [0, 1, 2]
+    assert second.row.participating == 0
+    assert second.row.frobenius_gap is None
+    assert second.row.accuracy == first.row.accuracy
+
+
+def trained_alone(experiment: Experiment, client: int) -> Weights:
+    """What a client sends in the first round."""
+    return train(experiment.resident, experiment.clients[client], experiment.config, 1, client)[0]
+
+
+@pytest.mark.parametrize("head", ["frozen", "aggregate"])
+def test_nothing_leaks_from_client_to_client(head: str, small: Small) -> None:
+    """A client sends the same, whatever the clients before it have learnt."""
+    experiment = small(head=head)
+    experiment.resident.install(experiment.initial_weights())
+    alone = trained_alone(experiment, 1)
+    trained_alone(experiment, 0)
+    assert_same(alone.to_state(), trained_alone(experiment, 1).to_state())
+    assert bool(alone.head) == (head == "aggregate")
+
+
+def test_the_head_is_the_sample_weighted_mean_of_the_clients_heads(small: Small) -> None:
+    experiment = small(rounds=1, head="aggregate")
+    experiment.resident.install(experiment.initial_weights())
+    sent = [trained_alone(experiment, client).head["weight"].double() for client in range(3)]
+    samples = torch.tensor([len(data) for data in experiment.clients], dtype=torch.float64)
+    expected = torch.tensordot(samples / samples.sum(), torch.stack(sent), dims=1)
+
+    [event] = done(list(rounds(experiment)))
+    torch.testing.assert_close(event.state["head"]["weight"], expected.float(), rtol=1e-6, atol=1e-8)
+    frozen = done(list(rounds(small(rounds=1))))[0]
+    assert frozen.state["head"] == {}
+    head_bytes = 4 * (128 * 10 + 10)
+    assert event.row.bytes_head == 6 * head_bytes
+    assert event.row.communication_bytes - frozen.row.communication_bytes == 6 * head_bytes
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails on any operation that reads or makes a float64 tensor."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in torch.utils._pytree.tree_leaves((args, kwargs, result)):
+            assert not (isinstance(value, torch.Tensor) and value.dtype == torch.float64), f"{func} meets float64"
+        return result
+
+
+@pytest.mark.parametrize("head", ["frozen", "aggregate"])
+def test_no_float64_tensor_reaches_the_device(head: str, small: Small) -> None:
+    """Installing, training and evaluating see float32 only; aggregation, on the CPU, is where float64 lives."""
+    events = rounds(small(method="fedspec", rounds=2, head=head, lora_dropout=0.1))
+    event: Event = next(events)  # initial weights are drawn in float64 on the CPU
+    aggregating = False
+    seen = [event]
+    while True:
+        aggregating = isinstance(event, ClientDone) and event.client == 2
+        try:
+            if aggregating:
+                event = next(events)
+            else:
+                with NoFloat64():  # type: ignore[no-untyped-call]
+                    event = next(events)
+        except StopIteration:
+            break
+        seen.append(event)
+    assert len(seen) == 10
+
+
+class FoldsItsTail(Layerwise):
+    """FedSpec at rank 1 with what it misses added to the base: exact, whatever the rank."""
+
+    def layer(self, updates: LayerUpdates) -> Installed:
+        kept = refactor(updates.spectrum, 1, updates.scale, updates.split, *updates.purpose)
+        return Installed(kept, folded=updates.ideal - LowRank.of(kept, updates.scale))
+
+
+def test_a_method_may_fold_into_the_base_and_the_delta_is_state_and_is_sent(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AGGREGATORS, "folds", Entry(f"{__name__}:FoldsItsTail", "Folds its tail"))
+    whole = done(list(rounds(small(method="folds"))))
+    for event in whole:
+        assert event.row.frobenius_gap == pytest.approx(0, abs=1e-10)
+        assert event.row.bytes_residual > 0
+        rest = done(list(rounds(small(method="folds"), saved_and_loaded(event.state))))
+        assert [later.row for later in rest] == [later.row for later in whole[event.round :]]
+    # The effective base is W0 + delta; a later experiment on the same resident starts from W0 again.
+    experiment = small()
+    resident = experiment.resident
+    resident.install(experiment.initial_weights())
+    layer = resident.layers["hidden.0"]
+    plain = layer.base.weight.clone()
+    next(rounds(experiment, whole[0].state))
+    torch.testing.assert_close(layer.base.weight, plain + whole[0].state["delta"]["hidden.0"])
+    resident.install(experiment.initial_weights())
+    assert torch.equal(layer.base.weight, plain)
+
+
+def test_a_state_of_another_experiment_is_refused(small: Small) -> None:
+    [event] = done(list(rounds(small(rounds=1))))
+    with pytest.raises(DamagedError, match="not one of this experiment"):
+        next(rounds(prepare(changed(small(), model="2nn"), device="cpu"), event.state))
+    with pytest.raises(DamagedError, match="adapter"):
+        next(rounds(small(), {"round": 1}))
+
+
+def test_a_model_that_diverges_ends_the_experiment_with_a_remedy(small: Small) -> None:
+    with pytest.raises(ExperimentError, match="diverged") as caught:
+        list(rounds(small(lr=1e25, batch_size=1000)))
+    assert "lr" in caught.value.fix
+
+
+def test_a_centralized_experiment_has_no_rounds() -> None:
+    with pytest.raises(ExperimentError, match="passes"):
+        next(rounds(prepare(CentralizedConfig(), device="cpu")))

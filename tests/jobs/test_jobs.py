@@ -1,0 +1,99 @@
+"""Laws of every kind of job: what it says, that resuming equals never stopping, and what its saved states may hold."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig
+from fedspec.errors import ExperimentError, UsageError
+from fedspec.federated.events import Aggregated, ClientDone, RoundDone
+from fedspec.jobs import JOBS, VOCABULARY, Job, opener
+from fedspec.plan import KINDS, Item, make_item
+from fedspec.results import to_table
+
+CONFIGS: dict[str, TrainingConfig] = {
+    "federated": FederatedConfig(method="fedspec", clients=2, rounds=3, batch_size=64, seed=3),
+    "centralized": CentralizedConfig(rounds=3, batch_size=64, seed=3),
+}
+
+
+def item_of(kind: str) -> Item:
+    return make_item(kind, CONFIGS[kind])
+
+
+def open_job(kind: str, base: Any = None) -> Job:
+    return opener(None)(item_of(kind), base)
+
+
+def rounds_of(job: Job, state: Any = None) -> list[RoundDone]:
+    return [event for event in job.run(state) if isinstance(event, RoundDone)]
+
+
+def saved_and_loaded(value: Any) -> Any:
+    """What a checkpoint does to it."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def test_every_kind_of_item_that_a_plan_may_hold_has_its_job_and_an_example_here():
+    assert JOBS.keys() >= KINDS.keys() == CONFIGS.keys()
+    assert {"method", "dataset", "model"} == VOCABULARY.keys()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_job_yields_each_round_once_with_its_row_and_its_state(kind: str):
+    done = rounds_of(open_job(kind))
+    assert [event.round for event in done] == [1, 2, 3]
+    assert [event.row.round for event in done] == [1, 2, 3]
+    assert [event.state["round"] for event in done] == [1, 2, 3]
+
+
+def test_a_federated_job_tells_of_each_client_and_of_the_aggregation_before_the_round_is_done():
+    kinds = [type(event) for event in open_job("federated").run(None)]
+    assert kinds == [ClientDone, ClientDone, Aggregated, RoundDone] * 3
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_resuming_from_what_a_checkpoint_and_the_base_hold_equals_never_stopping(kind: str, after: int):
+    first = open_job(kind)
+    whole = rounds_of(first)
+    state = saved_and_loaded(dict(whole[after - 1].state))
+    resumed = rounds_of(open_job(kind, saved_and_loaded(dict(first.base))), state)
+    assert [msgspec.structs.astuple(e.row) for e in resumed] == [msgspec.structs.astuple(e.row) for e in whole[after:]]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_what_a_job_says_of_its_machine_can_stand_in_a_checkpoint_that_is_read_without_unpickling(kind: str):
+    job = open_job(kind)
+    assert type(job.device) is str
+    assert type(job.runtime) is str
+    row = msgspec.structs.replace(rounds_of(job)[0].row, device=job.device, torch_version=job.runtime)
+    assert saved_and_loaded(to_table([row])) == to_table([row])
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_two_machines_make_the_same_base(kind: str):
+    one, other = open_job(kind).base, open_job(kind).base
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_item_of_an_unknown_key_or_value_is_refused_with_what_to_do():
+    item = item_of("federated")
+    broken = msgspec.structs.replace(item, config={**item.config, "rounds": "many"})
+    with pytest.raises(UsageError, match="Update fedspec"):
+        opener(None)(broken, None)
+
+
+def test_an_item_that_no_machine_can_run_says_so_when_it_is_opened():
+    impossible = make_item("federated", FederatedConfig(min_client_samples=100_000))
+    with pytest.raises(ExperimentError):
+        opener(None)(impossible, None)

@@ -1,0 +1,107 @@
+"""A configuration is complete, and its name tells it from every other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedspec.config import (
+    FEDERATED_SUFFIXES,
+    TRAINING_SUFFIXES,
+    CentralizedConfig,
+    FederatedConfig,
+    TrainingConfig,
+    config_hash,
+    tuned_lr,
+)
+
+KINDS: list[type[TrainingConfig]] = [FederatedConfig, CentralizedConfig]
+NAMES: dict[str, list[str]] = {
+    "method": ["fedavg", "fedavg_rebalanced", "fedspec"],
+    "dataset": ["digits", "mnist"],
+    "model": ["mlp", "2nn"],
+}
+IN_NAME = {"method", "split", "alpha"}
+
+
+def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
+    if name in NAMES:
+        return st.sampled_from(NAMES[name])
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if kind is int:
+        return st.integers(0, 30)
+    return st.sampled_from([0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 1e-05])
+
+
+def configs(kind: type[TrainingConfig]) -> st.SearchStrategy[TrainingConfig]:
+    """Configurations that differ from the defaults in a few keys; ``alpha`` has a value unless the split is iid."""
+    fields = {f.name: f for f in msgspec.structs.fields(kind)}
+    changes = st.lists(st.sampled_from(sorted(fields)), max_size=4).flatmap(
+        lambda names: st.fixed_dictionaries({name: values(name, fields[name].type) for name in names})
+    )
+    return changes.map(lambda changed: kind(**_sound(kind, changed)))
+
+
+def _sound(kind: type[TrainingConfig], changed: dict[str, Any]) -> dict[str, Any]:
+    if kind is FederatedConfig and changed.get("split") == "iid":
+        return {**changed, "alpha": None}
+    return changed
+
+
+def name(config: TrainingConfig) -> str:
+    assert isinstance(config, FederatedConfig | CentralizedConfig)
+    return config.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_two_configurations_have_one_name_only_if_they_are_one(kind: type[TrainingConfig], data: st.DataObject):
+    one, other = data.draw(configs(kind)), data.draw(configs(kind))
+    assert (name(one) == name(other)) == (one == other)
+    assert (config_hash(one) == config_hash(other)) == (one == other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_single_key_shows_in_the_name(kind: type[TrainingConfig]):
+    default = kind(lr=tuned_lr("fedavg" if kind is FederatedConfig else "centralized"))
+    for field in msgspec.structs.fields(kind):
+        other: Any = {int: 29, float: 0.123, str: "other"}.get(field.type)  # type: ignore[arg-type]
+        if other is None:
+            choices = [c for c in get_args(field.type) if c not in (field.default, type(None))]
+            other = 0.123 if float in choices else choices[0] if choices else None
+        if other is not None:
+            assert name(msgspec.structs.replace(default, **{field.name: other})) != name(default), field.name
+
+
+@pytest.mark.parametrize(("kind", "suffixes"), [(FederatedConfig, FEDERATED_SUFFIXES), (CentralizedConfig, TRAINING_SUFFIXES)])
+def test_every_key_is_in_the_name_s_head_or_has_a_suffix(kind: type[TrainingConfig], suffixes: dict[str, str]):
+    assert {f.name for f in msgspec.structs.fields(kind)} - IN_NAME == suffixes.keys()
+
+
+def test_the_suffixes_come_in_a_fixed_order_and_only_for_what_is_not_default():
+    lr = tuned_lr("fedavg")
+    assert FederatedConfig(lr=lr).name == "fedavg_dirichlet_alpha0.5"
+    assert FederatedConfig(lr=lr, seed=43, rounds=10, clients=5).name == "fedavg_dirichlet_alpha0.5_c5_r10_s43"
+    changed = FederatedConfig(method="fedspec", alpha=1.0, dataset="mnist", model="2nn", lr=0.05, rank=8, max_rank=32)
+    assert changed.name == "fedspec_dirichlet_alpha1.0_mnist_2nn_lr0.05_rank8_max32"
+    assert CentralizedConfig(lr=tuned_lr("centralized"), seed=43).name == "centralized_s43"
+
+
+def test_a_split_without_alpha_has_none_in_its_name():
+    assert FederatedConfig(lr=tuned_lr("fedavg"), split="iid", alpha=None).name == "fedavg_iid"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_a_configuration_survives_json(kind: type[TrainingConfig], data: st.DataObject):
+    config = data.draw(configs(kind))
+    assert msgspec.json.decode(msgspec.json.encode(config), type=kind) == config
+
+
+def test_an_unknown_method_has_a_step_size_too():
+    assert tuned_lr("somebody's own") > 0

@@ -1,0 +1,546 @@
+"""The worker with a job that trains nothing: what it journals, saves and publishes, whatever happens to it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedspec.checkpoints import CheckpointManager
+from fedspec.clock import FakeClock
+from fedspec.config import FederatedConfig
+from fedspec.errors import CapabilityError, ExperimentError, FolderError
+from fedspec.federated.events import ClientDone, ClientRejected, RoundDone
+from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.plan import Item, make_item
+from fedspec.results import Row, to_csv
+from fedspec.worker import Stopped, StopSignal, Worker, drive
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Done, Fail, Start, Yield
+from fedspec.workspace import LocalState, Workspace
+
+SHARE = Workspace(Path("/share"))
+ROUNDS = 4
+Hook = Callable[[int, int], Any]
+
+
+def item_of(seed: int = 42, rounds: int = ROUNDS) -> Item:
+    return make_item("federated", FederatedConfig(seed=seed, clients=2, rounds=rounds))
+
+
+def link(item: Item, number: int, before: str) -> str:
+    return hashlib.sha256(f"{item.id}/{number}/{before}".encode()).hexdigest()
+
+
+def row(item: Item, number: int, chain: str) -> Row:
+    """A row that only the whole chain of rounds before it gives."""
+    return Row(
+        run_id=item.id, method="fedavg", dataset="digits", model="mlp", alpha=0.5, seed=item.config["seed"], n_clients=2,
+        participating=2, round=number, local_epochs=1, lr=0.01, rank=4, rank_next=4, accuracy=int(chain[:8], 16) / 2**32,
+        loss=0.0, train_loss=0.0, device="none", torch_version="0",
+    )  # fmt: skip
+
+
+def expected(item: Item) -> bytes:
+    """The CSV of an undisturbed run."""
+    chain, rows = "", []
+    for number in range(1, item.config["rounds"] + 1):
+        chain = link(item, number, chain)
+        rows.append(row(item, number, chain))
+    return to_csv(rows)
+
+
+class FakeJob:
+    """Rounds that form a hash chain; ``hook(round, client)`` runs for each client and may raise or return an event."""
+
+    device, runtime = "none", "0"
+
+    def __init__(self, item: Item, base: Mapping[str, torch.Tensor], hook: Hook) -> None:
+        self.item, self.base, self.hook = item, base, hook
+
+    def run(self, state: Mapping[str, Any] | None) -> Iterator[Any]:
+        number, chain = (0, "") if state is None else (state["round"], state["chain"])
+        while number < self.item.config["rounds"]:
+            number += 1
+            for client in range(2):
+                yield self.hook(number, client) or ClientDone(number, client, 10, 0.5)
+            chain = link(self.item, number, chain)
+            yield RoundDone(number, row(self.item, number, chain), {"round": number, "chain": chain})
+
+
+class Process:
+    """A worker process of a machine, in this one. ``bases``: what a job of it makes where no base is given."""
+
+    def __init__(
+        self,
+        disk: MemoryDisk,
+        machine: str = "aa",
+        *,
+        clock: FakeClock | None = None,
+        hook: Hook = lambda number, client: None,
+        opened: Callable[[Item], None] = lambda item: None,
+        base: float = 1.0,
+        timing: Timing = LOCAL_DISK,
+        before_write: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self.files = MemoryFiles(disk, f"{machine}{next(_processes)}", before_write)
+        names = itertools.count(next(_processes) * 1000)
+        self.queue = WorkDistributor(
+            SHARE,
+            files=self.files,
+            clock=self.clock,
+            timing=timing,
+            local=LocalState(Path(f"/{machine}")),
+            new_hex=lambda n: machine * 4 if n == 4 else f"{next(names):06x}",
+        )
+        self.events: list[str] = []
+        self.statuses: list[str] = []
+        self.stop = StopSignal()
+        self.base = base
+
+        def open_job(item: Item, base: Mapping[str, torch.Tensor] | None) -> FakeJob:
+            opened(item)
+            return FakeJob(item, base or {"w": torch.full((3,), self.base)}, hook)
+
+        checkpoints = CheckpointManager(SHARE.checkpoints, self.files)
+        self.worker = Worker(self.queue, checkpoints, open_job, self, self.stop)
+        self.queue.join(f"machine {machine}", ["cpu"])
+
+    def event(self, text: str) -> None:
+        self.events.append(text)
+
+    def status(self, text: str) -> None:
+        self.statuses.append(text)
+
+    def work(self, limit: int = 5000) -> None:
+        """Until all is done; time passes as the worker waits."""
+        for seconds, _ in zip(self.worker.steps(), range(limit), strict=False):
+            self.clock.advance(seconds)
+            self.queue.tick()
+        assert self.worker.finished is not None
+
+    def die(self) -> None:
+        """The system frees its locks."""
+        self.files.disk.end(self.files.process)
+
+    def of(self, *kinds: type) -> list[Any]:
+        """The records of these kinds, in Lamport order."""
+        self.queue.refresh()
+        found = [record for record in self.queue.store._histories.accepted() if isinstance(record, kinds)]
+        return sorted(found, key=lambda record: (record.lam, record.worker))
+
+    def result(self, item: Item) -> bytes:
+        return self.files.read(SHARE.result(item.exp))
+
+    def view(self) -> list[tuple[str, str | None]]:
+        return [(e["status"], e["assigned_to"]) for e in json.loads(self.files.read(SHARE.view))]
+
+
+_processes = itertools.count(1)
+
+
+def strip_times(csv: bytes) -> list[list[str]]:
+    """Cells without sec_*, which depend on the clock."""
+    lines = [line.split(",") for line in csv.decode().splitlines()]
+    kept = [index for index, name in enumerate(lines[0]) if not name.startswith("sec_")]
+    return [[line[index] for index in kept] for line in lines]
+
+
+def check(process: Process, *items: Item) -> None:
+    """Every item has its one whole result."""
+    for item in items:
+        assert strip_times(process.result(item)) == strip_times(expected(item))
+
+
+@pytest.fixture
+def disk() -> MemoryDisk:
+    return MemoryDisk()
+
+
+def fill(disk: MemoryDisk, *items: Item) -> None:
+    """Put items into the queue."""
+    local = LocalState(Path("/me"))
+    WorkDistributor(SHARE, files=MemoryFiles(disk), clock=FakeClock(), timing=LOCAL_DISK, local=local).enqueue(items)
+
+
+# The whole way
+
+
+def test_a_worker_runs_all_items_saves_each_round_and_publishes(disk: MemoryDisk):
+    items = [item_of(42), item_of(43)]
+    fill(disk, *items)
+    process = Process(disk)
+    process.work()
+    check(process, *items)
+    assert process.worker.finished is not None
+    assert process.worker.finished.failed == ()
+    assert [type(r) for r in process.of(Claim, Start, Ckpt, Done)] == ([Claim, Start] + [Ckpt] * ROUNDS + [Done]) * 2
+    assert process.view() == [("completed", "machine aa")] * 2
+
+
+def test_the_view_shows_who_is_on_what_while_it_runs(disk: MemoryDisk):
+    fill(disk, item_of())
+    seen = []
+    process = Process(disk, hook=lambda number, client: seen.append(process.view()))
+    process.work()
+    assert seen[0] == [("in_progress", "machine aa")]
+
+
+def test_an_event_never_names_a_generation_that_is_not_there(disk: MemoryDisk):
+    fill(disk, item_of())
+
+    def look(step: str) -> None:
+        if step.startswith("append"):
+            for ckpt in process.of(Ckpt)[-1:]:
+                assert process.files.size(SHARE.checkpoints / "gen" / item_of().exp / ckpt.file)
+
+    process = Process(disk)
+    process.files.before_write = look
+    process.work()
+    assert len(process.of(Ckpt)) == ROUNDS
+
+
+def test_a_damaged_or_deleted_result_is_published_again_by_the_next_process(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    Process(disk).work()
+    good = disk.contents[SHARE.result(item.exp)]
+    disk.contents[SHARE.result(item.exp)] = good[:-10]
+    disk.contents.pop(SHARE.view)
+    process = Process(disk)
+    process.work()
+    assert process.result(item) == good
+    assert process.view() == [("completed", "machine aa")]
+    assert len(process.of(Done)) == 1
+
+
+# Failures
+
+
+def failing(times: int, error: Exception) -> Hook:
+    left = itertools.count(times, -1)
+
+    def hook(number: int, client: int) -> None:
+        if (number, client) == (2, 1) and next(left) > 0:
+            raise error
+
+    return hook
+
+
+@pytest.mark.parametrize("error", [OSError("disk hiccup"), MemoryError()], ids=repr)
+def test_a_transient_failure_is_tried_again_after_one_then_two_minutes_from_the_saved_round(disk: MemoryDisk, error: Exception):
+    item = item_of()
+    fill(disk, item)
+    process = Process(disk, hook=failing(2, error))
+    process.work()
+    check(process, item)
+    assert [fail.fault for fail in process.of(Fail)] == ["transient"] * 2
+    assert [start.round for start in process.of(Start)] == [0, 1, 1]
+    assert 60 + 120 <= process.clock.seconds < 60 + 120 + 4 * LOCAL_DISK.poll
+    assert any("tried again later" in status for status in process.statuses)
+
+
+def test_a_bug_is_tried_three_times_and_then_the_item_has_failed_with_its_traceback(disk: MemoryDisk):
+    item, other = item_of(42), item_of(43)
+    fill(disk, item, other)
+
+    def broken(opened: Item) -> None:
+        if opened.id == item.id:
+            raise ZeroDivisionError("the bug")
+
+    process = Process(disk, opened=broken)
+    process.work()
+    assert [fail.fault for fail in process.of(Fail)] == ["code"] * 3
+    assert "in broken" in process.of(Fail)[-1].traceback
+    assert process.worker.finished is not None
+    assert [failed.id for failed in process.worker.finished.failed] == [item.id]
+    check(process, other)
+    assert process.view() == [("failed", None), ("completed", "machine aa")]
+    assert SHARE.result(item.exp) not in disk.contents
+
+
+def test_what_no_machine_can_run_fails_at_once(disk: MemoryDisk):
+    fill(disk, item_of())
+
+    def refuse(item: Item) -> None:
+        raise ExperimentError("The model has diverged.", "Lower lr.")
+
+    process = Process(disk, opened=refuse)
+    process.work()
+    (fail,) = process.of(Fail)
+    assert (fail.fault, fail.reason) == ("final", "The model has diverged.")
+    assert process.worker.finished is not None
+    assert len(process.worker.finished.failed) == 1
+
+
+def test_what_this_machine_cannot_run_is_left_to_another(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+
+    def refuse(item: Item) -> None:
+        raise CapabilityError("MPS has no float64.", "Set dtype.")
+
+    first = Process(disk, "aa", opened=refuse)
+    steps = first.worker.steps()
+    for _ in range(5):
+        first.clock.advance(next(steps))
+    assert [fail.fault for fail in first.of(Fail)] == ["capability"]
+    assert "MPS has no float64" in first.statuses[-1]
+    second = Process(disk, "bb")
+    second.work()
+    check(second, item)
+    assert list(steps) == []
+
+
+def test_a_rejected_client_is_told_and_the_round_goes_on(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    process = Process(disk, hook=lambda n, c: ClientRejected(n, c, "its loss is not finite") if (n, c) == (2, 0) else None)
+    process.work()
+    check(process, item)
+    (warning,) = [event for event in process.events if event.startswith("warn")]
+    assert "round 2" in warning
+    assert "client 0" in warning
+    assert "its loss is not finite" in warning
+
+
+# Going on from what is there
+
+
+def killed_after(disk: MemoryDisk, rounds: int, machine: str = "aa", **settings: Any) -> Process:
+    """A process that died in the client after this many rounds."""
+
+    class Killed(BaseException):
+        pass
+
+    def hook(number: int, client: int) -> None:
+        if number > rounds:
+            raise Killed
+
+    process = Process(disk, machine, hook=hook, **settings)
+    with pytest.raises(Killed):
+        process.work()
+    process.die()
+    return process
+
+
+def generation_files(disk: MemoryDisk) -> list[Path]:
+    generations = SHARE.checkpoints / "gen" / item_of().exp
+    return sorted(path for path in disk.contents if path.parent == generations)
+
+
+def test_a_dead_process_is_carried_on_with_from_its_last_round(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 2)
+    process = Process(disk)
+    process.work()
+    check(process, item)
+    assert process.of(Start)[-1].round == 2
+    assert process.clock.seconds < LOCAL_DISK.dead
+
+
+def test_a_damaged_checkpoint_costs_one_round_and_is_set_aside(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 3)
+    newest = generation_files(disk)[-1]
+    disk.contents[newest] = disk.contents[newest][:-1]
+    process = Process(disk)
+    process.work()
+    check(process, item)
+    assert process.of(Start)[-1].round == 2
+    assert any("Nothing to do" in event for event in process.events)
+    assert SHARE.quarantined(f"{item.exp}.{newest.name}") in disk.contents
+
+
+@pytest.mark.parametrize("loss", ["damaged", "deleted"])
+def test_losing_all_checkpoints_costs_all_rounds_but_never_the_result(disk: MemoryDisk, loss: str):
+    # The journals go on telling of rounds that nobody has: a worker must not take them for a rival's.
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 3)
+    for path in generation_files(disk):
+        if loss == "damaged":
+            disk.contents[path] = b"garbage"
+        else:
+            del disk.contents[path]
+    process = Process(disk)
+    process.work()
+    assert process.of(Start)[-1].round == 0
+    check(process, item)
+
+
+def test_without_its_frozen_base_a_run_begins_again_unless_the_machine_makes_the_same_one(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 1, base=1.0)
+    bases = [path for path in disk.contents if path.parent.name == "base"]
+    assert len(bases) == 1
+    del disk.contents[bases[0]]
+    killed_after(disk, 2, base=1.0)
+    del disk.contents[bases[0]]
+    last = Process(disk, base=2.0)
+    last.work()
+    assert [start.round for start in last.of(Start)] == [0, 1, 0]
+    assert any("frozen base" in event for event in last.events)
+    check(last, item)
+
+
+def test_a_successor_trains_on_the_base_of_its_predecessor(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 2, base=1.0)
+    successor = Process(disk, base=2.0)
+    successor.work()
+    assert len({start.base for start in successor.of(Start)}) == 1
+    assert successor.of(Start)[-1].round == 2
+
+
+def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
+    item = item_of(rounds=6)
+    fill(disk, item)
+    there = MemoryDisk()
+    there.contents = dict(disk.contents)
+    rival = killed_after(there, 4, "bb").queue.worker
+    shared = {path: data for path, data in there.contents.items() if SHARE.root in path.parents}
+    # Of the rival only its first words have arrived here when it falls silent.
+    journal = SHARE.journal(rival, 0)
+    disk.contents[journal] = b"".join(line + b"\n" for line in shared[journal].split(b"\n")[:2])
+
+    def rest_arrives(number: int, client: int) -> None:
+        if (number, client) == (2, 0):
+            disk.contents |= shared
+
+    process = Process(disk, "aa", hook=rest_arrives)
+    process.work()
+    check(process, item)
+    assert [ckpt.round for ckpt in process.of(Ckpt) if ckpt.worker != rival] == [1, 2, 5, 6]
+    assert any("from round 4, saved by a rival" in event for event in process.events)
+    assert process.clock.seconds >= LOCAL_DISK.dead
+
+
+def test_a_worker_that_is_superseded_yields_writes_nothing_more_and_takes_the_next_item(disk: MemoryDisk):
+    items = [item_of(42), item_of(43)]
+    fill(disk, *items)
+
+    def release(number: int, client: int) -> None:
+        if (number, client) == (2, 0) and not process.of(Yield):
+            process.queue.control("release", items[0])
+
+    process = Process(disk, hook=release)
+    process.work()
+    first = [r for r in process.of(Claim, Start, Ckpt, Yield, Done) if r.item == items[0].id and r.attempt == 1]
+    assert [type(record) for record in first] == [Claim, Start, Ckpt, Yield]
+    check(process, *items)
+
+
+# Stopping
+
+
+def test_a_stop_waits_for_the_round_gives_the_item_back_and_loses_nothing(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+
+    def ask(number: int, client: int) -> None:
+        if (number, client) == (2, 0):
+            process.stop.request()
+
+    process = Process(disk, hook=ask)
+    with pytest.raises(Stopped):
+        drive(process.worker)
+    assert [ckpt.round for ckpt in process.of(Ckpt)] == [1, 2]
+    assert [type(record) for record in process.of(Yield, Bye)] == [Yield, Bye]
+    assert process.view() == [("pending", None)]
+    later = Process(disk)
+    later.work()
+    assert later.of(Start)[-1].round == 2
+    check(later, item)
+
+
+def test_a_stop_in_the_last_round_ends_with_the_result(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+
+    def ask(number: int, client: int) -> None:
+        if number == ROUNDS:
+            process.stop.request()
+
+    process = Process(disk, hook=ask)
+    with pytest.raises(Stopped):
+        drive(process.worker)
+    process = Process(disk)
+    process.work()
+    check(process, item)
+    assert len(process.of(Start)) == 1
+
+
+@pytest.mark.parametrize("step", ["append", "tear"])
+@pytest.mark.parametrize("where", [".jsonl", ".0000.jsonl"], ids=["own copy", "share"])
+def test_an_abort_in_the_middle_of_a_journal_line_is_an_abort_and_the_next_process_goes_on(
+    disk: MemoryDisk, step: str, where: str
+):
+    item = item_of()
+    fill(disk, item)
+
+    def interrupt(text: str) -> None:
+        shared = text.count(".") == 2
+        if armed and text.startswith(step) and shared == (where != ".jsonl"):
+            armed.clear()
+            raise KeyboardInterrupt
+
+    armed: list[bool] = []
+    process = Process(disk, hook=lambda number, client: armed.append(True) if (number, client) == (2, 1) else None)
+    process.files.before_write = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        drive(process.worker)
+    process.die()
+    later = Process(disk)
+    later.work()
+    check(later, item)
+    assert later.of(Start)[-1].round >= 1
+    assert later.clock.seconds < LOCAL_DISK.dead
+
+
+@pytest.mark.parametrize("moment", ["write r0002", "rename r0002", "append aa", "tear aa", "in a client"])
+def test_a_worker_never_makes_a_new_queue_where_its_own_has_vanished(disk: MemoryDisk, moment: str):
+    item = item_of()
+    fill(disk, item)
+    away: dict[Path, bytes] = {}
+
+    def vanish(step: str) -> None:
+        if not away and step.startswith(moment) and SHARE.checkpoints / f"{item.exp}.json" in disk.contents:
+            away.update({path: data for path, data in disk.contents.items() if SHARE.root in path.parents})
+            for path in away:
+                del disk.contents[path]
+
+    process = Process(disk, hook=lambda number, client: vanish("in a client"))
+    process.files.before_write = vanish
+    with pytest.raises(FolderError, match="is gone"):
+        process.work()
+    # What was being written at that moment may lie there, but nothing that looks like a queue or a result.
+    assert not [path for path in disk.contents if path.parent in (SHARE.plans, SHARE.results)]
+    process.die()
+    disk.contents = {path: data for path, data in disk.contents.items() if SHARE.root not in path.parents} | away
+    later = Process(disk)
+    later.work()
+    check(later, item)
+    assert later.of(Start)[-1].round >= 1
+
+
+def test_in_a_synced_folder_a_claim_waits_until_rivals_could_be_heard(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    trained: list[float] = []
+    process = Process(disk, timing=SYNC_FOLDER, hook=lambda number, client: trained.append(process.clock.seconds))
+    process.work()
+    assert trained[0] >= SYNC_FOLDER.settle
+    check(process, item)

@@ -1,0 +1,119 @@
+"""The shared folder is found the same way by everybody, and no name from a peer can lead out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PureWindowsPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedspec.errors import SetupError, UsageError
+from fedspec.workspace import STATE_FOLDER, CheckpointPaths, LocalState, Workspace, checked
+
+WORKER = "9f2c11ab-03d7e1"
+NAMED: dict[str, Callable[[str], Path]] = {
+    "plan": Workspace(Path("/w")).plan,
+    "journal": lambda name: Workspace(Path("/w")).journal(name, 3),
+    "relayed": lambda name: Workspace(Path("/w")).relayed(name, name),
+    "beat": Workspace(Path("/w")).beat,
+    "log": Workspace(Path("/w")).log,
+    "result": Workspace(Path("/w")).result,
+    "generation": lambda name: CheckpointPaths(Path("/w")).generation(name, name),
+    "base": CheckpointPaths(Path("/w")).base,
+    "progress": CheckpointPaths(Path("/w")).progress,
+    "model": CheckpointPaths(Path("/w")).model,
+    "slot": LocalState(Path("/w")).slot,
+    "slot_lock": LocalState(Path("/w")).slot_lock,
+    "journal_copy": LocalState(Path("/w")).journal_copy,
+}
+UNSAFE = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "a\\b",
+    "/etc/passwd",
+    "C:x",
+    "a..b",
+    "A",
+    "ä",
+    "a b",
+    "a\n",
+    "a\0",
+    ".hidden",
+    "-x",
+    "x" * 200,
+]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+@pytest.mark.parametrize("path", NAMED)
+def test_a_name_that_is_no_safe_file_name_makes_no_path(path: str, name: str):
+    with pytest.raises(UsageError, match="cannot be a file name"):
+        NAMED[path](name)
+
+
+@given(st.text(max_size=30))
+def test_a_safe_name_stays_in_its_folder_on_every_system(name: str):
+    try:
+        safe = checked(name)
+    except UsageError:
+        return
+    assert safe == name == safe.casefold()
+    assert PureWindowsPath("w", safe).parts == ("w", safe)
+    assert Path("w", safe).resolve().parent == Path("w").resolve()
+
+
+def test_every_file_has_a_path_of_its_own():
+    paths = [path(WORKER) for path in NAMED.values()]
+    assert len(set(paths)) == len(paths)
+    journals = Workspace(Path("/w"))
+    assert journals.journal(WORKER, 0) != journals.journal(WORKER, 1)
+
+
+def test_the_folders_are_those_the_readme_names(tmp_path: Path):
+    space = Workspace(tmp_path)
+    assert space.view == tmp_path / "distributed_work" / "work_queue.json"
+    assert space.result("fedavg_dirichlet_alpha0.1") == tmp_path / "paper_results" / "fedavg_dirichlet_alpha0.1.csv"
+    assert space.checkpoints == tmp_path / "checkpoints_distributed"
+    assert CheckpointPaths(space.checkpoints).model("e") == space.checkpoints / "e_model.pt"
+
+
+# Finding it
+
+
+def test_the_folder_that_was_named_wins_over_the_environment_and_that_over_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("flag", "variable", "here/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "here" / STATE_FOLDER).mkdir()
+    monkeypatch.chdir(tmp_path / "here" / "deep")
+    environ = {"FEDSPEC_WORKSPACE": str(tmp_path / "variable")}
+    assert Workspace.find(tmp_path / "flag", environ).root == tmp_path / "flag"
+    assert Workspace.find(None, environ).root == tmp_path / "variable"
+    assert Workspace.find(None, {}).root == tmp_path / "here"
+
+
+def test_a_folder_that_was_named_and_is_not_there_is_never_created(tmp_path: Path):
+    with pytest.raises(SetupError, match="There is no folder"):
+        Workspace.find(tmp_path / "share", {})
+    assert not (tmp_path / "share").exists()
+
+
+def test_without_a_queue_above_the_checkout_is_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert (Workspace.find(None, {}).root / "pyproject.toml").is_file()
+
+
+def test_a_machine_s_own_folder_is_bound_to_the_host_and_can_be_named(tmp_path: Path):
+    local = LocalState.find({"FEDSPEC_STATE": str(tmp_path)})
+    assert local.root.parent == tmp_path
+    assert local == LocalState.find({"FEDSPEC_STATE": str(tmp_path)})
+    assert local.claim_lock(Workspace(tmp_path / "a")) != local.claim_lock(Workspace(tmp_path / "b"))
+
+
+# What carries it

@@ -1,0 +1,191 @@
+"""Builders for the queue's tests: journals line by line, items, and machines around one shared folder in memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import strategies as st
+
+from fedspec.clock import FakeClock
+from fedspec.config import FederatedConfig
+from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.plan import Item, make_item
+from fedspec.results import Row, to_table
+from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.liveness import LOCAL_DISK, Timing
+from fedspec.workqueue.records import (
+    FIRST,
+    KINDS,
+    MAX_LAM,
+    Ckpt,
+    Claim,
+    Hello,
+    Histories,
+    Record,
+    Start,
+    Yield,
+    encode,
+    line_hash,
+)
+from fedspec.workspace import LocalState, Workspace
+
+WORKSPACE = Workspace(Path("/share"))
+WALL = "2026-01-01T00:00:00Z"
+ALICE, BOB, CAROL = "aaaaaaaa-000001", "bbbbbbbb-000001", "cccccccc-000001"
+
+R = TypeVar("R", bound=Record)
+
+
+def item(seed: int = 42, **config: Any) -> Item:
+    """A federated item; the keys of ``config`` are those of `FederatedConfig`."""
+    return make_item("federated", FederatedConfig(seed=seed, **config))
+
+
+def table(rounds: int = 1, accuracy: float = 0.5) -> dict[str, Any]:
+    """The table of a run's result."""
+    fixed: dict[str, Any] = {
+        "method": "fedavg", "dataset": "digits", "model": "mlp", "seed": 42, "n_clients": 2, "participating": 2,
+        "local_epochs": 1, "lr": 0.01, "rank": 4, "rank_next": 4, "loss": 0.5, "train_loss": 0.5,
+    }  # fmt: skip
+    return to_table([Row(round=number, accuracy=accuracy, **fixed) for number in range(1, rounds + 1)])
+
+
+class Author:
+    """A worker's pen: each record continues the one before. ``lam`` grows by one unless it is given."""
+
+    def __init__(self, worker: str = ALICE) -> None:
+        self.worker = worker
+        self.records: list[Record] = []
+        self.lines: list[bytes] = []
+
+    def write(self, kind: type[R], lam: int | None = None, **fields: Any) -> R:
+        seq = len(self.records)
+        prev = line_hash(self.lines[-1]) if self.lines else FIRST
+        record = kind(worker=self.worker, seq=seq, lam=seq if lam is None else lam, prev=prev, wall=WALL, **fields)
+        self.records.append(record)
+        self.lines.append(encode(record)[:-1])
+        return record
+
+
+def fold_of(*authors: Author) -> Fold:
+    return Fold(record for author in authors for record in author.records)
+
+
+def killed(item_id: str, count: int, *, save_at: int = 0, word: bool = False) -> list[Author]:
+    """Workers of one machine, one an attempt, that begin and end without a ``word``. Attempt ``save_at`` saved a round."""
+    authors = []
+    for attempt in range(1, count + 1):
+        author = Author(f"dddddddd-{attempt:06x}")
+        author.write(Claim, item=item_id, attempt=attempt)
+        author.write(Start, item=item_id, attempt=attempt, round=0, base="")
+        if attempt == save_at:
+            author.write(Ckpt, item=item_id, attempt=attempt, round=1, file="f", sha256="s", base="")
+        if word:
+            author.write(Yield, item=item_id, attempt=attempt, reason="stopped")
+        authors.append(author)
+    return authors
+
+
+def closing(authors: list[Author]) -> Author:
+    """The machine's next process, which says of these workers that they are dead."""
+    survivor = Author("dddddddd-ffffff")
+    survivor.write(Hello, machine="dddddddd", name="PC", closes={author.worker: len(author.records) - 1 for author in authors})
+    return survivor
+
+
+TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=8)
+NUMBERS = st.integers(0, MAX_LAM)
+_FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXT,
+    int: NUMBERS,
+    float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    list[str]: st.lists(TEXT, max_size=3),
+    dict[str, int]: st.dictionaries(TEXT, NUMBERS, max_size=3),
+}
+
+
+def records_of(kind: type[Record]) -> st.SearchStrategy[Record]:
+    fields = {f.name: _FIELDS[f.type] for f in msgspec.structs.fields(kind) if f.name != "v"}
+    return st.builds(kind, **fields)
+
+
+ANY_RECORD: st.SearchStrategy[Record] = st.one_of([records_of(kind) for kind in KINDS.__args__])
+
+
+class Share:
+    """A shared folder in memory, and the processes of machines that use it, each with its own clock."""
+
+    def __init__(self) -> None:
+        self.disk = MemoryDisk()
+        self._numbers = itertools.count(1)
+
+    def process(
+        self,
+        machine: str,
+        *,
+        kind: type[WorkDistributor] = WorkDistributor,
+        timing: Timing = LOCAL_DISK,
+        skew: timedelta = timedelta(0),
+        before_write: Callable[[str], None] = lambda step: None,
+    ) -> WorkDistributor:
+        """A process that has not joined. Its machine's own folder is outside the share."""
+        name = f"{machine}-{next(self._numbers)}"
+        return kind(
+            WORKSPACE,
+            files=MemoryFiles(self.disk, name, before_write),
+            clock=FakeClock(skew),
+            timing=timing,
+            local=local_state(machine),
+            new_hex=lambda count: next(self._numbers).to_bytes(count, "big").hex(),
+        )
+
+    def member(self, machine: str, capabilities: Collection[str] = ("cpu",), **about: Any) -> WorkDistributor:
+        queue = self.process(machine, **about)
+        queue.join(machine, capabilities)
+        return queue
+
+    def kill(self, queue: WorkDistributor) -> None:
+        """The process is gone without a word; the system frees its locks."""
+        files = queue.files
+        assert isinstance(files, MemoryFiles)
+        self.disk.end(files.process)
+
+    def enqueue(self, *items: Item) -> None:
+        self.process("planner").enqueue(items)
+
+    def records(self) -> list[Record]:
+        """What a reader that comes now accepts."""
+        histories = Histories()
+        for path, data in self.disk.contents.items():
+            if path.parent == WORKSPACE.journals:
+                histories.offer(data.split(b"\n")[:-1])
+        return histories.accepted()
+
+    def fold(self) -> Fold:
+        return Fold(self.records())
+
+
+def local_state(machine: str) -> LocalState:
+    return LocalState(Path("/local") / machine)
+
+
+def claimed(queue: WorkDistributor) -> Held:
+    held = queue.claim()
+    assert isinstance(held, Held)
+    return held
+
+
+def pass_time(queue: WorkDistributor, seconds: float) -> None:
+    """Let a process live on, polling as its heart does."""
+    clock = queue.clock
+    assert isinstance(clock, FakeClock)
+    until = clock.seconds + seconds
+    while clock.seconds < until:
+        clock.advance(queue.timing.poll)
+        queue.tick()

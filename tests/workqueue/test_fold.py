@@ -1,0 +1,317 @@
+"""The fold is a function of the set of records, and its answers follow the protocol's sentences one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, killed
+
+from fedspec.workqueue.fold import MAX_CODE_FAILURES, MAX_DEATHS, Fold
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
+
+ITEMS = ("one", "two", "nobody's")
+FAULTS = ("transient", "code", "final", "capability")
+
+
+def answers(fold: Fold) -> dict[str, Any]:
+    """Everything that anybody asks a fold."""
+    per_item = {
+        i: (
+            fold.status(i),
+            fold.owner(i),
+            sorted(fold.live(i)),
+            fold.canonical(i),
+            fold.generations(i),
+            fold.base(i),
+            fold.deaths(i),
+            fold.failure(i),
+            fold.item(i).last_attempt(),
+            [fold.item(i).failures(fault) for fault in FAULTS],
+        )
+        for i in ITEMS
+    }
+    workers = {name: (state.hello, state.length, fold.gone(name)) for name, state in fold.workers.items()}
+    claims = {(i, key): a.claimed_at for i in ITEMS for key, a in fold.item(i).attempts.items()}
+    return {"items": per_item, "workers": workers, "claims": claims, "closed": fold.closed, "lam": fold.lam}
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Record]:
+    """Records of three workers on two items that need not make sense together: a fold must bear any set."""
+    about = {"item": st.sampled_from(ITEMS[:2]), "attempt": st.integers(1, 3)}
+    word = st.sampled_from(["x", "y"])
+    workers = st.sampled_from([ALICE, BOB, CAROL])
+    kinds: list[tuple[type[Record], dict[str, st.SearchStrategy[Any]]]] = [
+        (Claim, about),
+        (Start, {**about, "round": st.integers(0, 2), "base": word}),
+        (Ckpt, {**about, "round": st.integers(1, 2), "file": word, "sha256": word, "base": word}),
+        (Yield, {**about, "reason": word}),
+        (Fail, {**about, "fault": st.sampled_from(FAULTS), "reason": word}),
+        (Done, {**about, "rows": word, "rounds": st.just(1)}),
+        (Seal, {**about, "author": workers}),
+        (Ctl, {**about, "op": st.sampled_from(["release", "retry", "cancel", "resume", "dance"])}),
+        (Hello, {"machine": word, "name": word, "closes": st.dictionaries(workers, st.integers(0, 3), max_size=1)}),
+        (Bye, {}),
+    ]
+    authors = {worker: Author(worker) for worker in (ALICE, BOB, CAROL)}
+    for _ in range(draw(st.integers(0, 14))):
+        kind, fields = draw(st.sampled_from(kinds))
+        values = {name: draw(strategy) for name, strategy in fields.items()}
+        authors[draw(workers)].write(kind, lam=draw(st.integers(0, 3)), **values)
+    return [record for author in authors.values() for record in author.records]
+
+
+@given(stories(), st.data())
+def test_order_and_duplication_of_the_records_change_no_answer(records: list[Record], data: st.DataObject):
+    again = data.draw(st.lists(st.sampled_from(records), max_size=4)) if records else []
+    shuffled = data.draw(st.permutations(records + again))
+    assert answers(Fold(shuffled)) == answers(Fold(records))
+
+
+@given(stories(), st.integers(0, 14))
+def test_adding_records_one_by_one_is_folding_them_together(records: list[Record], cut: int):
+    fold = Fold(records[:cut])
+    for record in records[cut:]:
+        fold.add(record)
+    assert answers(fold) == answers(Fold(records))
+
+
+@given(stories(), st.sampled_from([ALICE, BOB, CAROL]))
+def test_a_done_beats_whatever_else_is_said(records: list[Record], worker: str):
+    late = Author(worker)
+    late.write(Done, item="one", attempt=1, rows="", rounds=1)
+    assert Fold([*records, *late.records]).status("one") in ("done", "sealed")
+
+
+def test_an_item_that_nobody_touched_is_pending():
+    fold = Fold()
+    assert (fold.status("one"), fold.owner("one"), fold.canonical("one"), fold.base("one")) == ("pending", None, None, "")
+
+
+# Owners
+
+
+@given(st.permutations([(2, ALICE), (2, BOB), (2, CAROL), (1, ALICE), (3, BOB)]), st.integers(1, 5))
+def test_the_owner_is_the_greatest_claim_by_a_key_that_no_progress_changes(claims: list[tuple[int, str]], count: int):
+    authors = {worker: Author(worker) for worker in (ALICE, BOB, CAROL)}
+    for attempt, worker in claims[:count]:
+        authors[worker].write(Claim, item="one", attempt=attempt)
+    owner = fold_of(*authors.values()).owner("one")
+    assert owner is not None
+    assert owner[0] == max(attempt for attempt, _ in claims[:count])
+    for attempt, worker in claims[:count]:
+        authors[worker].write(Start, item="one", attempt=attempt, round=0, base="")
+        if (attempt, worker) != owner:
+            ckpt = {"round": 9, "file": "f", "sha256": "s", "base": ""}
+            authors[worker].write(Ckpt, item="one", attempt=attempt, **ckpt)
+    assert fold_of(*authors.values()).owner("one") == owner
+
+
+def test_no_worker_wins_every_tie():
+    def winner(item: str) -> str:
+        one, other = Author(ALICE), Author(BOB)
+        for author in (one, other):
+            author.write(Claim, item=item, attempt=1)
+        owner = fold_of(one, other).owner(item)
+        assert owner is not None
+        return owner[1]
+
+    assert {winner(f"item {number}") for number in range(20)} == {ALICE, BOB}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Yield, {"item": "one", "attempt": 1, "reason": ""}),
+        (Fail, {"item": "one", "attempt": 1, "fault": "transient", "reason": ""}),
+        (Bye, {}),
+    ],
+    ids=["yielded", "failed", "left"],
+)
+def test_a_claim_that_its_worker_ended_is_not_live(kind: type[Record], said: dict[str, Any]):
+    author = Author()
+    author.write(Claim, item="one", attempt=1)
+    assert fold_of(author).status("one") == "running"
+    author.write(kind, **said)
+    assert fold_of(author).live("one") == []
+    assert fold_of(author).status("one") == "pending"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Hello, {"machine": "aaaaaaaa", "name": "Mac", "closes": {ALICE: 0}}),
+        (Ctl, {"op": "release", "item": "one", "attempt": 1}),
+        (Ctl, {"op": "cancel", "item": "one"}),
+    ],
+    ids=["closed", "released", "cancelled"],
+)
+def test_a_claim_that_somebody_else_ended_is_not_live(kind: type[Record], said: dict[str, Any]):
+    claimant, other = Author(ALICE), Author("aaaaaaaa-000002")
+    claimant.write(Claim, item="one", attempt=1)
+    other.write(kind, **said)
+    assert fold_of(claimant, other).live("one") == []
+
+
+def test_a_machine_can_close_its_own_workers_only():
+    claimant, other = Author(ALICE), Author(BOB)
+    claimant.write(Claim, item="one", attempt=1)
+    other.write(Hello, machine="bbbbbbbb", name="PC", closes={ALICE: 0})
+    assert fold_of(claimant, other).owner("one") == (1, ALICE)
+
+
+def test_a_release_spares_later_attempts():
+    claimant, person = Author(ALICE), Author(BOB)
+    person.write(Ctl, op="release", item="one", attempt=1)
+    claimant.write(Claim, item="one", attempt=2)
+    assert fold_of(claimant, person).owner("one") == (2, ALICE)
+
+
+@pytest.mark.parametrize(("cancel_lam", "resume_lam", "status"), [(5, 5, "cancelled"), (5, 4, "cancelled"), (4, 5, "pending")])
+def test_the_last_word_counts_and_cancel_beats_resume_at_the_same_time(cancel_lam: int, resume_lam: int, status: str):
+    for canceller, resumer in [(ALICE, BOB), (BOB, ALICE)]:
+        one, other = Author(canceller), Author(resumer)
+        one.write(Ctl, lam=cancel_lam, op="cancel", item="one")
+        other.write(Ctl, lam=resume_lam, op="resume", item="one")
+        assert fold_of(one, other).status("one") == status
+
+
+# Results
+
+
+def finished(worker: str, attempt: int) -> Author:
+    author = Author(worker)
+    author.write(Claim, item="one", attempt=attempt)
+    author.write(Done, item="one", attempt=attempt, rows=worker, rounds=1)
+    return author
+
+
+def test_of_several_results_the_one_of_the_latest_attempt_is_published():
+    canonical = fold_of(finished(ALICE, 2), finished(BOB, 1)).canonical("one")
+    assert canonical is not None
+    assert canonical.worker == ALICE
+
+
+def test_a_sealed_result_stays_whatever_comes_later():
+    sealer = Author(CAROL)
+    sealer.write(Seal, item="one", attempt=1, author=BOB)
+    fold = fold_of(finished(BOB, 1), sealer, finished(ALICE, 7))
+    canonical = fold.canonical("one")
+    assert fold.status("one") == "sealed"
+    assert canonical is not None
+    assert canonical.worker == BOB
+
+
+def test_of_two_seals_the_earlier_one_counts():
+    first, second = Author(BOB), Author(CAROL)
+    second.write(Seal, lam=3, item="one", attempt=1, author=ALICE)
+    first.write(Seal, lam=2, item="one", attempt=2, author=ALICE)
+    author = finished(ALICE, 1)
+    author.write(Done, item="one", attempt=2, rows="", rounds=1)
+    canonical = fold_of(second, first, author).canonical("one")
+    assert canonical is not None
+    assert canonical.attempt == 2
+
+
+def test_a_seal_whose_result_has_not_arrived_changes_nothing():
+    sealer = Author(CAROL)
+    sealer.write(Seal, item="one", attempt=9, author=BOB)
+    assert fold_of(sealer).status("one") == "pending"
+    assert fold_of(sealer, finished(ALICE, 1)).status("one") == "done"
+
+
+# Generations
+
+
+def saved(author: Author, attempt: int, round_: int, base: str = "base") -> None:
+    author.write(Ckpt, item="one", attempt=attempt, round=round_, file=f"r{round_}", sha256=f"{round_}", base=base)
+
+
+def test_the_best_generation_is_that_of_the_highest_round_whatever_attempt_saved_it():
+    one, other = Author(ALICE), Author(BOB)
+    saved(one, 1, 5, base="old")
+    saved(other, 2, 3, base="new")
+    fold = fold_of(one, other)
+    assert [(ckpt.round, ckpt.attempt) for ckpt in fold.generations("one")] == [(5, 1), (3, 2)]
+    assert fold.base("one") == "old"
+
+
+def test_without_a_generation_the_base_is_that_of_the_first_start():
+    one, other = Author(ALICE), Author(BOB)
+    one.write(Start, item="one", attempt=2, round=0, base="second")
+    other.write(Start, item="one", attempt=1, round=0, base="first")
+    assert fold_of(one, other).base("one") == "first"
+
+
+# Failures
+
+
+def failed(*faults: str, first: int = 1) -> Author:
+    author = Author()
+    for attempt, fault in enumerate(faults, start=first):
+        author.write(Claim, item="one", attempt=attempt)
+        author.write(Fail, item="one", attempt=attempt, fault=fault, reason=f"reason {attempt}")
+    return author
+
+
+def test_errors_in_the_code_fail_an_item_at_the_third_attempt():
+    for count in range(1, MAX_CODE_FAILURES):
+        assert fold_of(failed(*["code"] * count)).status("one") == "pending"
+    fold = fold_of(failed(*["code"] * MAX_CODE_FAILURES))
+    assert fold.status("one") == "failed"
+    assert fold.failure("one") == "reason 3"
+
+
+def test_an_error_that_no_machine_can_cure_fails_an_item_at_once():
+    assert fold_of(failed("final")).status("one") == "failed"
+
+
+@pytest.mark.parametrize("fault", ["transient", "capability"])
+def test_what_may_go_well_another_time_never_fails_an_item(fault: str):
+    assert fold_of(failed(*[fault] * 20)).status("one") == "pending"
+
+
+def test_a_retry_forgives_what_was_before_it_and_not_what_comes_after():
+    person = Author(BOB)
+    person.write(Ctl, op="retry", item="one", attempt=3)
+    assert fold_of(failed("code", "code", "final"), person).status("one") == "pending"
+    assert fold_of(failed("code", "code", "code", "final"), person).status("one") == "failed"
+
+
+def test_an_item_that_kills_three_workers_in_a_row_is_given_up():
+    for count in range(1, MAX_DEATHS):
+        assert fold_of(*killed("one", count), closing(killed("one", count))).status("one") == "pending"
+    fold = fold_of(*killed("one", MAX_DEATHS), closing(killed("one", MAX_DEATHS)))
+    assert fold.status("one") == "failed"
+    assert fold.failure("one") == "it killed its worker 3 times"
+
+
+def test_a_silent_worker_is_not_killed_before_its_machine_has_said_so():
+    successor = Author(CAROL)
+    successor.write(Claim, item="one", attempt=MAX_DEATHS + 1)
+    fold = fold_of(*killed("one", MAX_DEATHS), successor)
+    assert fold.status("one") == "running"
+    assert fold.deaths("one") == []
+
+
+@pytest.mark.parametrize("save_at", [1, 2, 3])
+def test_a_machine_that_dies_after_saving_a_round_does_not_count_nor_do_the_deaths_before_it(save_at: int):
+    authors = killed("one", MAX_DEATHS, save_at=save_at)
+    fold = fold_of(*authors, closing(authors))
+    assert fold.status("one") == "pending"
+    assert len(fold.deaths("one")) == MAX_DEATHS - save_at
+
+
+def test_a_worker_that_gave_the_item_back_was_not_killed():
+    authors = killed("one", MAX_DEATHS, word=True)
+    assert fold_of(*authors, closing(authors)).deaths("one") == []
+
+
+def test_a_retry_forgives_deaths_too():
+    authors = killed("one", MAX_DEATHS)
+    person = Author(BOB)
+    person.write(Ctl, op="retry", item="one", attempt=MAX_DEATHS)
+    assert fold_of(*authors, closing(authors), person).status("one") == "pending"

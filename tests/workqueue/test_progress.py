@@ -1,0 +1,192 @@
+"""What people are told: the original's block to the letter, and a line an item that names machine, round and age."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from queuekit import ALICE, BOB, CAROL, Author, Share, claimed, closing, fold_of, item, killed, pass_time, table
+
+from fedspec.plan import Item
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.explain import explain
+from fedspec.workqueue.liveness import LOCAL_DISK
+from fedspec.workqueue.progress import Progress, display_names, elapsed_s, in_words, progress
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal
+from fedspec.workqueue.rules import Wait
+from fedspec.workqueue.store import Beat
+
+GRID = [item(alpha=alpha, method=method) for alpha in (0.1, 0.5, 1.0) for method in ("fedavg", "fedspec")]
+NOW = datetime(2026, 1, 1, 0, 0, 0, tzinfo=UTC)
+BLOCK = """\
+Distributed Work Progress
+========================================
+Total items: 6
+Completed:   2 (33.3%)
+In progress: 2
+  - Mac:     1
+  - Windows: 1
+Pending:     2
+Failed:      0
+========================================
+"""
+
+
+def at(worker: str, name: str, lam: int = 0) -> Author:
+    author = Author(worker)
+    author.write(Hello, lam=lam, machine=worker[:8], name=name)
+    return author
+
+
+def seen(*authors: Author, items: tuple[Item, ...] = (GRID[0],), now: datetime = NOW, **beats: Beat) -> Progress:
+    by_worker = {beat.worker: beat for beat in beats.values()}
+    return progress(fold_of(*authors), {i.id: i for i in items}, by_worker, LOCAL_DISK, now)
+
+
+def test_print_progress_prints_exactly_the_original_s_block(share: Share, capsys: pytest.CaptureFixture[str]):
+    share.enqueue(*GRID)
+    mac, windows = share.member("Mac"), share.member("Windows")
+    for queue in (mac, windows):
+        queue.done(claimed(queue), table(), 1, 0.5)
+        claimed(queue)
+    WorkDistributor.print_progress(share.process("reader"))
+    assert capsys.readouterr().out == BLOCK
+
+
+def test_an_empty_queue_is_shown_without_a_division_by_zero():
+    assert "Completed:   0 (0.0%)" in seen(items=()).block()
+
+
+@given(st.lists(st.sampled_from(["done", "running", "pending", "failed", "cancelled"]), max_size=6))
+def test_every_item_is_counted_once(states: list[str]):
+    author = at(ALICE, "Mac")
+    for state, of in zip(states, GRID, strict=False):
+        about = {"item": of.id, "attempt": 1}
+        match state:
+            case "done":
+                author.write(Done, **about, rows="", rounds=1)
+            case "running":
+                author.write(Claim, **about)
+            case "failed":
+                author.write(Fail, **about, fault="final", reason="")
+            case "cancelled":
+                author.write(Ctl, **about, op="cancel")
+    told = seen(author, items=tuple(GRID[: len(states)]))
+    assert told.count("done") + told.count("running") + told.count("pending") + told.count("failed", "cancelled") == len(states)
+    assert f"Failed:      {states.count('failed') + states.count('cancelled')}" in told.block()
+
+
+# Names
+
+
+def test_machines_of_one_name_are_numbered_by_when_they_came():
+    authors = [at(CAROL, "Mac", lam=9), at(ALICE, "Mac", lam=2), at(BOB, "PC", lam=5)]
+    expected = {ALICE[:8]: "Mac", CAROL[:8]: "Mac 2", BOB[:8]: "PC"}
+    assert display_names(fold_of(*authors)) == display_names(fold_of(*authors[::-1])) == expected
+
+
+def test_a_machine_keeps_its_name_when_its_process_starts_again():
+    again = at("aaaaaaaa-000002", "Mac", lam=7)
+    assert display_names(fold_of(at(ALICE, "Mac", lam=1), at(BOB, "Mac", lam=3), again)) == {ALICE[:8]: "Mac", BOB[:8]: "Mac 2"}
+
+
+def test_a_machine_that_is_really_called_mac_2_takes_nobody_s_name():
+    authors = [at(ALICE, "Mac 2", lam=1), at(BOB, "Mac", lam=2), at(CAROL, "Mac", lam=3)]
+    assert len(set(display_names(fold_of(*authors)).values())) == 3
+
+
+# Lines
+
+
+def line(told: Progress, **expected: Any) -> None:
+    (only,) = told.lines
+    assert {name: getattr(only, name) for name in expected} == expected
+
+
+def test_a_running_item_shows_its_machine_round_and_the_time_left():
+    author = at(ALICE, "Mac")
+    author.write(Claim, item=GRID[0].id, attempt=1)
+    author.write(Ckpt, item=GRID[0].id, attempt=1, round=3, file="f", sha256="s", base="", accuracy=0.75)
+    beat = Beat(worker=ALICE, n=1, seq=3, running=GRID[0].id, round=4, eta=90.0, wall="2026-01-01T00:00:00Z")
+    told = seen(author, beat=beat, now=NOW + timedelta(seconds=7))
+    line(told, state="running", machine="Mac", round=4, rounds=20, accuracy=0.75, beat_age_s=7, eta_s=90.0, attempt=1)
+
+
+def test_a_silent_worker_is_stale_and_the_way_out_is_named():
+    author = at(ALICE, "Mac")
+    author.write(Claim, item=GRID[0].id, attempt=1)
+    told = seen(author, now=NOW + timedelta(seconds=40))
+    line(told, state="stale", eta_s=None)
+    (note,) = told.notes
+    assert f"fedspec queue release {GRID[0].exp}" in note
+    assert "~20 s" in note
+
+
+def test_a_writer_whose_clock_is_ahead_is_not_seen_in_the_future():
+    assert elapsed_s("2027-01-01T00:00:00Z", NOW) == 0.0
+
+
+@pytest.mark.parametrize("wall", ["", "yesterday", "2026-13-01T00:00:00Z", "9" * 100])
+def test_a_time_that_is_none_has_no_age(wall: str):
+    assert elapsed_s(wall, NOW) is None
+    author = at(ALICE, "Mac")
+    author.write(Claim, item=GRID[0].id, attempt=1)
+    line(seen(author, beat=Beat(worker=ALICE, n=1, seq=2, wall=wall)), state="running", beat_age_s=None)
+
+
+def test_a_result_counts_before_and_after_it_is_sealed():
+    author = at(ALICE, "Mac")
+    author.write(Done, item=GRID[0].id, attempt=1, rows="", rounds=20, accuracy=0.9)
+    line(seen(author), state="done", machine="Mac", round=20, accuracy=0.9)
+    author.write(Seal, item=GRID[0].id, attempt=1, author=ALICE)
+    line(seen(author), state="sealed")
+
+
+def test_an_item_that_was_given_up_says_why():
+    authors = killed(GRID[0].id, 3)
+    line(seen(*authors, closing(authors)), state="failed", why="it killed its worker 3 times")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (89 * 60, "89 min"), (5400, "1 h 30 min"), (7200, "2 h 0 min")],
+)
+def test_spans_are_told_in_few_words(seconds: float, words: str):
+    assert in_words(seconds) == words
+
+
+# Why
+
+
+def test_explain_has_words_and_a_way_out_for_every_state(share: Share):
+    share.enqueue(GRID[0])
+    member, reader = share.member("Mac"), share.process("reader")
+
+    def why() -> str:
+        reader.refresh()
+        return explain(reader, GRID[0])
+
+    assert "waiting for a worker" in why()
+    assert "fedspec work" in why()
+    held = claimed(member)
+    member.saved(held, 1, "f", "s", "", 0.5)
+    assert "is running: Mac has it (attempt 1" in why()
+    assert "round 1 of 20 is saved" in why()
+    pass_time(reader, 60)
+    assert f"fedspec queue release {GRID[0].exp}" in why()
+    member.failed(held, "transient", "the disk hiccuped")
+    assert isinstance(member.claim(), Wait)  # from now on it backs off
+    assert "it failed 1 time, last: the disk hiccuped" in why()
+    reader.control("cancel", GRID[0])
+    assert f"fedspec queue resume {GRID[0].exp}" in why()
+    reader.control("resume", GRID[0])
+    pass_time(member, 60)
+    held = claimed(member)
+    member.failed(held, "final", "the model does not exist.")
+    assert f"The model does not exist. Try it again: fedspec queue retry {GRID[0].exp}".lower() in why().lower()
+    reader.control("retry", GRID[0])
+    member.done(claimed(member), table(), 1, 0.5)
+    assert "Mac finished it in attempt 3" in why()

@@ -1,0 +1,233 @@
+"""What a worker does next follows from the records alone, and its gate knows every reason to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, item, killed
+
+from fedspec.config import CentralizedConfig
+from fedspec.plan import Item, make_item
+from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Yield
+from fedspec.workqueue.rules import (
+    Blocked,
+    Finished,
+    Situation,
+    Take,
+    Wait,
+    backoff_s,
+    gate,
+    machine_of,
+    next_action,
+    queue_order,
+    scope,
+)
+
+ONE, TWO, THREE = (item(seed) for seed in (1, 2, 3))
+
+
+def situation(items: Sequence[Item], *authors: Author, **about: Any) -> Situation:
+    known = {i.id: i for i in items}
+    return Situation(**{"fold": fold_of(*authors), "items": known, "machine": "cccccccc", "capabilities": {"cpu"}, **about})
+
+
+def claim(author: Author, of: Item, attempt: int = 1, *, save: bool = False) -> Author:
+    author.write(Claim, item=of.id, attempt=attempt)
+    if save:
+        author.write(Ckpt, item=of.id, attempt=attempt, round=1, file="f", sha256="s", base="")
+    return author
+
+
+def fail(author: Author, of: Item, fault: str, attempt: int = 1) -> Author:
+    claim(author, of, attempt).write(Fail, item=of.id, attempt=attempt, fault=fault, reason=f"no {fault}")
+    return author
+
+
+def give_back(author: Author, of: Item, attempt: int = 1) -> Author:
+    author.write(Yield, item=of.id, attempt=attempt, reason="")
+    return author
+
+
+def finish(author: Author, of: Item, attempt: int = 1) -> Author:
+    author.write(Done, item=of.id, attempt=attempt, rows="", rounds=1)
+    return author
+
+
+def only_block(action: object) -> Blocked:
+    assert isinstance(action, Wait)
+    (blocked,) = action.blocked
+    return blocked
+
+
+# Choosing
+
+
+def test_the_first_item_of_the_queue_is_taken_first():
+    assert next_action(situation([TWO, ONE, THREE])) == Take(ONE, 1, None)
+
+
+def test_an_item_that_somebody_has_begun_comes_before_the_queue_s_order():
+    begun = give_back(claim(Author(), TWO, save=True), TWO)
+    assert next_action(situation([ONE, TWO, THREE], begun)) == Take(TWO, 2, None)
+
+
+def test_an_item_that_was_claimed_but_never_saved_has_no_precedence():
+    touched = give_back(claim(Author(), TWO), TWO)
+    assert next_action(situation([ONE, TWO], touched)) == Take(ONE, 1, None)
+
+
+@given(st.permutations([item(seed, alpha=alpha) for seed in (1, 2) for alpha in (0.1, 1.0)]))
+def test_the_order_in_which_items_became_known_changes_nothing(items: list[Item]):
+    assert next_action(situation(items)) == Take(item(1, alpha=0.1), 1, None)
+
+
+def test_the_queue_s_order_completes_one_comparison_before_the_next_and_starts_with_the_baseline():
+    grid = [item(seed, alpha=alpha, method=m) for seed in (42, 43) for alpha in (0.1, 0.5) for m in ("fedavg", "fedspec")]
+    baseline = make_item("centralized", CentralizedConfig(seed=43))
+    iid = item(42, split="iid", alpha=None)
+    expected = [baseline, *grid[:4], iid, *grid[4:]]
+    assert sorted([iid, *grid[::-1], baseline], key=queue_order) == expected
+
+
+def test_only_the_items_that_a_worker_was_asked_for_are_taken():
+    about = situation([ONE, TWO], only={TWO.id, "never heard of"})
+    assert next_action(about) == Take(TWO, 1, None)
+    assert scope(about.items, about.only) == [TWO]
+
+
+def test_a_claim_gets_the_next_attempt_number_of_all_workers():
+    authors = [give_back(claim(Author(ALICE), ONE, 1), ONE, 1), give_back(claim(Author(BOB), ONE, 5), ONE, 5)]
+    assert next_action(situation([ONE], *authors)) == Take(ONE, 6, None)
+
+
+def test_a_running_item_is_left_to_its_owner():
+    assert only_block(next_action(situation([ONE], claim(Author(), ONE)))) == Blocked(ONE, "running", owner=(1, ALICE))
+
+
+def test_an_item_is_taken_over_only_from_an_owner_that_is_presumed_dead():
+    running = claim(Author(ALICE), ONE)
+    assert only_block(next_action(situation([ONE], running, dead={BOB}))).why == "running"
+    assert next_action(situation([ONE], running, dead={ALICE})) == Take(ONE, 2, (1, ALICE))
+
+
+def test_a_dead_rival_of_a_living_owner_frees_nothing():
+    authors = [claim(Author(ALICE), ONE, 1), claim(Author(BOB), ONE, 2)]
+    assert only_block(next_action(situation([ONE], *authors, dead={ALICE}))).owner == (2, BOB)
+
+
+def test_nothing_is_claimed_before_the_folder_has_settled():
+    assert only_block(next_action(situation([ONE], settled=False))).why == "settle"
+
+
+def test_an_item_that_backs_off_waits():
+    assert only_block(next_action(situation([ONE], backing_off={ONE.id}))).why == "back-off"
+
+
+@pytest.mark.parametrize(
+    ("needs", "capabilities", "detail"),
+    [
+        (["cuda"], {"cpu"}, "cuda"),
+        (["cuda", "machine:Mac"], {"cpu"}, "cuda, the machine Mac"),
+        (["machine:Mac"], {"cpu", "machine:PC"}, "the machine Mac"),
+        (["machine:Mac", "cpu"], {"cpu", "machine:Mac"}, ""),
+    ],
+)
+def test_a_machine_takes_only_what_it_can_do_and_may_do(needs: list[str], capabilities: set[str], detail: str):
+    pinned = msgspec.structs.replace(ONE, needs=needs)
+    action = next_action(situation([pinned], capabilities=capabilities))
+    if detail:
+        assert only_block(action) == Blocked(pinned, "needs", detail=detail)
+    else:
+        assert isinstance(action, Take)
+
+
+def test_an_item_of_another_science_version_is_left_to_others():
+    other = msgspec.structs.replace(ONE, science_version=99)
+    assert "99" in only_block(next_action(situation([other]))).detail
+
+
+def test_an_item_that_one_machine_cannot_run_goes_to_another():
+    unable = fail(Author(CAROL), ONE, "capability")
+    assert only_block(next_action(situation([ONE], unable))).detail == "no capability"
+    assert next_action(situation([ONE], unable, machine=machine_of(BOB))) == Take(ONE, 2, None)
+
+
+def test_a_machine_that_can_do_nothing_now_waits_and_one_with_nothing_to_do_is_finished():
+    assert isinstance(next_action(situation([ONE, TWO], finish(claim(Author(), ONE), ONE), claim(Author(BOB), TWO))), Wait)
+    done = [finish(claim(Author(), ONE), ONE), finish(claim(Author(BOB), TWO), TWO)]
+    assert next_action(situation([ONE, TWO], *done)) == Finished(())
+
+
+def test_who_is_finished_knows_which_items_failed_and_does_not_wait_for_cancelled_ones():
+    person = Author(CAROL)
+    person.write(Ctl, op="cancel", item=THREE.id)
+    authors = [finish(claim(Author(), ONE), ONE), fail(Author(BOB), TWO, "final"), person]
+    assert next_action(situation([ONE, TWO, THREE], *authors)) == Finished((TWO,))
+
+
+# The gate
+
+
+def test_the_owner_may_go_on():
+    assert gate(fold_of(claim(Author(), ONE)), ONE.id, (1, ALICE)) is None
+
+
+def _taken_over() -> Fold:
+    return fold_of(claim(Author(ALICE), ONE), claim(Author(BOB), ONE, 2))
+
+
+def _by_hand(op: str) -> Callable[[], Fold]:
+    def fold() -> Fold:
+        person = Author(BOB)
+        person.write(Ctl, op=op, item=ONE.id, attempt=1)
+        return fold_of(claim(Author(), ONE), person)
+
+    return fold
+
+
+def _closed() -> Fold:
+    author = claim(Author(), ONE)
+    author.write(Bye)
+    return fold_of(author)
+
+
+REASONS: dict[str, Callable[[], Fold]] = {
+    f"already done by {BOB}": lambda: fold_of(claim(Author(), ONE), finish(claim(Author(BOB), ONE), ONE)),
+    "cancelled": _by_hand("cancel"),
+    "released by hand": _by_hand("release"),
+    "closed by this machine": _closed,
+    f"taken over by {BOB}": _taken_over,
+    "taken over by nobody": lambda: fold_of(give_back(claim(Author(), ONE), ONE)),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_the_gate_names_the_reason_to_stop(reason: str):
+    assert gate(REASONS[reason](), ONE.id, (1, ALICE)) == reason
+
+
+def test_the_gate_stops_whoever_claimed_an_item_that_is_given_up():
+    victims = killed(ONE.id, 3)
+    fold = fold_of(*victims, closing(victims), claim(Author(), ONE, 4))
+    assert fold.status(ONE.id) == "failed"
+    assert gate(fold, ONE.id, (4, ALICE)) == "given up: it killed its worker 3 times"
+
+
+@given(st.sets(st.sampled_from([ALICE, BOB, CAROL]), min_size=1), st.integers(1, 3))
+def test_of_rivals_that_know_each_other_exactly_one_passes_the_gate(rivals: set[str], attempt: int):
+    fold = fold_of(*(claim(Author(rival), ONE, attempt) for rival in rivals))
+    assert sum(gate(fold, ONE.id, (attempt, rival)) is None for rival in rivals) == 1
+
+
+# Back-off
+
+
+def test_the_back_off_doubles_from_a_minute_to_an_hour():
+    assert [backoff_s(failures) / 60 for failures in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert backoff_s(5000) == 3600

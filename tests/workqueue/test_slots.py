@@ -1,0 +1,119 @@
+"""A machine keeps its id for good, and tells its own dead workers from the living by their locks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from queuekit import Author
+
+from fedspec.files import DiskFiles, Files, MemoryDisk, MemoryFiles
+from fedspec.workqueue.records import Bye, Claim
+from fedspec.workqueue.slots import Slots
+from fedspec.workspace import LocalState, Workspace
+
+Process = Callable[..., Slots]
+
+
+@pytest.fixture(params=["disk", "memory"])
+def process(request: pytest.FixtureRequest, tmp_path: Path) -> Process:
+    """Each call is another process of one machine; ``workspace`` another folder, ``local`` another machine."""
+    disk, numbers = MemoryDisk(), itertools.count(1)
+
+    def make(workspace: str = "share", local: str = "local") -> Slots:
+        files: Files = DiskFiles() if request.param == "disk" else MemoryFiles(disk, f"process {next(numbers)}")
+        new_hex = lambda count: next(numbers).to_bytes(count, "big").hex()  # noqa: E731
+        return Slots(files, LocalState(tmp_path / local), Workspace(tmp_path / workspace), new_hex)
+
+    return make
+
+
+def nobody(worker: str) -> bool:
+    return False
+
+
+def test_the_machine_id_is_made_once(process: Process):
+    assert process().machine_id() == process().machine_id() == process(workspace="other").machine_id()
+    assert len(process().machine_id()) == 8
+
+
+def test_two_machines_have_two_ids(process: Process):
+    assert process(local="mac").machine_id() != process(local="pc").machine_id()
+
+
+def test_a_damaged_id_is_replaced(process: Process):
+    slots = process()
+    old = slots.machine_id()
+    for damage in (b"", b"{", b'"\xff"', b'{"id": 7}'):
+        slots.files.write(slots.local.machine, damage)
+        assert process().machine_id() == process().machine_id() != old
+
+
+def test_a_worker_s_name_tells_its_machine_and_is_new_each_time(process: Process):
+    slots = process()
+    (one, free_one), (other, free_other) = slots.open(), slots.open()
+    assert one != other
+    assert {one.partition("-")[0], other.partition("-")[0]} == {slots.machine_id()}
+    free_one()
+    free_other()
+
+
+def test_a_process_that_lives_is_not_dead_and_one_that_ended_is(process: Process):
+    worker, die = process().open()
+    observer = process()
+    assert observer.dead(nobody) == []
+    die()
+    assert observer.dead(nobody) == [worker]
+
+
+def test_looking_at_a_slot_does_not_keep_it(process: Process):
+    worker, die = process().open()
+    die()
+    assert process().dead(nobody) == process().dead(nobody) == [worker]
+
+
+def test_a_closed_worker_is_forgotten(process: Process):
+    slots = process()
+    worker, die = slots.open()
+    slots.files.append(slots.local.journal_copy(worker), b"line\n")
+    die()
+    slots.forget(worker)
+    assert slots.dead(nobody) == []
+    assert slots.history(worker) == ([], [])
+    assert slots.files.names(slots.local.slots) == []
+
+
+def test_workers_of_another_workspace_are_left_alone_unless_their_journal_is_here(process: Process):
+    worker, die = process(workspace="here").open()
+    die()
+    assert process(workspace="elsewhere").dead(nobody) == []
+    assert process(workspace="moved").dead(lambda name: name == worker) == [worker]
+
+
+def test_workers_of_another_machine_are_unknown(process: Process):
+    _, die = process(local="mac").open()
+    die()
+    assert process(local="pc").dead(lambda name: True) == []
+
+
+def test_a_damaged_slot_is_nobody_s_unless_its_journal_is_here(process: Process):
+    slots = process()
+    worker, die = slots.open()
+    die()
+    for damage in (b"", b"[]", b'"\xff"'):
+        slots.files.write(slots.local.slot(worker), damage)
+        assert slots.dead(nobody) == []
+        assert slots.dead(lambda name: name == worker) == [worker]
+
+
+@pytest.mark.parametrize("torn", [0, 10])
+def test_a_history_is_what_the_copy_holds_up_to_the_first_torn_line(process: Process, torn: int):
+    slots, author = process(), Author()
+    for attempt in range(3):
+        author.write(Claim, item="i", attempt=attempt)
+    author.write(Bye, reason="torn" * 5)
+    whole = b"".join(line + b"\n" for line in author.lines[:3])
+    slots.files.append(slots.local.journal_copy(author.worker), whole + author.lines[3][:torn])
+    assert slots.history(author.worker) == (author.lines[:3], author.records[:3])
