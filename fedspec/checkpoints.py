@@ -53,6 +53,14 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """A journalled generation that a run cannot go on from. ``why``: it ``is damaged`` or ``is not in this folder (yet)``."""
+
+    round: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """A generation as a run needs it to go on.
 
@@ -96,22 +104,24 @@ class CheckpointManager:
         self.files.write(self.paths.generation(exp, file), data)
         return Generation(file, sha256, data)
 
-    def best(self, exp: str, item_id: str, recorded: Iterable[Recorded], quarantine: Path) -> tuple[Resumed | None, list[str]]:
+    def best(
+        self, exp: str, item_id: str, recorded: Iterable[Recorded], quarantine: Path
+    ) -> tuple[Resumed | None, list[Unusable]]:
         """The first of ``recorded`` (the best first) whose bytes are what its writer wrote.
 
         Returns:
-            The generation, or None if there is no intact one; and what to tell people about those that are not.
+            The generation, or None if there is no intact one; and those before it that cannot be used.
         """
-        notes: list[str] = []
+        unusable: list[Unusable] = []
         for ckpt in recorded:
             try:
-                return self._load(exp, item_id, ckpt), notes
+                return self._load(exp, item_id, ckpt), unusable
             except FileNotFoundError:
-                notes.append(f"The checkpoint of round {ckpt.round} of {exp} is not in this folder (yet).")
-            except DamagedError as error:
-                notes.append(error.what)
+                unusable.append(Unusable(ckpt.round, "is not in this folder (yet)"))
+            except DamagedError:
+                unusable.append(Unusable(ckpt.round, "is damaged"))
                 self._set_aside(exp, ckpt.file, quarantine)
-        return None, notes
+        return None, unusable
 
     def derive(self, exp: str, generation: Generation, facts: Mapping[str, Any]) -> None:
         """Refresh the copies for people: the model first, then the JSON that names its hash."""
@@ -163,7 +173,7 @@ class CheckpointManager:
                 about = self._about(self.paths.root / name)
                 if about is not None:
                     listed[str(about["experiment"])] = about
-        for exp in self._experiments_with_generations() - listed.keys():
+        for exp in set(self.files.folders(self.paths.root / "gen")) - {"base"} - listed.keys():
             matches = [m for m in map(_NAME.fullmatch, self.files.names(self.paths.generations(exp))) if m]
             if matches:
                 newest = max(matches, key=lambda m: (int(m[1]), int(m[2])))
@@ -197,9 +207,6 @@ class CheckpointManager:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return about if isinstance(about, dict) and isinstance(about.get("experiment"), str) else None
-
-    def _experiments_with_generations(self) -> set[str]:
-        return {path.name for path in (self.paths.root / "gen").glob("*") if path.is_dir() and path.name != "base"}
 
 
 def _dump(payload: Mapping[str, Any]) -> bytes:

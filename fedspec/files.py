@@ -48,6 +48,10 @@ class Files(Protocol):
         """Names of the files in ``folder``, sorted; none if there is no such folder. Temporary files are left out."""
         ...
 
+    def folders(self, folder: Path) -> list[str]:
+        """Names of the folders in ``folder``, sorted; none if there is no such folder."""
+        ...
+
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Replace the file as a whole. ``durable`` waits until it would survive a power cut; derived files need not."""
         ...
@@ -107,11 +111,20 @@ class DiskFiles:
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
-        try:
-            with os.scandir(folder) as entries:
-                return sorted(e.name for e in entries if not e.name.endswith(".tmp") and e.is_file())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return self._listed(folder, lambda entry: not entry.name.endswith(".tmp") and entry.is_file())
+
+    def folders(self, folder: Path) -> list[str]:
+        """Names of the folders in ``folder``, sorted."""
+        return self._listed(folder, lambda entry: entry.is_dir())
+
+    def _listed(self, folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+        with (
+            _explained(folder, FileNotFoundError, NotADirectoryError, verb="read"),
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(folder) as entries,
+        ):
+            return sorted(entry.name for entry in entries if wanted(entry))
+        return []
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Write a temporary file in the same folder, flush, fsync, and put it in the file's place."""
@@ -259,6 +272,10 @@ class MemoryFiles:
         """Names of the files in ``folder``, sorted."""
         return sorted(path.name for path in self.contents if path.parent == folder and path.suffix != ".tmp")
 
+    def folders(self, folder: Path) -> list[str]:
+        """Names of the folders in ``folder``, sorted."""
+        return sorted({path.relative_to(folder).parts[0] for path in self.contents if folder in path.parents[1:]})
+
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Replace the file; a crash leaves the old bytes, and perhaps a temporary file."""
         temporary = path.with_name(f"~{path.name}.{self.process}.tmp")
@@ -334,14 +351,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path, *expected: type[OSError]) -> Iterator[None]:
-    """Turn what the system says about a write into what a person can do about it, but for what the caller expects."""
+def _explained(path: Path, *expected: type[OSError], verb: str = "write") -> Iterator[None]:
+    """Turn what the system says about a file into what a person can do about it, but for what the caller expects."""
     try:
         yield
     except expected:
         raise
     except OSError as error:
-        raise FolderError(f"Cannot write {path}: {error.strerror or error}.", _remedy(error)) from error
+        raise FolderError(f"Cannot {verb} {path}: {error.strerror or error}.", _remedy(error)) from error
 
 
 def _remedy(error: OSError) -> str:

@@ -150,6 +150,8 @@ class Worker:
         return wording.dropped(error, held.item.exp, name(held.worker), done_by=done_by, rival=rival, round_=round_)
 
     def _publish(self, *, check_all: bool = False) -> None:
+        # Whoever was stopped for long may hold an older result than the one that counts by now.
+        self.queue.refresh()
         written = self.queue.publisher.publish(check_all=check_all)
         # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
         if written or check_all or not self.queue.timing.syncs:
@@ -188,9 +190,9 @@ class _Run:
         """The job with the frozen base of earlier attempts, and the best intact generation, if they are still there."""
         fold = self.queue.store.fold
         quarantine = self.queue.workspace.quarantined("")
-        resumed, notes = self.checkpoints.best(self.exp, self.item.id, fold.generations(self.item.id), quarantine)
-        for note in notes:
-            self.reporter.event(wording.damaged(self.exp, note, resumed.round if resumed else None))
+        resumed, unusable = self.checkpoints.best(self.exp, self.item.id, fold.generations(self.item.id), quarantine)
+        for found in unusable if resumed else unusable[:1]:
+            self.reporter.event(wording.unusable(found.round, found.why, resumed.round if resumed else None))
         sha = resumed.base if resumed else fold.base(self.item.id)
         base: Mapping[str, Tensor] | None = self.checkpoints.load_base(sha) if sha else None
         job = self.worker.open_job(self.item, base)

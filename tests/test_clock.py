@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -17,9 +19,10 @@ SECONDS = st.floats(0, 1e6)
 
 @pytest.mark.parametrize("clock", [SystemClock(), FakeClock()], ids=["system", "fake"])
 def test_a_clock_never_goes_back_and_its_wall_clock_is_in_utc(clock: Clock):
-    before, wall = clock.monotonic(), clock.now()
+    before, asleep, wall = clock.monotonic(), clock.awake_or_asleep(), clock.now()
     clock.sleep(0)
     assert clock.monotonic() >= before
+    assert clock.awake_or_asleep() >= asleep
     assert wall.utcoffset() == timedelta(0)
 
 
@@ -51,3 +54,9 @@ def test_a_moment_that_was_written_can_be_told_from_another(moment: datetime, se
 
 def test_a_moment_is_written_in_utc_wherever_it_was_taken():
     assert timestamp(datetime(2026, 1, 5, 11, 41, 7, tzinfo=timezone(timedelta(hours=2)))) == "2026-01-05T09:41:07Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compares with Linux' own clock")
+def test_the_clock_that_tells_of_sleep_is_the_one_that_runs_in_it():
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= SystemClock().awake_or_asleep() <= time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -48,6 +48,14 @@ def test_a_write_replaces_the_whole_file(files: Files, tmp_path: Path, durable: 
         assert files.read(tmp_path / "a") == data
 
 
+def test_files_and_folders_are_listed_apart_in_order_and_without_temporary_ones(files: Files, tmp_path: Path):
+    for name in ("b", "a", "~a.1.tmp", "deep/er/c", "empty-not/d"):
+        files.write(tmp_path / name, b"x")
+    assert files.names(tmp_path) == ["a", "b"]
+    assert files.folders(tmp_path) == ["deep", "empty-not"]
+    assert files.names(tmp_path / "none") == files.folders(tmp_path / "none") == []
+
+
 @given(pieces=st.lists(st.binary(max_size=20), max_size=5))
 @pytest.mark.parametrize("kind", ["disk", "memory"])
 def test_appended_pieces_add_up(kind: str, pieces: list[bytes], tmp_path_factory: pytest.TempPathFactory):

@@ -46,12 +46,12 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
     return f"Waiting: {what}{more}."
 
 
-def damaged(exp: str, note: str, intact: int | None) -> str:
-    """A generation that cannot be used (``note`` says why), and the round from which the run goes on, None for the first."""
-    what = note.replace(f" of {exp}", "").rstrip(".")
+def unusable(round_: int, why: str, intact: int | None) -> str:
+    """A saved round that cannot be used, and the round from which the run goes on, None if there is no other."""
+    what = f"The checkpoint of round {round_} {why}"
     there = "no other round is saved" if intact is None else f"round {intact} is intact"
     next_ = "Starting from round 1." if intact is None else f"Continuing from round {intact}."
-    kept = " The bad file is kept in quarantine." if "damaged" in note else ""
+    kept = " The bad file is kept in quarantine." if "damaged" in why else ""
     return f"error: {what}; {there}.\n  fix: Nothing to do. {next_}{kept}"
 
 

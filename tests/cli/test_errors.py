@@ -80,15 +80,14 @@ def test_a_damaged_checkpoint(place: Place):
 
 
 def test_a_checkpoint_that_has_not_synced_yet_is_not_called_damaged():
-    note = "The checkpoint of round 12 of x is not in this folder (yet)."
-    assert wording.damaged("x", note, 11) == (
+    assert wording.unusable(12, "is not in this folder (yet)", 11) == (
         "error: The checkpoint of round 12 is not in this folder (yet); round 11 is intact.\n"
         "  fix: Nothing to do. Continuing from round 11."
     )
 
 
 def test_without_an_intact_checkpoint_it_starts_again():
-    assert wording.damaged("x", "The checkpoint of round 1 of x is damaged.", None) == (
+    assert wording.unusable(1, "is damaged", None) == (
         "error: The checkpoint of round 1 is damaged; no other round is saved.\n"
         "  fix: Nothing to do. Starting from round 1. The bad file is kept in quarantine."
     )
