@@ -24,6 +24,8 @@ from fedspec.workqueue.records import Claim, Done, Record, decode
 
 TARGET = 0.55
 CLIENTS, ROUNDS = 4, 5
+# A processor that has warmed up is faster than the probe found it.
+PROBE_EPOCHS, RESERVE = 12, 1.25
 
 
 def item(seed: int, epochs: int) -> Item:
@@ -34,11 +36,14 @@ def item(seed: int, epochs: int) -> Item:
 def epochs_for(seconds: float) -> int:
     """How many passes a round needs for an item to train for at least so long here."""
     opener(None)(item(0, 1), None)  # imports and data, which a worker pays for once
-    began = time.perf_counter()
-    for _ in opener(None)(item(0, 4), None).run(None):
-        pass
-    a_pass = (time.perf_counter() - began) / 4
-    return max(1, round(1.15 * seconds / a_pass) + 1)
+    fastest = float("inf")
+    for _ in range(3):
+        job = opener(None)(item(0, PROBE_EPOCHS), None)
+        began = time.perf_counter()
+        for _ in job.run(None):
+            pass
+        fastest = min(fastest, time.perf_counter() - began)
+    return round(RESERVE * seconds * PROBE_EPOCHS / fastest) + 1
 
 
 def records(workspace: Path) -> list[Record]:
@@ -86,7 +91,7 @@ def main() -> None:
         ["2", f"{together:.0f}", f"{together / len(items):.2f}", f"{ratio:.3f}", " + ".join(map(str, shares.values()))],
     ]
     print(table(["workers", "seconds", "seconds an item", "of one worker", "items by worker"], rows))
-    verdict = "reached" if ratio <= TARGET else "missed"
+    verdict = "reached" if ratio <= TARGET and alone >= options.seconds * len(items) else "missed"
     result = {"items": len(items), "local_epochs": epochs, "one_s": alone, "two_s": together, "ratio": ratio, "target": TARGET}
     print(f"\n{epochs} passes a round; target {TARGET} {verdict}; {write('parallel', result)}")
 
