@@ -11,6 +11,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+FORM = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Clock(Protocol):
     """Time as one process sees it. Nothing is promised about how two processes' clocks relate."""
@@ -87,4 +89,12 @@ class FakeClock:
 
 def timestamp(moment: datetime) -> str:
     """``2026-01-05T09:41:07Z``: how moments are written in every file."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime(FORM)
+
+
+def moment(text: str) -> datetime | None:
+    """The inverse of `timestamp`; None for what is no time."""
+    try:
+        return datetime.strptime(text, FORM).replace(tzinfo=UTC)
+    except ValueError:
+        return None

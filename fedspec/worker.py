@@ -269,6 +269,7 @@ class _Run:
         generation = self.checkpoints.save(self.exp, self.item.id, row.round, held.attempt, held.worker, state, rows, self.base)
         self.queue.saved(held, row.round, generation.file, generation.sha256, self.base, row.accuracy)
         self.rows = rows
+        self._gate()  # whoever was stopped at that line must not put an old copy over a successor's
         facts = {
             "item": self.item.id,
             "round": row.round,

@@ -104,7 +104,13 @@ class WorkDistributor(Board):
             dead = self._own_dead()
             closes = {old: self._recover(old) for old in dead}
             self._append(
-                Hello, machine=machine, name=name, capabilities=sorted(self.capabilities), fedspec=version, closes=closes
+                Hello,
+                machine=machine,
+                name=name,
+                capabilities=sorted(self.capabilities),
+                fedspec=version,
+                mode="sync" if self.timing.syncs else "lock",
+                closes=closes,
             )
             for old in dead:
                 self.slots.forget(old)

@@ -6,10 +6,11 @@ Pure: the fold, the beats and the reader's clock come in as values. Ages here ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
+from fedspec.clock import moment
 from fedspec.plan import Item, published_names
 from fedspec.workqueue.fold import Fold, Key
 from fedspec.workqueue.liveness import Timing
@@ -18,6 +19,7 @@ from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
 
 RULE = "=" * 40
+MAX_TAKEOVERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +100,16 @@ def progress(
     fold: Fold, items: Mapping[str, Item], beats: Mapping[str, Beat], timing: Timing, now: datetime, notes: tuple[str, ...] = ()
 ) -> Progress:
     """The state of the queue as one reader sees it at ``now``."""
-    names, machines = published_names(items.values()), display_names(fold)
-    lines = tuple(_line(item, names[item.id], fold, machines, beats, timing, now) for item in scope(items, None))
-    return Progress(lines, (*_stale_notes(lines, timing), *notes))
+    names = published_names(items.values())
+    reader = _Reader(fold, display_names(fold), beats, timing, now)
+    lines = tuple(reader.line(item, names[item.id]) for item in scope(items, None))
+    return Progress(lines, (*_stale_notes(lines, timing), *reader.takeovers(lines), *notes))
 
 
 def elapsed_s(wall: str, now: datetime) -> float | None:
     """Seconds since a wall-clock time that some machine wrote, at least 0; None if it wrote no time."""
-    try:
-        then = datetime.strptime(wall, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return max(0.0, (now - then).total_seconds())
+    then = moment(wall)
+    return None if then is None else max(0.0, (now - then).total_seconds())
 
 
 def in_words(seconds: float) -> str:
@@ -122,66 +122,69 @@ def in_words(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _line(
-    item: Item,
-    name: str,
-    fold: Fold,
-    machines: Mapping[str, str],
-    beats: Mapping[str, Beat],
-    timing: Timing,
-    now: datetime,
-) -> ItemLine:
-    status = fold.status(item.id)
-    generations = fold.generations(item.id)
-    rounds = int(item.config.get("rounds", 0))
-    saved = generations[0].round if generations else 0
-    accuracy = generations[0].accuracy if generations else None
-    done = fold.canonical(item.id)
-    if done is not None:
-        machine = machines.get(machine_of(done.worker), done.worker)
-        return ItemLine(item.id, name, status, machine, done.worker, done.attempt, done.rounds, rounds, done.accuracy)
-    owner = fold.owner(item.id)
-    if status != "running" or owner is None:
-        why = fold.failure(item.id) or ""
-        return ItemLine(item.id, name, status, round=saved, rounds=rounds, accuracy=accuracy, why=why)
-    return _running(item, name, fold, owner, machines, beats.get(owner[1]), timing, now, saved, rounds, accuracy)
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What one look at the queue goes by. ``machines``: machine id -> display name."""
+
+    fold: Fold
+    machines: Mapping[str, str]
+    beats: Mapping[str, Beat]
+    timing: Timing
+    now: datetime
+
+    def name(self, worker: str) -> str:
+        return self.machines.get(machine_of(worker), worker)
+
+    def line(self, item: Item, experiment: str) -> ItemLine:
+        status, done, owner = self.fold.status(item.id), self.fold.canonical(item.id), self.fold.owner(item.id)
+        best = next(iter(self.fold.generations(item.id)), None)
+        line = ItemLine(
+            item.id,
+            experiment,
+            status,
+            round=best.round if best else 0,
+            rounds=int(item.config.get("rounds", 0)),
+            accuracy=best.accuracy if best else None,
+        )
+        if done is not None:
+            line = replace(line, machine=self.name(done.worker), worker=done.worker, attempt=done.attempt)
+            return replace(line, round=done.rounds, accuracy=done.accuracy)
+        if status != "running" or owner is None:
+            return replace(line, why=self.fold.failure(item.id) or "")
+        return self._held(line, owner)
+
+    def _held(self, line: ItemLine, owner: Key) -> ItemLine:
+        attempt, worker = owner
+        beat = self.beats.get(worker)
+        # The claim itself is the first sign of life; a beat comes later.
+        wall = beat.wall if beat is not None else self.fold.item(line.id).attempts[owner].claimed_at
+        age = elapsed_s(wall, self.now)
+        stale = age is not None and age > 3 * self.timing.beat + 2 * self.timing.poll
+        line = replace(line, machine=self.name(worker), worker=worker, attempt=attempt, beat_age_s=age)
+        if stale:
+            return replace(line, state="stale")
+        if beat is None or beat.running != line.id:
+            return line
+        return replace(line, round=max(line.round, beat.round), eta_s=beat.eta)
+
+    def takeovers(self, lines: Sequence[ItemLine]) -> list[str]:
+        """One sentence for each item that a machine carried on from another's saved round, the latest last."""
+        found: list[tuple[int, str]] = []
+        for line in lines:
+            writers = {ckpt.file: ckpt.worker for ckpt in self.fold.generations(line.id)}
+            for (_, worker), attempted in self.fold.item(line.id).attempts.items():
+                start = attempted.start
+                if start is None or machine_of(writers.get(start.source, worker)) == machine_of(worker):
+                    continue
+                heir, dead = self.name(worker), self.name(writers[start.source])
+                text = f"{heir} took {line.experiment} over from {dead} after round {start.round}; nothing was lost."
+                found.append((start.lam, text))
+        told = [text for _, text in sorted(found)]
+        more = [f"... and {len(told) - MAX_TAKEOVERS} takeovers before."] if len(told) > MAX_TAKEOVERS else []
+        return more + told[-MAX_TAKEOVERS:]
 
 
-def _running(
-    item: Item,
-    name: str,
-    fold: Fold,
-    owner: Key,
-    machines: Mapping[str, str],
-    beat: Beat | None,
-    timing: Timing,
-    now: datetime,
-    saved: int,
-    rounds: int,
-    accuracy: float | None,
-) -> ItemLine:
-    attempt, worker = owner
-    # The claim itself is the first sign of life; a beat comes later.
-    wall = beat.wall if beat is not None else fold.item(item.id).attempts[owner].claimed_at
-    age = elapsed_s(wall, now)
-    stale = age is not None and age > 3 * timing.beat + 2 * timing.poll
-    current = beat is not None and beat.running == item.id
-    return ItemLine(
-        id=item.id,
-        experiment=name,
-        state="stale" if stale else "running",
-        machine=machines.get(machine_of(worker), worker),
-        worker=worker,
-        attempt=attempt,
-        round=max(saved, beat.round if beat is not None and current else 0),
-        rounds=rounds,
-        accuracy=accuracy,
-        beat_age_s=age,
-        eta_s=beat.eta if beat is not None and current and not stale else None,
-    )
-
-
-def _stale_notes(lines: tuple[ItemLine, ...], timing: Timing) -> list[str]:
+def _stale_notes(lines: Sequence[ItemLine], timing: Timing) -> list[str]:
     notes = []
     for line in lines:
         if line.state == "stale" and line.beat_age_s is not None:

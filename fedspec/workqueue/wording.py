@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
+from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
 
@@ -23,10 +24,10 @@ def clock_face(seconds: float) -> str:
 
 def local_time(wall: str, now: datetime) -> str:
     """A record's wall time as the reader's clock has it: ``09:41``, with the date if that was another day."""
-    try:
-        then = datetime.strptime(wall, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).astimezone()
-    except ValueError:
+    written = moment(wall)
+    if written is None:
         return wall
+    then = written.astimezone()
     return then.strftime("%H:%M" if then.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
 

@@ -15,7 +15,7 @@ from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.progress import Progress, display_names, elapsed_s, in_words, progress
-from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start
 from fedspec.workqueue.rules import Wait
 from fedspec.workqueue.store import Beat
 
@@ -123,6 +123,23 @@ def test_a_silent_worker_is_stale_and_the_way_out_is_named():
     (note,) = told.notes
     assert f"fedspec queue release {GRID[0].exp}" in note
     assert "~20 s" in note
+
+
+def test_a_takeover_is_told_in_one_line_that_says_who_from_whom_and_after_which_round():
+    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    dead.write(Claim, item=GRID[0].id, attempt=1)
+    dead.write(Ckpt, item=GRID[0].id, attempt=1, round=7, file="r7", sha256="s", base="")
+    heir.write(Claim, item=GRID[0].id, attempt=2)
+    heir.write(Start, item=GRID[0].id, attempt=2, round=7, base="", source="r7")
+    heir.write(Done, item=GRID[0].id, attempt=2, rows="", rounds=20)
+    assert seen(dead, heir).notes == (f"Windows took {GRID[0].exp} over from Mac after round 7; nothing was lost.",)
+
+
+def test_resuming_on_the_same_machine_is_no_takeover():
+    first, second = at(ALICE, "Mac"), at("aaaaaaaa-000002", "Mac")
+    first.write(Ckpt, item=GRID[0].id, attempt=1, round=7, file="r7", sha256="s", base="")
+    second.write(Start, item=GRID[0].id, attempt=2, round=7, base="", source="r7")
+    assert seen(first, second).notes == ()
 
 
 def test_a_writer_whose_clock_is_ahead_is_not_seen_in_the_future():
