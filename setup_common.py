@@ -174,9 +174,11 @@ def install(venv: Path, *, dev: bool) -> None:
             say(f"     Making an environment in {venv}")
             run_logged(venv, [sys.executable, "-m", "venv", str(venv)])
         say(f"     Installing fedspec and what it needs (minutes the first time; log: {venv / 'setup.log'})")
+        # Compiling all of PyTorch takes longer than compiling the parts in use when they are first imported; but where Python
+        # may not keep what it compiles then, every start would compile them again.
+        lazily = [] if sys.dont_write_bytecode else ["--no-compile"]
         for arguments in pip_steps(venv, dev=dev):
-            # Compiling all of PyTorch takes longer than compiling the parts in use when they are first imported.
-            pip = [str(program(venv, "python")), "-m", "pip", "install", "--no-compile", "--progress-bar", "off"]
+            pip = [str(program(venv, "python")), "-m", "pip", "install", *lazily, "--progress-bar", "off"]
             run_logged(venv, [*pip, "--disable-pip-version-check", "--no-input", "-c", "constraints.txt", *arguments])
         stamp_file(venv).write_text("\n".join(wanted_stamp(dev=dev)) + "\n", encoding="utf-8")
     except OSError as error:

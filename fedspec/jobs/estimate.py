@@ -16,7 +16,7 @@ BUDGET_S = 1.5
 MAX_ROUNDS = 10
 KEPT_GENERATIONS = 2
 # A start that takes longer than this is not repeated to tell imports and reading from what each item pays for.
-WARM_UP_S = 5.0
+WARM_UP_S = 20.0
 # What a round costs beside training: two writes that survive a power cut, the journal, and a look at the folder.
 SAVE_S = 0.005
 # What the time and the memory of an item depend on; one item stands for all that agree in these.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
@@ -62,6 +63,9 @@ def stop_and_wake(moment: int, same: bool, workspace: Path, new_machine: NewMach
     news = [record for record in journal(workspace, sleeping) if record not in before]
     check_words(news, sleeping, stopped_in, finished[item.id])
     check_files(generations(workspace) - files_before, sleeping, stopped_in)
+    if not stopped_in.endswith((f"{item.exp}.json", f"{item.exp}_model.pt")):
+        shown = json.loads((workspace / "checkpoints_distributed" / f"{item.exp}.json").read_text(encoding="utf-8"))
+        assert shown["round"] == item.config["rounds"], "an old copy lies over the newest"
     fold = Fold(journal(workspace))
     assert fold.status(item.id) == "done"
     assert fold.owner(item.id) is None, "the sleeper's claim stands for ever"
