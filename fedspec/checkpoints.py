@@ -54,7 +54,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A journalled generation that a run cannot go on from. ``why``: it ``is damaged`` or ``is not in this folder (yet)``."""
+    """A journalled generation that a run cannot go on from, and why, as the rest of a sentence: ``is damaged`` ..."""
 
     round: int
     why: str
@@ -115,12 +115,18 @@ class CheckpointManager:
         unusable: list[Unusable] = []
         for ckpt in recorded:
             try:
-                return self._load(exp, item_id, ckpt), unusable
+                data = self._intact(exp, ckpt)
             except FileNotFoundError:
                 unusable.append(Unusable(ckpt.round, "is not in this folder (yet)"))
-            except DamagedError:
+                continue
+            if data is None:
                 unusable.append(Unusable(ckpt.round, "is damaged"))
                 self._set_aside(exp, ckpt.file, quarantine)
+            elif (resumed := _resumed(data, item_id, ckpt)) is not None:
+                return resumed, unusable
+            else:
+                # Its bytes are what its writer wrote: another version of fedspec may read them.
+                unusable.append(Unusable(ckpt.round, "cannot be read by this version"))
         return None, unusable
 
     def derive(self, exp: str, generation: Generation, facts: Mapping[str, Any]) -> None:
@@ -180,22 +186,12 @@ class CheckpointManager:
                 listed[exp] = {"experiment": exp, "generation": newest[0], "round": int(newest[1]), "worker": newest[3]}
         return [listed[exp] for exp in sorted(listed)]
 
-    def _load(self, exp: str, item_id: str, ckpt: Recorded) -> Resumed:
-        damaged = DamagedError(
-            f"The checkpoint of round {ckpt.round} of {exp} is damaged.", "Nothing to do: an earlier round is used."
-        )
+    def _intact(self, exp: str, ckpt: Recorded) -> bytes | None:
+        """The generation's bytes if they are those that its writer journalled, else None. Raises FileNotFoundError."""
         if not _NAME.fullmatch(ckpt.file):
-            raise damaged
+            return None
         data = self.files.read(self.paths.generation(exp, ckpt.file))
-        if hashlib.sha256(data).hexdigest() != ckpt.sha256:
-            raise damaged
-        try:
-            payload = _parse(data, ckpt.file)
-            if (payload["format"], payload["item"], payload["round"]) != (FORMAT, item_id, ckpt.round):
-                raise damaged
-            return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
-        except (DamagedError, KeyError) as error:
-            raise damaged from error
+        return data if hashlib.sha256(data).hexdigest() == ckpt.sha256 else None
 
     def _set_aside(self, exp: str, file: str, quarantine: Path) -> None:
         with suppress(FileNotFoundError, UsageError):  # a peer was faster, or the name is none of ours
@@ -207,6 +203,16 @@ class CheckpointManager:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return about if isinstance(about, dict) and isinstance(about.get("experiment"), str) else None
+
+
+def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
+    try:
+        payload = _parse(data, ckpt.file)
+        if (payload["format"], payload["item"], payload["round"]) != (FORMAT, item_id, ckpt.round):
+            return None
+        return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
+    except (DamagedError, KeyError, TypeError):
+        return None
 
 
 def _dump(payload: Mapping[str, Any]) -> bytes:
