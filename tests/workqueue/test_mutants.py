@@ -9,10 +9,9 @@ from typing import Any
 
 from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
-from fedspec.checkpoints import CheckpointManager, Generation, Recorded, Resumed, _parse
+from fedspec.checkpoints import CheckpointManager, Generation, Recorded
 from fedspec.errors import SupersededError
 from fedspec.files import Crash, MemoryFiles
-from fedspec.results import from_table
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.journal import OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
@@ -139,13 +138,12 @@ def test_journalling_a_checkpoint_before_it_is_on_disk_is_caught():
 class Trusting(CheckpointManager):
     """Loads whatever the file holds."""
 
-    def _load(self, exp: str, item_id: str, ckpt: Recorded) -> Resumed:
-        payload = _parse(self.files.read(self.paths.generation(exp, ckpt.file)), ckpt.file)
-        return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
+    def _intact(self, exp: str, ckpt: Recorded) -> bytes | None:
+        return self.files.read(self.paths.generation(exp, ckpt.file))
 
 
 def resumes_from_a_wrong_file(kind: type[CheckpointManager]) -> Broken:
-    """A sync service puts an older round's bytes under the newest round's name."""
+    """A sync service puts another file under the newest round's name: whole, of that item and round, but not what was saved."""
     share = Share()
     share.enqueue(ONE)
     queue = share.member("mac")
@@ -154,7 +152,8 @@ def resumes_from_a_wrong_file(kind: type[CheckpointManager]) -> Broken:
         save(queue, folder, held, round_)
     newest, older = queue.store.fold.generations(ONE.id)
     paths = folder.paths
-    share.disk.contents[paths.generation(ONE.exp, newest.file)] = share.disk.contents[paths.generation(ONE.exp, older.file)]
+    stray = folder.save(ONE.exp, ONE.id, 2, 9, queue.worker, {"round": 1}, [], "")
+    share.disk.contents[paths.generation(ONE.exp, newest.file)] = stray.data
     resumed, _ = folder.best(ONE.exp, ONE.id, [newest, older], WORKSPACE.quarantined(""))
     assert resumed is not None
     return [] if resumed.state["round"] == resumed.round else ["a run goes on from a state that is not its round's"]
