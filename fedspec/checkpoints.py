@@ -104,10 +104,10 @@ class CheckpointManager:
         self.files.write(self.paths.generation(exp, file), data)
         return Generation(file, sha256, data)
 
-    def best(
+    def latest(
         self, exp: str, item_id: str, recorded: Iterable[Recorded], quarantine: Path
     ) -> tuple[Resumed | None, list[Unusable]]:
-        """The first of ``recorded`` (the best first) whose bytes are what its writer wrote.
+        """The first of ``recorded`` (the latest first) whose bytes are what its writer wrote.
 
         Returns:
             The generation, or None if there is no intact one; and those before it that cannot be used.
@@ -138,7 +138,7 @@ class CheckpointManager:
         )
 
     def prune(self, exp: str, recorded: Iterable[Recorded]) -> None:
-        """Delete generations of rounds below the two best that are here."""
+        """Delete generations of rounds below the two latest that are here."""
         present = set(self.files.names(self.paths.generations(exp)))
         rounds = sorted({ckpt.round for ckpt in recorded if ckpt.file in present}, reverse=True)
         if len(rounds) < KEEP:

@@ -207,7 +207,7 @@ class _Expansion:
         if not items:
             raise self.error("grid", "the plan has no experiments", "Give at least one method, alpha and seed under [grid].")
         self._check_names(items)
-        return Plan(self.path.stem, str(self.raw.get("title", self.path.stem)), tuple(items), self._settings(shared, grid))
+        return Plan(self.path.stem, str(self.raw.get("title", self.path.stem)), tuple(items), self._settings(items, grid))
 
     def _check_sections(self) -> None:
         for key, value in self.raw.items():
@@ -228,6 +228,8 @@ class _Expansion:
             raise self.error(section.rpartition(".")[2], f"{section} is not a table", f"Write it as [{section}].")
         for key in own.keys() & set(GRID_KEYS):
             raise self.error(key, f"{key} is a list to span", f"Move it to [grid]: {key} = [{own[key]!r}].", section)
+        for key, value in own.items():
+            self._known(key, value, section)
 
     def _shared(self) -> dict[str, Any]:
         values = dict(self.raw.get("experiment", {}))
@@ -299,21 +301,35 @@ class _Expansion:
                 what = "twice" if other == item else "in two configurations"
                 raise self.error("grid", f"{item.exp} is in the plan {what}", "List every value once.")
 
-    def _settings(self, shared: dict[str, Any], grid: dict[str, list[Any]]) -> dict[str, Setting]:
+    def _settings(self, items: Sequence[Item], grid: dict[str, list[Any]]) -> dict[str, Setting]:
+        """What the expanded items hold: a value, or a table by method where methods differ; then the baseline's own values."""
+        federated = {item.config["method"]: item.config for item in items if item.kind == "federated"}
         settings: dict[str, Setting] = {}
-        in_grid, in_plan = self.raw.get("grid", {}), self.raw.get("experiment", {})
-        for field in msgspec.structs.fields(FederatedConfig):
-            key = field.name
-            source = f"plan {self.path.name}" if key in in_grid or key in in_plan else "default"
-            value = grid.get(key, shared.get(key, field.default))
-            if key in self.overrides:
-                value, source = self.overrides[key].value, self.overrides[key].source
-            elif key == "lr" and key not in in_plan:
-                own = {m: self.raw.get("method", {}).get(m, {}).get("lr") for m in grid["method"]}
-                value = {m: tuned_lr(m) if lr is None else lr for m, lr in own.items()}
-                source = f"plan {self.path.name}" if any(lr is not None for lr in own.values()) else "default (tuned)"
-            settings[key] = Setting(value, source)
+        for key in (field.name for field in msgspec.structs.fields(FederatedConfig)):
+            by_method = {method: config[key] for method, config in federated.items()}
+            alike = len({repr(value) for value in by_method.values()}) == 1
+            value = grid[key] if key in grid else next(iter(by_method.values())) if alike else by_method
+            settings[key] = Setting(value, self._source(key, "grid", "experiment", *(f"method.{m}" for m in federated)))
+        for config in (item.config for item in items if item.kind == "centralized"):
+            for key in config.keys() - set(grid):
+                if config[key] != settings[key].value:
+                    settings[f"centralized.{key}"] = Setting(config[key], self._source(key, "experiment", "centralized"))
         return settings
+
+    def _source(self, key: str, *sections: str) -> str:
+        """Where a key's value comes from: a flag, a variable, one of the plan's ``sections``, or the defaults."""
+        if key in self.overrides:
+            return self.overrides[key].source
+        tables = (self._table(section) for section in sections)
+        if any(key in table for table in tables):
+            return f"plan {self.path.name}"
+        return "default (tuned)" if key == "lr" else "default"
+
+    def _table(self, section: str) -> Mapping[str, Any]:
+        table: Any = self.raw
+        for name in section.split("."):
+            table = table.get(name, {}) if isinstance(table, dict) else {}
+        return table if isinstance(table, dict) else {}
 
     def error(self, key: str, complaint: str, fix: str, section: str = "") -> UsageError:
         """What is wrong with ``key``, which stands in ``section``, or is one itself."""

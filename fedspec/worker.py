@@ -187,10 +187,10 @@ class _Run:
         )
 
     def _prepare(self) -> tuple[Job, Resumed | None]:
-        """The job with the frozen base of earlier attempts, and the best intact generation, if they are still there."""
+        """The job with the frozen base of earlier attempts, and the latest intact generation, if they are still there."""
         fold = self.queue.store.fold
         quarantine = self.queue.workspace.quarantined("")
-        resumed, unusable = self.checkpoints.best(self.exp, self.item.id, fold.generations(self.item.id), quarantine)
+        resumed, unusable = self.checkpoints.latest(self.exp, self.item.id, fold.generations(self.item.id), quarantine)
         for found in unusable if resumed else unusable[:1]:
             self.reporter.event(wording.unusable(found.round, found.why, resumed.round if resumed else None))
         sha = resumed.base if resumed else fold.base(self.item.id)
@@ -208,11 +208,12 @@ class _Run:
         self.reporter.event(self._first_words(start, source))
 
     def _first_words(self, start: int, source: str) -> str:
+        recorded = self.queue.store.fold.generations(self.item.id)
         if self.held.over is not None:
-            lost = self.queue.machine_name(self.held.over[1])
-            return f"Taking over {self.exp} from {lost} at round {start + 1} of {self.rounds}; nothing was lost"
+            lost, journalled = self.queue.machine_name(self.held.over[1]), recorded[0].round if recorded else 0
+            return wording.taking_over(self.exp, lost, start, journalled, self.rounds)
         if start:
-            saved = next(ckpt for ckpt in self.queue.store.fold.generations(self.item.id) if ckpt.file == source)
+            saved = next(ckpt for ckpt in recorded if ckpt.file == source)
             by, at = self.queue.machine_name(saved.worker), wording.local_time(saved.wall, self.worker.clock.now())
             return f"Resuming {self.exp} at round {start + 1} of {self.rounds} (saved by {by}, {at})"
         return f"Starting {self.exp}: {wording.count(self.rounds, 'round')}, {self.on}"
@@ -264,6 +265,11 @@ class _Run:
             **{name: round(seconds, 6) for name, seconds in times.items()},
         )
         self._gate()
+        if self.rows and self.rows[-1].partition_hash != row.partition_hash:
+            raise CapabilityError(
+                f"This machine shares out the data of {self.exp} in another way than the one that began it.",
+                "Install the versions of constraints.txt on both machines.",
+            )
         rows = [*self.rows, stamped]
         held = self.held
         generation = self.checkpoints.save(self.exp, self.item.id, row.round, held.attempt, held.worker, state, rows, self.base)
@@ -296,13 +302,13 @@ class _Run:
         return SupersededError(f"{self.exp} was {reason}.", "Nothing is lost; this worker takes the next item.")
 
     def _ahead(self) -> Resumed | None:
-        """The best intact generation that is beyond our own last round: whatever attempt saved it, the work is not lost.
+        """The latest intact generation that is beyond our own last round: whatever attempt saved it, the work is not lost.
 
         What the journals tell of may be damaged or not here yet; then our own rounds go on.
         """
         beyond = [ckpt for ckpt in self.queue.store.fold.generations(self.item.id) if ckpt.round > len(self.rows)]
-        best, _ = self.checkpoints.best(self.exp, self.item.id, beyond, self.queue.workspace.quarantined(""))
-        return best if best is not None and best.base == self.base else None
+        latest, _ = self.checkpoints.latest(self.exp, self.item.id, beyond, self.queue.workspace.quarantined(""))
+        return latest if latest is not None and latest.base == self.base else None
 
     def _status(self, round_: int, done_clients: int, left_s: float | None) -> None:
         report = self.queue.report

@@ -149,7 +149,7 @@ class CheckpointPaths:
         return self.root / f"{checked(exp)}.json"
 
     def model(self, exp: str) -> Path:
-        """The derived copy of the best generation."""
+        """The derived copy of the latest generation."""
         return self.root / f"{checked(exp)}_model.pt"
 
 

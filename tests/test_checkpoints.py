@@ -64,7 +64,7 @@ def save(manager: CheckpointManager, round_: int, attempt: int = 1, item: str = 
 
 
 def best(manager: CheckpointManager, *recorded: Ckpt) -> tuple[Resumed | None, list[str]]:
-    return manager.best(EXP, ITEM, recorded, manager.paths.root / QUARANTINE)
+    return manager.latest(EXP, ITEM, recorded, manager.paths.root / QUARANTINE)
 
 
 def path_of(manager: CheckpointManager, ckpt: Ckpt) -> Path:

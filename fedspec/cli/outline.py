@@ -33,14 +33,18 @@ def show_plan(plan: Plan, queue: WorkDistributor, workers: int, *, dry_run: bool
     left = [item for item in plan.items if fold.status(item.id) in ("pending", "running")]
     if json and not dry_run:
         return
-    measured = _measured(left, queue)
+    elsewhere = [item for item in left if _lacking(item)]
+    measured = _measured([item for item in left if item not in elsewhere], queue)
     if json:
         items = [{**_as_json(item), "state": fold.status(item.id)} for item in plan.items]
         emit_json({"plan": plan.name, "items": items, "left": len(left), "estimate": asdict(measured)})
         return
     say(f"FedSpec: {plan.title}\nConfiguration:")
-    for name, value in (*_headline(plan), ("Estimated time", _how_long(measured, len(left), workers))):
+    for name, value in (*_headline(plan), ("Estimated time", _how_long(measured, len(left) - len(elsewhere), workers))):
         say(f"  {name}: {value}")
+    if elsewhere:
+        lacking = ", ".join(sorted({need for item in elsewhere for need in _lacking(item)}))
+        say(f"  For other machines: {len(elsewhere)} of {len(left)} items need {lacking}")
     if dry_run:
         if left:
             say(f"  Memory: about {measured.memory_bytes / MIB:.0f} MiB a worker; disk: {measured.disk_bytes / MIB:.1f} MiB")
@@ -69,6 +73,13 @@ def _measured(items: list[Item], queue: WorkDistributor) -> Estimate:
         return estimate(items, opener(data_root()), SystemClock(), saved)
     with console.status("Measuring how long a round takes on this machine"):
         return estimate(items, opener(data_root()), SystemClock(), saved)
+
+
+def _lacking(item: Item) -> set[str]:
+    """The kinds of device that the item needs and this machine does not have."""
+    from fedspec.devices import KINDS, capabilities
+
+    return (set(item.needs) & set(KINDS)) - capabilities()
 
 
 def _as_json(item: Item) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def plot(
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
     else:
-        _tell(sentences, written, Path.cwd())
+        _tell(sentences, written)
 
 
 def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
@@ -51,13 +51,15 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
     place = queue.workspace
     paths = [place.result(name) for name in experiments]
     if paths:
-        written = draw_all(paths, place.figures, warn=warn)
-        _tell((line for family in summarize_files(paths) for line in family.sentences()), written, place.root)
+        # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
+        written = draw_all(place.results, place.figures, warn=warn)
+        _tell((line for family in summarize_files(paths) for line in family.sentences()), written)
 
 
-def _tell(sentences: Iterable[str], written: Sequence[Path], base: Path) -> None:
+def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:
+    here = Path.cwd()
     for sentence in sentences:
         say(sentence)
     pdfs = [path for path in written if path.suffix == ".pdf"]
-    shown = [str(path.relative_to(base) if path.is_relative_to(base) else path) for path in pdfs]
+    shown = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in pdfs]
     say(f"Figures: {', '.join(shown)}" if shown else "Figures: none; no result has values for them.")

@@ -170,12 +170,12 @@ class Fold:
         return state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
 
     def generations(self, item_id: str) -> list[Ckpt]:
-        """Saved rounds of all attempts, the best first."""
+        """Saved rounds of all attempts, the latest first."""
         saved = self.item(item_id).generations
         return [saved[key] for key in sorted(saved, reverse=True)]
 
     def base(self, item_id: str) -> str:
-        """The frozen base that the item's attempts use, "" if none has begun: of the best generation, else the first start."""
+        """The frozen base that the item's attempts use, "" if none has begun: of the latest generation, else the first start."""
         for ckpt in self.generations(item_id):
             return ckpt.base
         starts = sorted((key, a.start) for key, a in self.item(item_id).attempts.items() if a.start is not None)

@@ -171,14 +171,16 @@ class _Reader:
         """One sentence for each item that a machine carried on from another's saved round, the latest last."""
         found: list[tuple[int, str]] = []
         for line in lines:
-            writers = {ckpt.file: ckpt.worker for ckpt in self.fold.generations(line.id)}
+            saved = self.fold.generations(line.id)
+            writers = {ckpt.file: ckpt.worker for ckpt in saved}
             for (_, worker), attempted in self.fold.item(line.id).attempts.items():
                 start = attempted.start
                 if start is None or machine_of(writers.get(start.source, worker)) == machine_of(worker):
                     continue
                 heir, dead = self.name(worker), self.name(writers[start.source])
-                text = f"{heir} took {line.experiment} over from {dead} after round {start.round}; nothing was lost."
-                found.append((start.lam, text))
+                text = f"{heir} took {line.experiment} over from {dead} after round {start.round}"
+                whole = all(ckpt.round <= start.round for ckpt in saved if ckpt.attempt < start.attempt)
+                found.append((start.lam, f"{text}; nothing was lost." if whole else f"{text}, the last that was intact."))
         told = [text for _, text in sorted(found)]
         more = [f"... and {len(told) - MAX_TAKEOVERS} takeovers before."] if len(told) > MAX_TAKEOVERS else []
         return more + told[-MAX_TAKEOVERS:]

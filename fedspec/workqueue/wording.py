@@ -47,6 +47,16 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
     return f"Waiting: {what}{more}."
 
 
+def taking_over(exp: str, lost: str, start: int, journalled: int, rounds: int) -> str:
+    """Carrying on after round ``start`` what a dead machine had brought to round ``journalled``, by its own word."""
+    if not journalled:
+        return f"Taking over {exp} from {lost}, which had saved no round: starting from round 1"
+    at = f"Taking over {exp} from {lost} at round {start + 1} of {rounds}"
+    if start == journalled:
+        return f"{at}; nothing was lost"
+    return f"{at}; of the {count(journalled, 'round')} that were saved, no later one can be read here"
+
+
 def unusable(round_: int, why: str, intact: int | None) -> str:
     """A saved round that cannot be used, and the round from which the run goes on, None if there is no other."""
     what = f"The checkpoint of round {round_} {why}"

@@ -154,7 +154,7 @@ def resumes_from_a_wrong_file(kind: type[CheckpointManager]) -> Broken:
     paths = folder.paths
     stray = folder.save(ONE.exp, ONE.id, 2, 9, queue.worker, {"round": 1}, [], "")
     share.disk.contents[paths.generation(ONE.exp, newest.file)] = stray.data
-    resumed, _ = folder.best(ONE.exp, ONE.id, [newest, older], WORKSPACE.quarantined(""))
+    resumed, _ = folder.latest(ONE.exp, ONE.id, [newest, older], WORKSPACE.quarantined(""))
     assert resumed is not None
     return [] if resumed.state["round"] == resumed.round else ["a run goes on from a state that is not its round's"]
 
