@@ -132,6 +132,21 @@ def test_a_flag_overrides_the_plan_and_the_plan_the_defaults(read: Any):
     }  # fmt: skip
 
 
+def test_what_one_method_or_the_baseline_does_differently_is_shown_with_its_source(read: Any):
+    plan = read("[grid]\nmethod = ['fedavg', 'fedspec']\n[method.fedspec]\nbatch_size = 32\n[centralized]\nlr = 0.007\n")
+    assert plan.settings["batch_size"].value == {"fedavg": 16, "fedspec": 32}
+    assert plan.settings["batch_size"].source == "plan mine.toml"
+    assert plan.settings["centralized.lr"].value == 0.007
+    assert plan.settings["centralized.lr"].source == "plan mine.toml"
+    assert plan.settings["rank"].source == "default"
+
+
+@pytest.mark.parametrize("section", ["method.fedspec", "centralized"])
+def test_names_in_every_section_are_checked(read: Any, section: str):
+    with pytest.raises(UsageError, match="model 'nope' is unknown"):
+        read(f"[{section}]\nmodel = 'nope'\n")
+
+
 def test_the_shown_settings_are_the_values_that_the_items_have(read: Any):
     plan = read("[experiment]\nbatch_size = 32\n[method.fedspec]\nlr = 0.25", clients=3)
     for one in plan.items:

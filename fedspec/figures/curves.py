@@ -105,7 +105,8 @@ def draw_curves(
             axes.set_ylabel(ylabel if place % columns == 0 else "")
         low, high = axes.get_ylim()
         axes.set_ylim(*limits(low, high))
-    _legend(figure, looks, banded=any(line.half_width is not None for lines in panels.values() for line in lines))
+    banded = {line.method for lines in panels.values() for line in lines if line.half_width is not None}
+    _legend(figure, looks, [look for method, look in looks.items() if method in banded])
     return figure
 
 
@@ -132,19 +133,28 @@ def _panel_title(alpha: float | None, lines: Sequence[Curve]) -> str:
     return f"{name} ({count} seed{'' if seeds == [1] else 's'})"
 
 
-def _legend(figure: Figure, looks: dict[str, LineStyle], *, banded: bool) -> None:
-    """One legend above all panels, in as few rows as fit, so that it never lies on a line."""
-    from matplotlib.artist import Artist
+def _legend(figure: Figure, looks: dict[str, LineStyle], banded: Sequence[LineStyle]) -> None:
+    """One legend above all panels, in as few rows as fit, so that it never lies on a line.
+
+    The interval has the tints of all ``banded`` lines, side by side: one tint would be read as one line's.
+    """
+    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Artist] = [
-        Line2D([], [], label=textwrap.fill(label(method), 40), **look.line()) for method, look in looks.items()
-    ]
+    handles: dict[str, Line2D | tuple[Patch, ...]] = {
+        textwrap.fill(label(method), 40): Line2D([], [], **look.line()) for method, look in looks.items()
+    }
     if banded:
-        handles.append(Patch(facecolor="#000000", alpha=BAND_ALPHA, linewidth=0, label="95 % interval"))
+        handles["95 % interval"] = tuple(Patch(facecolor=look.color, alpha=BAND_ALPHA, linewidth=0) for look in banded)
     for rows in range(1, len(handles) + 1):
-        legend = figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows))
+        legend = figure.legend(
+            handles.values(),
+            handles.keys(),
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
+            loc="outside upper center",
+            ncols=math.ceil(len(handles) / rows),
+        )
         extent = legend.get_window_extent()
         if extent.width <= figure.bbox.width or rows == len(handles):
             break

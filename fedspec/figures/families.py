@@ -1,4 +1,8 @@
-"""Which runs may be averaged and compared: families of runs that differ in method, alpha and seed only."""
+"""Which runs may be averaged and compared: families of runs that differ in method, alpha and seed only.
+
+The learning rate goes with the method: each has the one tuned for it, so several methods' do not part a family. Several of
+one method's do not make a mean.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ class FamilyKey:
     Attributes:
         clients: 0 for centralized runs.
         rounds: how many were planned.
-        rest: what the experiments' names say beyond the other fields, such as ``_b32``.
+        rest: what the experiments' names say beyond the other fields and the learning rate, such as ``_b32``.
     """
 
     dataset: str
@@ -44,12 +48,15 @@ class FamilyKey:
         """The family in words."""
         epochs = f", {self.local_epochs} local epochs" if self.local_epochs != 1 else ""
         rest = f", {self.rest.strip('_').replace('_', ' ')}" if self.rest else ""
-        return f"{self.dataset}, {self.model}, {self.clients} clients, {self.rounds} rounds{epochs}{rest}"
+        return f"{self.dataset}, {self.model}, {_count(self.clients, 'client')}, {_count(self.rounds, 'round')}{epochs}{rest}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """Runs that may be compared, sorted by method, alpha and seed, and the centralized runs that go with them."""
+    """Runs that may be compared, sorted by method, alpha and seed, and the centralized runs that go with them.
+
+    All runs of one method have one learning rate.
+    """
 
     key: FamilyKey
     runs: tuple[Run, ...]
@@ -121,6 +128,7 @@ def family_key(run: Run) -> FamilyKey:
         f"_r{key.rounds}",
         f"_s{run.seed}",
         f"_e{key.local_epochs}",
+        f"_lr{run.first('lr')}",
     ]
     for token in known:
         rest = re.sub(rf"{re.escape(token)}(?=_|$)", "", rest, count=1)
@@ -156,6 +164,14 @@ def _by_alpha(alpha: float | None) -> float:
     return math.inf if alpha is None else alpha
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _settings(lr: object, rank: object) -> str:
+    return f"learning rate {lr} and rank {rank}"
+
+
 def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     kept: dict[object, Run] = {}
     notes = []
@@ -178,11 +194,12 @@ def _agreeing(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
     kept: dict[object, Run] = {}
     notes = []
     for run in runs:
-        lr, rank = settings[run.method].most_common(1)[0][0]
+        usual = settings[run.method].most_common(1)[0][0]
+        own = (run.first("lr"), run.first("rank"))
         place = (run.method, run.alpha, run.seed)
-        if (run.first("lr"), run.first("rank")) != (lr, rank):
+        if own != usual:
             notes.append(
-                f"Left out: {run.name} has not the learning rate and rank of its method's other runs ({lr:g}, {rank})."
+                f"Left out: {run.name} has {_settings(*own)}; the runs of {run.method} shown have {_settings(*usual)}."
             )
         elif place in kept:
             notes.append(f"Left out: {run.name} has the method, alpha and seed of {kept[place].name}.")

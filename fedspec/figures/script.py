@@ -7,13 +7,24 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from fedspec.errors import FedspecError, SetupError, UsageError
+from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.figures import FIGURES, draw_all, draw_family
+from fedspec.figures.families import CENTRALIZED, group
+from fedspec.figures.runs import load_runs
+from fedspec.figures.style import label
 from fedspec.workspace import Workspace
 
 KINDS = ("pdf", "png")
-METHODS = ("fedspec", "fedavg", "centralized")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:].rstrip('.')}.", f"See 'python {self.prog} --help'.")
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +33,8 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         # A piped Windows console dies on the first letter that its code page lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    options = _parser(name).parse_args(arguments)
     try:
-        written = _draw(name, options)
+        written = _draw(name, _parser(name).parse_args(arguments))
     except FedspecError as error:
         _say(f"error: {error.what}\n  fix: {error.fix}")
         return error.exit_code
@@ -33,22 +43,26 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=f"Draw {FIGURES[name].label} against communication rounds, a panel per alpha, as PDF and PNG.",
+    parser = _Parser(
+        prog=f"plots/plot_{name}.py",
+        description=f"{FIGURES[name].label} against communication rounds, a panel per alpha, as PDF and PNG.",
         epilog="Without options: all results in paper_results/, drawn into paper_results/figures/.",
     )
-    for method in METHODS:
-        parser.add_argument(f"--{method}", metavar="FILE", nargs="+", type=Path, default=[], help=f"CSV of a {method} run")
+    for method in _methods():
+        parser.add_argument(
+            f"--{method}", metavar="FILE", nargs="+", type=Path, default=[], help=f"results of {label(method)}, a CSV per seed"
+        )
     parser.add_argument("--output", metavar="FILE", type=Path, help="the figure to write, .pdf or .png")
     parser.add_argument("--all", action="store_true", help="all alphas and methods that there are (as without options)")
     return parser
 
 
-def _draw(name: str, options: argparse.Namespace) -> list[Path]:
-    from fedspec.figures.families import group
-    from fedspec.figures.runs import load_runs
+def _methods() -> tuple[str, ...]:
+    return (*AGGREGATORS, CENTRALIZED)
 
-    named: dict[str, list[Path]] = {method: getattr(options, method) for method in METHODS}
+
+def _draw(name: str, options: argparse.Namespace) -> list[Path]:
+    named: dict[str, list[Path]] = {method: getattr(options, method) for method in _methods()}
     files = [path for paths in named.values() for path in paths]
     output: Path | None = options.output
     if output is not None and output.suffix.lower().lstrip(".") not in KINDS:
@@ -78,7 +92,7 @@ def _draw(name: str, options: argparse.Namespace) -> list[Path]:
     kinds = KINDS if output is None else (output.suffix.lower().lstrip("."),)
     written = draw_family(name, family, target, kinds)
     if not written:
-        raise SetupError(f"No run here has values for {FIGURES[name].label}.", "Name a CSV of a federated run.")
+        raise SetupError(f"No run here has values for {name}.", "Name a CSV of a federated run.")
     return written
 
 

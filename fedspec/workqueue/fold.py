@@ -175,7 +175,7 @@ class Fold:
         return [saved[key] for key in sorted(saved, reverse=True)]
 
     def base(self, item_id: str) -> str:
-        """The frozen base that the item's attempts use, "" if none has begun: of the latest generation, else the first start."""
+        """The frozen base that the item's attempts use, "" if none has begun: of the latest generation, else of a start."""
         for ckpt in self.generations(item_id):
             return ckpt.base
         starts = sorted((key, a.start) for key, a in self.item(item_id).attempts.items() if a.start is not None)

@@ -86,6 +86,20 @@ def test_a_checkpoint_that_has_not_synced_yet_is_not_called_damaged():
     )
 
 
+@pytest.mark.parametrize(
+    ("start", "journalled", "end"),
+    [
+        (7, 7, "at round 8 of 20; nothing was lost"),
+        (5, 7, "at round 6 of 20; of the 7 rounds that were saved, no later one can be read here"),
+        (0, 7, "at round 1 of 20; of the 7 rounds that were saved, no later one can be read here"),
+        (0, 0, ", which had saved no round: starting from round 1"),
+    ],
+)
+def test_a_takeover_says_that_nothing_was_lost_only_where_that_is_so(start: int, journalled: int, end: str):
+    words = wording.taking_over("x", "Mac", start, journalled, 20)
+    assert words.removeprefix("Taking over x from Mac").strip() == end.strip()
+
+
 def test_without_an_intact_checkpoint_it_starts_again():
     assert wording.unusable(1, "is damaged", None) == (
         "error: The checkpoint of round 1 is damaged; no other round is saved.\n"

@@ -3,12 +3,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.errors import ExperimentError
 from fedspec.federated.centralized import passes
 from fedspec.federated.events import ClientDone, RoundDone
 from fedspec.federated.experiment import Experiment, prepare
+from fedspec.federated.seeding import generator
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -25,6 +27,27 @@ def test_resuming_equals_never_stopping_from_every_round(changes: dict[str, Any]
         state = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
         rest = [later for later in passes(experiment(**changes), state) if isinstance(later, RoundDone)]
         assert [later.row for later in rest] == [later.row for later in whole[event.round :]]
+
+
+def test_all_rounds_are_the_passes_of_one_optimiser() -> None:
+    changes = {"rounds": 3, "weight_decay": 0.1, "dtype": "float64"}
+    *_, last = passes(experiment(**changes))
+    assert isinstance(last, RoundDone)
+
+    bare = experiment(**changes)
+    config, resident, [data] = bare.config, bare.resident, bare.clients
+    resident.install(bare.initial_weights())
+    optimizer = torch.optim.AdamW(resident.trained(), lr=config.lr, weight_decay=config.weight_decay)
+    resident.module.train()
+    for number in (1, 2, 3):
+        for batch in torch.randperm(len(data), generator=generator("shuffle", config.seed, number)).split(64):
+            optimizer.zero_grad()
+            F.cross_entropy(resident.module(data.inputs[batch]), data.labels[batch]).backward()
+            optimizer.step()
+    for name, factors in resident.snapshot().adapter.items():
+        torch.testing.assert_close(last.state["adapter"][name]["A"], factors.A, rtol=0, atol=1e-6)
+        torch.testing.assert_close(last.state["adapter"][name]["B"], factors.B, rtol=0, atol=1e-6)
+    assert {int(moment["step"]) for moment in last.state["optimizer"].values()} == {3 * 10}
 
 
 def test_it_sees_all_the_data_in_one_place_and_sends_nothing() -> None:

@@ -74,6 +74,18 @@ def test_batches_differ_between_rounds_and_clients(experiment: Experiment, round
     assert not torch.equal(send(experiment).adapter["hidden.0"].B, send(experiment, round, client).adapter["hidden.0"].B)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_a_factor_without_a_gradient_decays_by_lr_times_weight_decay_in_each_step(weight_decay: float, small: Small) -> None:
+    """Decoupled decay; inputs of zero leave the first layer's A without a gradient."""
+    experiment = small(lr=0.02, weight_decay=weight_decay, local_epochs=2, batch_size=16)
+    start = experiment.initial_weights()
+    experiment.resident.install(start)
+    nothing = Split(torch.zeros_like(experiment.clients[0].inputs[:32]), experiment.clients[0].labels[:32])
+    sent = train(experiment.resident, nothing, experiment.config, 1, 0)[0]
+    expected = start.adapter["hidden.0"].A * (1 - 0.02 * weight_decay) ** 4
+    torch.testing.assert_close(sent.adapter["hidden.0"].A, expected, rtol=1e-5, atol=0)
+
+
 def test_the_frozen_base_stays_as_it_was(experiment: Experiment) -> None:
     send(experiment)
     for name, layer in experiment.resident.layers.items():

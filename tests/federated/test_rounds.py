@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedspec.config import CentralizedConfig, config_hash
@@ -117,6 +118,58 @@ def test_rows_say_what_the_run_was(small: Small) -> None:
     assert row.validation_accuracy is not None
     factor_bytes = 4 * 4 * (64 + 128 + 128 + 128)
     assert (row.bytes_up, row.bytes_down, row.communication_bytes) == (3 * factor_bytes, 3 * factor_bytes, 6 * factor_bytes)
+
+
+def test_a_grown_rank_is_downloaded_in_its_own_round_and_uploaded_from_the_next(small: Small) -> None:
+    growing = done(list(rounds(small(method="fedspec", rounds=2, **VARIANTS["grows"]))))
+    assert [(event.row.rank, event.row.rank_next) for event in growing] == [(4, 6), (6, 7)]
+    clients, per_rank = 3, 4 * (64 + 128 + 128 + 128)
+    for event in growing:
+        assert event.row.bytes_up == clients * event.row.rank * per_rank
+        assert event.row.bytes_down == clients * event.row.rank_next * per_rank
+        assert event.row.communication_bytes == event.row.bytes_up + event.row.bytes_down
+
+
+def test_the_training_loss_counts_every_sample_once(small: Small) -> None:
+    events = list(rounds(small(rounds=1)))
+    clients = [event for event in events if isinstance(event, ClientDone)]
+    unweighted = sum(client.loss for client in clients) / len(clients)
+    weighted = sum(client.samples * client.loss for client in clients) / sum(client.samples for client in clients)
+    assert abs(weighted - unweighted) > 1e-3
+    assert done(events)[0].row.train_loss == pytest.approx(weighted, rel=1e-9)
+
+
+def test_without_a_usable_update_the_training_loss_is_the_kept_models_over_all_samples(small: Small) -> None:
+    experiment = small(rounds=1, lr=1e38)
+    [event] = done(list(rounds(experiment)))
+    assert event.row.participating == 0
+    experiment.resident.install(experiment.initial_weights())
+    inputs, labels = (torch.cat([getattr(data, part) for data in experiment.clients]) for part in ("inputs", "labels"))
+    with torch.no_grad():
+        loss = float(F.cross_entropy(experiment.resident.module.eval()(inputs), labels))
+    assert event.row.train_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_scale_is_alpha_over_the_configured_rank_also_after_the_rank_has_grown(small: Small) -> None:
+    """In what the model computes and in what the server takes the updates for."""
+    experiment = small(method="fedspec", rounds=2, lora_alpha=7.0, **{**VARIANTS["grows"], "rank": 3})
+    first, second = done(list(rounds(experiment)))
+    assert (first.row.rank, second.row.rank) == (3, 5)
+    scale, samples = 7.0 / 3, [len(data) for data in experiment.clients]
+    for number, row, start in (
+        (1, first.row, experiment.initial_weights()),
+        (2, second.row, Weights.from_state(first.state)),
+    ):
+        experiment.resident.install(start)
+        layer, factors = experiment.resident.layers["hidden.0"], start.adapter["hidden.0"]
+        inputs = experiment.test.inputs.flatten(1)
+        with torch.no_grad():
+            weight = layer.base.weight + scale * factors.B @ factors.A
+            torch.testing.assert_close(layer(inputs), F.linear(inputs, weight, layer.base.bias), rtol=1e-4, atol=1e-4)
+        sent = [train(experiment.resident, data, experiment.config, number, i)[0] for i, data in enumerate(experiment.clients)]
+        shares = [mine / sum(samples) for mine in samples]
+        norms = [LowRank.weighted_sum([w.adapter[name] for w in sent], shares, scale).norm() for name in start.adapter]
+        assert row.ideal_norm == pytest.approx(hypot(*norms), rel=1e-9)
 
 
 def test_fedspecs_gap_is_never_above_fedavgs_on_the_same_updates(small: Small, method_name: str) -> None:
