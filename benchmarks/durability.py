@@ -16,14 +16,15 @@ from fedspec.checkpoints import CheckpointManager
 from fedspec.config import FederatedConfig
 from fedspec.plan import make_item
 from fedspec.supervisor import Settings, open_worker
-from fedspec.worker import StopSignal, _Run, drive
+from fedspec.worker import StopSignal, drive
+from fedspec.worker.attempt import Attempt
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.view import Publisher
 
 TARGET_MS = 5.0
 # What is timed, by the name in the table. A round is the first; the next ones are parts of it, the last two come once an item.
 PARTS: dict[str, tuple[type, str]] = {
-    "a round, in all": (_Run, "_save"),
+    "a round, in all": (Attempt, "_save"),
     "  generation": (CheckpointManager, "save"),
     "  journal": (WorkDistributor, "saved"),
     "  derived copies": (CheckpointManager, "derive"),

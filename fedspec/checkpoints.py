@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from fedspec.errors import DamagedError, UsageError
+from fedspec.errors import DamagedError, FolderError, UsageError
 from fedspec.files import DiskFiles, Files
 from fedspec.results import Row, from_table, to_table
 from fedspec.workspace import CheckpointPaths
@@ -105,7 +105,7 @@ class CheckpointManager:
         return Generation(file, sha256, data)
 
     def latest(
-        self, exp: str, item_id: str, recorded: Iterable[Recorded], quarantine: Path
+        self, exp: str, item_id: str, recorded: Iterable[Recorded], quarantine: Path | None
     ) -> tuple[Resumed | None, list[Unusable]]:
         """The first of ``recorded`` (the latest first) whose bytes are what its writer wrote.
 
@@ -121,7 +121,8 @@ class CheckpointManager:
                 continue
             if data is None:
                 unusable.append(Unusable(ckpt.round, "is damaged"))
-                self._set_aside(exp, ckpt.file, quarantine)
+                if quarantine is not None:
+                    self._set_aside(exp, ckpt.file, quarantine)
             elif (resumed := _resumed(data, item_id, ckpt)) is not None:
                 return resumed, unusable
             else:
@@ -138,15 +139,13 @@ class CheckpointManager:
         )
 
     def prune(self, exp: str, recorded: Iterable[Recorded]) -> None:
-        """Delete generations of rounds below the two latest that are here."""
+        """Delete those of ``recorded`` that are of rounds below the two latest that are here. Others' files stay."""
         present = set(self.files.names(self.paths.generations(exp)))
-        rounds = sorted({ckpt.round for ckpt in recorded if ckpt.file in present}, reverse=True)
-        if len(rounds) < KEEP:
-            return
-        for name in present:
-            match = _NAME.fullmatch(name)
-            if match and int(match[1]) < rounds[KEEP - 1]:
-                self.files.remove(self.paths.generation(exp, name))
+        here = [ckpt for ckpt in recorded if ckpt.file in present]
+        rounds = sorted({ckpt.round for ckpt in here}, reverse=True)
+        for ckpt in here:
+            if len(rounds) >= KEEP and ckpt.round < rounds[KEEP - 1]:
+                self.files.remove(self.paths.generation(exp, ckpt.file))
 
     def save_base(self, tensors: Mapping[str, Tensor]) -> str:
         """Write a frozen base once, named by its content; returns its name."""
@@ -194,7 +193,7 @@ class CheckpointManager:
         return data if hashlib.sha256(data).hexdigest() == ckpt.sha256 else None
 
     def _set_aside(self, exp: str, file: str, quarantine: Path) -> None:
-        with suppress(FileNotFoundError, UsageError):  # a peer was faster, or the name is none of ours
+        with suppress(FileNotFoundError, UsageError, FolderError):  # a peer was faster, the name is none of ours, it is held
             self.files.move(self.paths.generation(exp, file), quarantine / f"{exp}.{file}")
 
     def _about(self, path: Path) -> dict[str, Any] | None:

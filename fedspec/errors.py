@@ -40,7 +40,7 @@ class QueueMissingError(SetupError):
 
 
 class FolderError(SetupError):
-    """The shared folder refused a write: read-only, full or gone."""
+    """The shared folder refused: read-only, full, held by another program, or gone."""
 
 
 class DamagedError(FedspecError):

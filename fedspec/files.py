@@ -104,10 +104,12 @@ class DiskFiles:
 
     def size(self, path: Path) -> int | None:
         """Bytes in the file, or None if there is none."""
-        try:
+        with (
+            _explained(path, FileNotFoundError, NotADirectoryError, verb="read"),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
             return path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return None
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
@@ -176,7 +178,7 @@ class DiskFiles:
     @contextmanager
     def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
         """Hold the file lock ``path`` if it can be had in time."""
-        lock = FileLock(path, timeout=timeout_s)
+        lock = FileLock(path, timeout=timeout_s, thread_local=False)
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -195,7 +197,7 @@ class DiskFiles:
         """Take the lock for as long as this process lives, or return None if another holds it."""
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=0)
+            lock = FileLock(path, timeout=0, thread_local=False)
             try:
                 lock.acquire()
             except Timeout:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, tuned_lr
-from fedspec.errors import DamagedError, UsageError
+from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.workspace import checked
 
 # Raised when the same configuration would give another result; machines only run items of their own version.
@@ -122,14 +122,14 @@ def effective(item: Item) -> TrainingConfig:
     """The item's configuration; keys that a later version added take their default.
 
     Raises:
-        UsageError: an unknown kind, key or value.
+        CapabilityError: an unknown kind, key or value.
     """
     if item.kind not in KINDS:
-        raise UsageError(f"{item.exp} is of the unknown kind {item.kind!r}.", "Update fedspec on this machine.")
+        raise CapabilityError(f"{item.exp} is of the unknown kind {item.kind!r}.", "Update fedspec on this machine.")
     try:
         return msgspec.convert(item.config, KINDS[item.kind])
     except msgspec.ValidationError as error:
-        raise UsageError(
+        raise CapabilityError(
             f"The configuration of {item.exp} is not valid: {error}.", "Update fedspec on this machine."
         ) from error
 
@@ -146,7 +146,7 @@ def same_experiment(one: Item, other: Item) -> bool:
         return False
     try:
         return effective(one) == effective(other)
-    except UsageError:
+    except CapabilityError:
         return False
 
 

@@ -153,7 +153,7 @@ class Crew:
         try:
             child.process.stdin.write(data)
             child.process.stdin.flush()
-        except (BrokenPipeError, OSError):
+        except (OSError, ValueError):
             return  # it has ended; `_look_after` sees to it
 
 
@@ -191,6 +191,7 @@ def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files:
     workspace = Workspace.find(settings.workspace)
     timing = TIMINGS[folder_kind(workspace.root).mode].scaled(settings.time_scale)
     queue = WorkDistributor(workspace, files=files, timing=timing)
+    queue.require_queue()
     queue.join(settings.name, capabilities(), fedspec.__version__)
     data_root = Path(settings.data_root) if settings.data_root else None
     logged = LoggingReporter(reporter, workspace.log(queue.worker), queue.clock)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedspec.config import CentralizedConfig, FederatedConfig, tuned_lr
-from fedspec.errors import DamagedError, UsageError
+from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.jobs import VOCABULARY
 from fedspec.plan import Item, Plan, Setting, decoded, effective, encoded, load, make_item, published_names, same_experiment
 
@@ -324,7 +324,7 @@ def test_an_item_that_was_written_in_another_way_is_not_taken_under_two_ids():
 
 def test_an_item_of_a_kind_that_a_later_version_knows_is_kept_and_cannot_run():
     later, name = reframed(kind="gang", science_version=7)
-    with pytest.raises(UsageError, match="unknown kind 'gang'"):
+    with pytest.raises(CapabilityError, match="unknown kind 'gang'"):
         effective(decoded(later, name))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fedspec.clock import FakeClock
 from fedspec.config import FederatedConfig
-from fedspec.errors import SetupError
+from fedspec.errors import QueueMissingError, SetupError
 from fedspec.plan import make_item
 from fedspec.supervisor import Crew, LoggingReporter, Message, Settings, _PipeReporter, open_worker
 from fedspec.worker import StopSignal
@@ -128,7 +128,14 @@ def test_the_log_keeps_events_with_the_time_and_a_log_that_cannot_be_written_sto
     assert listener.statuses == ["Round 1"]
 
 
+def test_a_folder_without_a_queue_is_not_made_one_by_a_worker(tmp_path: Path):
+    with pytest.raises(QueueMissingError):
+        open_worker(settings(tmp_path), Listener(), StopSignal())
+    assert records(tmp_path) == []
+
+
 def test_an_opened_worker_has_joined_its_queue_and_knows_what_its_machine_offers(tmp_path: Path):
+    WorkDistributor(tmp_path).enqueue([make_item("federated", FederatedConfig())])
     worker = open_worker(settings(tmp_path), Listener(), StopSignal())
     assert {"cpu", "machine:Mac"} <= worker.queue.capabilities
     worker.queue.leave("test")

@@ -15,7 +15,7 @@ import torch
 from fedspec.checkpoints import CheckpointManager
 from fedspec.clock import FakeClock
 from fedspec.config import FederatedConfig
-from fedspec.errors import CapabilityError, ExperimentError, FolderError
+from fedspec.errors import CapabilityError, DamagedError, ExperimentError, FolderError
 from fedspec.federated.events import ClientDone, ClientRejected, RoundDone
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import Item, make_item
@@ -393,6 +393,74 @@ def test_without_its_frozen_base_a_run_begins_again_unless_the_machine_makes_the
     assert [start.round for start in last.of(Start)] == [0, 1, 0]
     assert any("frozen base" in event for event in last.events)
     check(last, item)
+
+
+def test_a_run_on_a_new_base_keeps_its_own_rounds_whatever_the_old_base_had(disk: MemoryDisk):
+    item = item_of(rounds=8)
+    fill(disk, item)
+    killed_after(disk, 6, base=1.0)
+    for path in [path for path in disk.contents if path.parent.name == "base"]:
+        del disk.contents[path]
+    killed_after(disk, 3, base=2.0)
+    last = Process(disk, base=2.0)
+    last.work()
+    assert last.of(Start)[-1].round == 3
+    check(last, item)
+
+
+def test_a_state_that_the_engine_refuses_costs_that_round_and_not_the_item(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 2)
+    process = Process(disk)
+    real = process.worker.open_job
+
+    def open_job(item: Item, base: Mapping[str, torch.Tensor] | None) -> Any:
+        job = real(item, base)
+        run = job.run
+
+        def picky(state: Mapping[str, Any] | None) -> Iterator[Any]:
+            if state is not None and state["round"] == 2:
+                raise DamagedError("A checkpoint's state is of another run.", "Take an older one.")
+            return run(state)
+
+        job.run = picky  # type: ignore[method-assign]
+        return job
+
+    process.worker.open_job = open_job
+    process.work()
+    assert [start.round for start in process.of(Start)][-2:] == [2, 1]
+    assert process.of(Fail) == []
+    check(process, item)
+
+
+def test_a_copy_that_another_program_holds_stops_no_training(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+
+    def held(step: str) -> None:
+        if step.startswith(("write", "rename")) and "_model.pt" in step:
+            raise FolderError("Cannot write it: a spreadsheet has it.", "Close it.")
+
+    process = Process(disk, before_write=held)
+    process.work()
+    check(process, item)
+
+
+def test_memory_that_does_not_suffice_is_this_machines_fault_and_not_the_items(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+
+    class OutOfMemoryError(RuntimeError):
+        """Named like torch's."""
+
+    def hook(number: int, client: int) -> None:
+        raise OutOfMemoryError("CUDA out of memory")
+
+    small = Process(disk, "bb", hook=hook)
+    for _ in zip(range(3), small.worker.steps(), strict=False):
+        pass
+    assert [fail.fault for fail in small.of(Fail)] == ["capability"]
 
 
 def test_a_successor_trains_on_the_base_of_its_predecessor(disk: MemoryDisk):

@@ -140,7 +140,9 @@ def prepare(
 
 def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
     if name not in registry:
-        raise ExperimentError(f"There is no {kind} called {name!r}.", f"Choose one of {', '.join(registry)}.")
+        # Plans are checked where they are enqueued: whoever enqueued it knows the name.
+        fix = f"Update fedspec, or choose one of {', '.join(registry)}."
+        raise CapabilityError(f"This version has no {kind} called {name!r}.", fix)
     return registry[name]
 
 

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,15 +142,15 @@ def _legend(figure: Figure, looks: dict[str, LineStyle], banded: Sequence[LineSt
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: dict[str, Line2D | tuple[Patch, ...]] = {
-        textwrap.fill(label(method), 40): Line2D([], [], **look.line()) for method, look in looks.items()
-    }
+    labels = [textwrap.fill(label(method), 40) for method in looks]
+    handles: list[Any] = [Line2D([], [], **look.line()) for look in looks.values()]
     if banded:
-        handles["95 % interval"] = tuple(Patch(facecolor=look.color, alpha=BAND_ALPHA, linewidth=0) for look in banded)
+        labels.append("95 % interval")
+        handles.append(tuple(Patch(facecolor=look.color, alpha=BAND_ALPHA, linewidth=0) for look in banded))
     for rows in range(1, len(handles) + 1):
         legend = figure.legend(
-            handles.values(),
-            handles.keys(),
+            handles,
+            labels,
             handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
             loc="outside upper center",
             ncols=math.ceil(len(handles) / rows),

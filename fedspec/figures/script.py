@@ -14,7 +14,6 @@ from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.figures import FIGURES, draw_all, draw_family
 from fedspec.figures.families import CENTRALIZED, group
 from fedspec.figures.runs import load_runs
-from fedspec.figures.style import label
 from fedspec.workspace import Workspace
 
 KINDS = ("pdf", "png")
@@ -50,7 +49,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     for method in _methods():
         parser.add_argument(
-            f"--{method}", metavar="FILE", nargs="+", type=Path, default=[], help=f"results of {label(method)}, a CSV per seed"
+            f"--{method}", metavar="FILE", nargs="+", type=Path, default=[], help=f"CSVs of {method} runs, one a seed"
         )
     parser.add_argument("--output", metavar="FILE", type=Path, help="the figure to write, .pdf or .png")
     parser.add_argument("--all", action="store_true", help="all alphas and methods that there are (as without options)")

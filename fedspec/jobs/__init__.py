@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedspec.data import DATASETS
+from fedspec.errors import CapabilityError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.models import MODELS
 from fedspec.plan import Item, Vocabulary
@@ -64,6 +65,8 @@ def opener(data_root: Path | None) -> OpenJob:
     """Real jobs, with data sets below ``data_root``."""
 
     def open_job(item: Item, base: Mapping[str, Tensor] | None) -> Job:
+        if item.kind not in JOBS:
+            raise CapabilityError(f"This version of fedspec has no jobs of the kind {item.kind!r}.", "Update fedspec here.")
         job: Job = JOBS[item.kind].load()(item, base, data_root)
         return job
 

@@ -12,7 +12,7 @@ from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
-from fedspec.workqueue.records import Attempt, Histories, Record, Yield, unpack_rows
+from fedspec.workqueue.records import Attempt, Fail, Histories, Record, Yield, unpack_rows
 
 
 def violations(course: Course) -> list[str]:
@@ -21,6 +21,7 @@ def violations(course: Course) -> list[str]:
         *course.world.breaches,
         *_everything_ends(course),
         *_one_result_each(course),
+        *_nothing_failed(course),
         *_one_writer_a_file(course),
         *_silence_after_a_yield(course),
         *_order_changes_nothing(course),
@@ -55,6 +56,13 @@ def _one_result_each(course: Course) -> Iterator[str]:
     for path in course.world.disk.contents:
         if path.parent == WORKSPACE.results and path.suffix == ".csv" and path not in expected_files:
             yield f"{path.name} belongs to nobody"
+
+
+def _nothing_failed(course: Course) -> Iterator[str]:
+    """Rehearsals have no bugs: whatever a worker journals as a failure is one of the queue's or the worker's own."""
+    for record in _records(course):
+        if isinstance(record, Fail):
+            yield f"{record.worker} failed: {record.reason}"
 
 
 def _one_writer_a_file(course: Course) -> Iterator[str]:

@@ -149,11 +149,12 @@ class _Machine:
 
     def _audit(self, queue: WorkDistributor, path: Path, data: bytes) -> None:
         """Nobody may write for an attempt, but that it yields, once what it has read itself says that the attempt is over."""
-        if path.parent != WORKSPACE.journals or not queue.joined or not path.name.startswith(queue.worker):
+        # The machine's own copy comes first: then the fold is still what the worker knew when it decided.
+        if not queue.joined or path != queue.slots.local.journal_copy(queue.worker):
             return
         breaches = self.course.world.breaches
         for record in map(decode, data.split(b"\n")[:-1]):
-            if not isinstance(record, Start | Ckpt | Done | Fail) or record.seq != queue.store.length(queue.worker):
+            if not isinstance(record, Start | Ckpt | Done | Fail):
                 continue
             reason = gate(queue.store.fold, record.item, record.key)
             if reason is not None:

@@ -126,6 +126,8 @@ class Process:
                 self.life(self)
         except Crash:
             crashed = True
+        except Exception as error:
+            self.world.breaches.append(f"{self.name} ended in {type(error).__name__}: {error}")
         finally:
             # The system frees what a dead process held.
             self.world.disk.end(self.name)

@@ -125,6 +125,6 @@ class Board:
         paths = [self.slots.local.claim_lock(self.workspace), *([] if self.timing.syncs else [self.workspace.queue_lock])]
         with ExitStack() as locks:
             for path in paths:
-                alone = locks.enter_context(self.files.lock(path, 0.0 if self._stuck else self.timing.dead))
+                alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
                 (self._stuck.discard if alone else self._stuck.add)(path)
             yield

@@ -98,7 +98,7 @@ class WorkDistributor(Board):
         with self._lock:
             self.store.refresh()
             worker, self._free_slot = self.slots.open()
-            self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker)
+            self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
             machine = machine_of(worker)
             self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
             dead = self._own_dead()
@@ -114,8 +114,15 @@ class WorkDistributor(Board):
             )
             for old in dead:
                 self.slots.forget(old)
+            self._remove_old_beats(machine)
         self.tick()
         return worker
+
+    def _remove_old_beats(self, machine: str) -> None:
+        """This machine's earlier processes beat no more; of its last one the sign of life stays until the next comes."""
+        for worker in (Path(name).stem for name in self.files.names(self.workspace.beats)):
+            if machine_of(worker) == machine and self.store.fold.gone(worker):
+                self.files.remove(self.workspace.beat(worker))
 
     def leave(self, reason: str = "") -> None:
         """Say good-bye: nothing more comes from this process."""
@@ -132,6 +139,11 @@ class WorkDistributor(Board):
         """Claim the next item, one of ``only`` if given."""
         with self._alone(), self._lock:
             self.store.refresh()
+            if self.store.fold.gone(self.worker):
+                raise SetupError(
+                    "Another process of this machine has declared this one dead.",
+                    "Run the command again. If it says so again, another computer uses a copy of this one's state folder.",
+                )
             action = rules.next_action(self._situation(only))
             if not isinstance(action, rules.Take):
                 return action
@@ -184,7 +196,9 @@ class WorkDistributor(Board):
             visitor = self._journal is None
             if visitor:
                 worker, self._free_slot = self.slots.open()
-                self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker)
+                self._journal = OwnJournal(
+                    self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line
+                )
             self.store.refresh()
             self._append(Ctl, op=op, item=item.id, attempt=self.store.fold.item(item.id).last_attempt())
             if visitor:

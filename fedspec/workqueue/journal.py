@@ -5,6 +5,7 @@ It survives a share that is full, restored from a backup or overwritten: whateve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,13 +22,23 @@ R = TypeVar("R", bound=Record)
 class OwnJournal:
     """Append-only; exactly one process ever writes it."""
 
-    def __init__(self, files: Files, clock: Clock, workspace: Workspace, local: LocalState, worker: str) -> None:
-        self.files, self.clock = files, clock
+    def __init__(
+        self,
+        files: Files,
+        clock: Clock,
+        workspace: Workspace,
+        local: LocalState,
+        worker: str,
+        taken: Callable[[bytes], None] = lambda line: None,
+    ) -> None:
+        """``taken(line)`` is told of each record as soon as it exists, whether or not the share has it yet."""
+        self.files, self.clock, self.taken = files, clock, taken
         self.workspace, self.local, self.worker = workspace, local, worker
         self.seq = 0
         self._prev = FIRST
         self._segment = 0
         self._written = b""  # what the share's current segment must hold
+        self._unshared = b""  # what the share does not have yet
         self._broken = False
 
     def append(self, kind: type[R], lam: int, **fields: Any) -> tuple[R, bytes]:
@@ -47,10 +58,13 @@ class OwnJournal:
         # If the copy refuses, the record does not exist; a torn line there is no valid line, and nothing may follow it.
         self._broken = True
         self.files.append(self.local.journal_copy(self.worker), line)
-        self._broken = False
         self.seq += 1
         self._prev = line_hash(line[:-1])
-        self._share(line)
+        self._unshared += line
+        # Last: an interrupt in between must not let another record follow in this one's place.
+        self._broken = False
+        self.taken(line[:-1])
+        self._share()
         return record, line[:-1]
 
     def complete(self) -> None:
@@ -62,20 +76,22 @@ class OwnJournal:
                     histories.offer(self.files.read(self.workspace.journals / name).split(b"\n"))
         if histories.length(self.worker) < self.seq:
             self._roll()
-            self._share(self.files.read(self.local.journal_copy(self.worker)))
+            self._unshared = self.files.read(self.local.journal_copy(self.worker))
+            self._share()
 
-    def _share(self, line: bytes) -> None:
+    def _share(self) -> None:
         path = self.workspace.journal(self.worker, self._segment)
-        missing = line
+        missing = self._unshared
         if (self.files.size(path) or 0) != len(self._written):
             # Short, longer or gone: never mend a file that others may have read; say everything again in a new one.
-            missing = self._written + line
+            missing = self._written + missing
             self._roll()
-        elif self._written and len(self._written) + len(line) > SEGMENT_BYTES:
+        elif self._written and len(self._written) + len(missing) > SEGMENT_BYTES:
             self._roll()
         path = self.workspace.journal(self.worker, self._segment)
-        self._written += missing
         self.files.append(path, missing)
+        self._written += missing
+        self._unshared = b""
 
     def _roll(self) -> None:
         self._segment += 1

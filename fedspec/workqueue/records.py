@@ -19,6 +19,7 @@ VERSION = 1
 MAX_LINE_BYTES = 1 << 20
 # Whoever writes a larger one must not drag everybody beyond what JSON readers hold exactly.
 MAX_LAM = (1 << 53) - 1
+MAX_COUNT = 1_000_000_000
 FIRST = "0" * 16
 
 
@@ -199,7 +200,8 @@ def decode(line: bytes) -> Record | None:
         record: Record = _known.decode(body) if kind in _TYPES else _unknown.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    sound = record.v == VERSION and record.seq >= 0 and 0 <= record.lam <= MAX_LAM
+    counts = (record.seq, getattr(record, "attempt", 0), getattr(record, "round", 0))
+    sound = record.v == VERSION and 0 <= record.lam <= MAX_LAM and all(0 <= count <= MAX_COUNT for count in counts)
     return record if sound else None
 
 

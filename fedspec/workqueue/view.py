@@ -6,12 +6,13 @@ Both can be deleted at any time and come back; neither is ever the basis of a de
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fedspec.errors import DamagedError
+from fedspec.errors import DamagedError, FolderError
 from fedspec.files import Files
 from fedspec.plan import Item, published_names
 from fedspec.results import from_table, to_csv
@@ -64,14 +65,18 @@ class Publisher:
     def __init__(self, files: Files, store: Store) -> None:
         self.files, self.store = files, store
         self._published: dict[str, Done] = {}
+        self.refused: FolderError | None = None
 
     def publish(self, *, check_all: bool = False) -> list[str]:
         """Write the CSV of every result that is new to this process; ``check_all`` looks at every file again.
+
+        A file that another program holds (a CSV in a spreadsheet) is tried again next time; ``refused`` is why, or None.
 
         Returns:
             Names of the experiments whose CSV was written.
         """
         written = []
+        self.refused = None
         for name, done in self._results():
             if not check_all and self._published.get(name) is done:
                 continue
@@ -80,9 +85,12 @@ class Publisher:
             except (DamagedError, ValueError) as error:
                 self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {error}."
                 continue
-            if self._replace(name, data):
-                written.append(name)
-            self._published[name] = done
+            try:
+                if self._replace(name, data):
+                    written.append(name)
+                self._published[name] = done
+            except FolderError as error:
+                self.refused = error
         return written
 
     def _results(self) -> list[tuple[str, Done]]:
@@ -100,10 +108,10 @@ class Publisher:
 
     def write_view(self, timeout_s: float = 1.0) -> None:
         """Render ``work_queue.json`` under its lock; left to the next one if another process is at it for so long."""
-        with self.store.lock:
-            data = render_view(self.store.fold, self.store.items)
         workspace = self.store.workspace
-        with self.files.lock(workspace.queue_lock, timeout_s) as alone:
+        with suppress(FolderError), self.files.lock(workspace.queue_lock, timeout_s) as alone:
+            with self.store.lock:
+                data = render_view(self.store.fold, self.store.items)
             if alone and not self._holds(workspace.view, data):
                 self.files.write(workspace.view, data, durable=False)
 

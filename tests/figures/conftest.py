@@ -37,10 +37,14 @@ class Folder:
         accuracy: float | Callable[[int], float],
         gap: float | Callable[[int], float] | None = None,
         *,
+        fedavg_gap: float | None = None,
         done: int | None = None,
         name: str | None = None,
     ) -> Path:
-        """Write the CSV of a run with these values by round; ``done`` rounds of it, all by default."""
+        """Write the CSV of a run with these values by round; ``done`` rounds of it, all by default.
+
+        ``fedavg_gap`` is the gap that FedAvg would have left on the run's updates.
+        """
         federated = isinstance(config, FederatedConfig)
         rows = [
             Row(
@@ -60,6 +64,7 @@ class Folder:
                 loss=0.5,
                 train_loss=0.4,
                 frobenius_gap=(gap(number) if callable(gap) else gap) if federated else None,
+                cf_gap_fedavg=fedavg_gap,
                 config_hash=config_hash(config),
             )
             for number in range(1, (config.rounds if done is None else done) + 1)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.errors import SetupError, UsageError
 from fedspec.figures import FIGURES, draw_all, draw_family
+from fedspec.figures.curves import BAND_ALPHA
 from fedspec.figures.families import group
 from fedspec.figures.runs import load_runs
 from fedspec.figures.style import PANEL_HEIGHT_IN, paper_style
@@ -143,6 +145,23 @@ def test_a_line_is_the_mean_and_a_band_the_interval(folder: Folder) -> None:
     np.testing.assert_allclose(line.get_ydata(), [60.0] * 4)
     heights = band.get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose((heights.min(), heights.max()), (60 - 24.8414, 60 + 24.8414), atol=1e-3)
+
+
+def test_the_legends_interval_has_the_tints_of_all_bands(folder: Folder) -> None:
+    """One grey for all would be the tint of the centralized runs alone."""
+    folder.grid(METHODS, seeds=2, centralized=0.95)
+    drawn = figure(folder)
+    tints = [tuple(band.get_facecolor()[0]) for band in bands(drawn)]
+    patches = [patch for patch in drawn.legends[0].findobj(Rectangle) if patch.get_alpha() == BAND_ALPHA]
+    assert [patch.get_facecolor() for patch in patches] == tints
+    assert len(set(tints)) == len(METHODS) + 1
+
+
+def test_a_line_without_a_band_has_no_tint_in_the_legend(folder: Folder) -> None:
+    folder.grid({"fedavg": 0.8}, seeds=2)
+    folder.add(CentralizedConfig(rounds=10), 0.95)
+    drawn = figure(folder)
+    assert len([patch for patch in drawn.legends[0].findobj(Rectangle) if patch.get_alpha() == BAND_ALPHA]) == 1
 
 
 def test_identical_seeds_and_accuracies_at_the_ends_are_drawn(folder: Folder) -> None:

@@ -42,7 +42,7 @@ def test_method_alpha_and_seed_do_not_make_a_family(folder: Folder) -> None:
         ({"local_epochs": 2}, replace(PLAIN, local_epochs=2)),
         ({"dataset": "mnist", "model": "vit_b_16"}, replace(PLAIN, dataset="mnist", model="vit_b_16")),
         ({"batch_size": 32}, replace(PLAIN, rest="_b32")),
-        ({"lr": 0.03, "seed": 7, "head": "aggregate"}, replace(PLAIN, rest="_lr0.03_head-aggregate")),
+        ({"lr": 0.03, "seed": 7, "head": "aggregate"}, replace(PLAIN, rest="_head-aggregate")),
         ({"rank_rule": "energy", "clients": 5, "rounds": 3}, replace(PLAIN, clients=5, rounds=3, rest="_energy")),
     ],
 )
@@ -97,6 +97,47 @@ def test_a_run_with_another_learning_rate_is_not_another_seed(folder: Folder) ->
     grouping = group([odd, *usual])
     assert [family.runs for family in grouping.families] == [tuple(usual)]
     assert "fedavg_dirichlet_alpha0.5_s3" in grouping.notes[0]
+
+
+@pytest.mark.parametrize("lr", [0.03, 1.0, 1e-05])
+def test_each_method_may_have_its_own_learning_rate(lr: float, folder: Folder) -> None:
+    usual = run(folder, FederatedConfig(batch_size=32))
+    tuned = run(folder, FederatedConfig(method="fedspec", batch_size=32, lr=lr))
+    centralized = run(folder, CentralizedConfig(batch_size=32, lr=0.007))
+    grouping = group([usual, tuned, centralized])
+    assert [(family.runs, family.centralized) for family in grouping.families] == [((usual, tuned), (centralized,))]
+    assert grouping.notes == ()
+
+
+def test_a_learning_rate_for_all_federated_methods_keeps_the_baseline(folder: Folder) -> None:
+    federated = [run(folder, FederatedConfig(method=method, lr=0.005)) for method in ("fedavg", "fedspec")]
+    centralized = run(folder, CentralizedConfig())
+    (family,) = group([*federated, centralized]).families
+    assert (family.runs, family.centralized) == (tuple(federated), (centralized,))
+
+
+def test_several_learning_rates_of_a_method_are_not_averaged_and_both_are_named(folder: Folder) -> None:
+    usual = [run(folder, FederatedConfig(method="fedspec", seed=seed, lr=0.03)) for seed in (1, 2)]
+    odd = run(folder, FederatedConfig(method="fedspec", seed=1, lr=0.01))
+    other = run(folder, FederatedConfig(seed=1))
+    grouping = group([odd, other, *usual])
+    assert [family.runs for family in grouping.families] == [(other, *usual)]
+    assert grouping.notes == (
+        f"Left out: {odd.name} has learning rate 0.01 and rank 4;"
+        " the runs of fedspec shown have learning rate 0.03 and rank 4.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "title"),
+    [
+        (PLAIN, "digits, mlp, 10 clients, 20 rounds"),
+        (replace(PLAIN, clients=1, rounds=1), "digits, mlp, 1 client, 1 round"),
+        (replace(PLAIN, local_epochs=2, rest="_b32_energy"), "digits, mlp, 10 clients, 20 rounds, 2 local epochs, b32 energy"),
+    ],
+)
+def test_a_title_says_the_family_in_words(key: FamilyKey, title: str) -> None:
+    assert key.title == title
 
 
 def test_the_largest_family_comes_first(folder: Folder) -> None:

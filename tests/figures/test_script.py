@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.figures import FIGURES
 from fedspec.figures.script import main
 
@@ -62,6 +63,40 @@ def test_several_files_of_a_method_are_its_seeds(workspace: Folder, tmp_path: Pa
     paths = [str(workspace.add(FederatedConfig(seed=seed), 0.8)) for seed in (1, 2)]
     assert main("accuracy", ["--fedavg", *paths, "--output", str(tmp_path / "a.png")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'a.png'}\n"
+
+
+@pytest.mark.parametrize("method", AGGREGATORS)
+def test_every_registered_method_has_an_option(method: str, workspace: Folder, tmp_path: Path) -> None:
+    path = workspace.add(FederatedConfig(method=method), 0.8, name="mine")
+    assert main("accuracy", [f"--{method}", str(path), "--output", str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").is_file()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_help_says_what_is_drawn_and_all_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(name, ["--help"])
+    assert left.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{FIGURES[name].label} against communication rounds" in printed
+    assert f"Draw {FIGURES[name].label}" not in printed
+    assert all(f"--{option} " in printed for option in (*AGGREGATORS, "centralized", "output", "all"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--wrong", "x"], "error: Unrecognized arguments: --wrong x."),
+        (["--fedavg"], "error: Argument --fedavg: expected at least one argument."),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_an_error_like_any_other(
+    arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main("accuracy", arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [what, "  fix: See 'python plots/plot_accuracy.py --help'."]
 
 
 def test_a_damaged_file_is_warned_of_and_the_rest_drawn(workspace: Folder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig
-from fedspec.errors import ExperimentError, UsageError
+from fedspec.errors import CapabilityError, ExperimentError
 from fedspec.federated.events import Aggregated, ClientDone, RoundDone
 from fedspec.jobs import JOBS, VOCABULARY, Job, opener
 from fedspec.plan import KINDS, Item, make_item
@@ -86,11 +86,13 @@ def test_two_machines_make_the_same_base(kind: str):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_an_item_of_an_unknown_key_or_value_is_refused_with_what_to_do():
+def test_an_item_that_a_newer_version_enqueued_is_left_to_machines_that_know_it():
     item = item_of("federated")
     broken = msgspec.structs.replace(item, config={**item.config, "rounds": "many"})
-    with pytest.raises(UsageError, match="Update fedspec"):
-        opener(None)(broken, None)
+    unknown = msgspec.structs.replace(item, kind="socket_sync")
+    for newer in (broken, unknown):
+        with pytest.raises(CapabilityError, match="Update fedspec"):
+            opener(None)(newer, None)
 
 
 def test_an_item_that_no_machine_can_run_says_so_when_it_is_opened():

@@ -22,7 +22,7 @@ from fedspec.workqueue.liveness import LOCAL_DISK, Timing
 from fedspec.workqueue.records import (
     FIRST,
     KINDS,
-    MAX_LAM,
+    MAX_COUNT,
     Ckpt,
     Claim,
     Hello,
@@ -100,7 +100,7 @@ def closing(authors: list[Author]) -> Author:
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=8)
-NUMBERS = st.integers(0, MAX_LAM)
+NUMBERS = st.integers(0, MAX_COUNT)
 _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
     int: NUMBERS,

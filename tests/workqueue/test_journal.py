@@ -16,6 +16,7 @@ from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.journal import SEGMENT_BYTES, OwnJournal
+from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.records import Bye, Claim, Histories, Record
 
 FIRST_SEGMENT = WORKSPACE.journal(ALICE, 0)
@@ -271,3 +272,30 @@ def test_a_crash_of_the_successor_at_any_step_loses_nothing_either():
 def _last(share: Share) -> str:
     (living,) = copies(share)
     return living.partition("-")[2]
+
+
+class Blinking(MemoryFiles):
+    """A share that does not answer for one call."""
+
+    blind = False
+
+    def size(self, path: Path) -> int | None:
+        if self.blind and path.parent == WORKSPACE.journals:
+            self.blind = False
+            raise FolderError("Cannot read it.", "Connect the share.")
+        return super().size(path)
+
+
+def test_a_share_that_does_not_answer_once_leaves_no_hole_in_the_journal():
+    share = Share()
+    share.enqueue(item())
+    files = Blinking(share.disk, "blinking")
+    queue = WorkDistributor(WORKSPACE, files=files, clock=FakeClock(), timing=LOCAL_DISK, local=local_state("mac"))
+    queue.join("Mac", {"cpu"})
+    held = claimed(queue)
+    files.blind = True
+    with pytest.raises(FolderError):
+        queue.started(held, 0, "", "", "cpu")
+    queue.give_back(held, "the share blinked")
+    assert share.fold().live(item().id) == []
+    assert claimed(queue).attempt == 2

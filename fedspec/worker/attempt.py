@@ -1,0 +1,227 @@
+"""One attempt at one item: go on from the latest intact generation, save each round behind the gate, hand in the result."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fedspec.checkpoints import Resumed
+from fedspec.errors import CapabilityError, DamagedError, FolderError, SupersededError
+from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, RoundDone
+from fedspec.jobs import Job
+from fedspec.plan import published_names
+from fedspec.results import Row, to_table
+from fedspec.worker.signals import Stopped
+from fedspec.workqueue import wording
+from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.records import Ckpt
+
+if TYPE_CHECKING:
+    from fedspec.worker.loop import Worker
+
+
+class Attempt:
+    """One claim's way to its result. ``worker`` is whose queue, checkpoints, reporter and stop signal it uses."""
+
+    def __init__(self, worker: Worker, held: Held) -> None:
+        self.worker, self.held, self.item = worker, held, held.item
+        self.queue, self.checkpoints, self.reporter = worker.queue, worker.checkpoints, worker.reporter
+        self.exp = published_names(self.queue.store.items.values()).get(held.item.id, held.item.exp)
+        self.rounds = int(held.item.config.get("rounds", 1))
+        self.clients = int(held.item.config.get("clients", 1))
+        self.on = "all data" if held.item.kind == "centralized" else wording.count(self.clients, "client")
+        # Where copies of the folder meet later, what is damaged here may still be on its way.
+        self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
+        self.rows: list[Row] = []
+        self.base = ""
+
+    def steps(self) -> Iterator[float]:
+        """Train to the last round and hand the result in; yields between clients, and seconds to wait (none, here).
+
+        Raises:
+            SupersededError: another worker has the item. Stopped: a person asked for it. FolderError: nothing can be written.
+        """
+        unfit: set[str] = set()
+        while True:
+            job, resumed = self._prepare(unfit)
+            self._announce(job, resumed)
+            try:
+                yield from self._to_the_end(job, resumed)
+                return
+            except DamagedError as error:
+                if resumed is None:
+                    raise
+                # Whole, and not what this run can go on from: an earlier round may be.
+                unfit.add(resumed.file)
+                self.reporter.event(f"error: {error.what}\n  fix: Nothing to do. Going on from an earlier round.")
+
+    def _to_the_end(self, job: Job, resumed: Resumed | None) -> Iterator[float]:
+        while True:
+            self.rows = list(resumed.rows) if resumed else []
+            resumed = yield from self._train(job, resumed)
+            if resumed is None:
+                break
+            self.reporter.event(f"{self.exp} goes on from round {resumed.round}, saved by a rival attempt")
+        accuracy = self.rows[-1].accuracy if self.rows else None
+        self.queue.done(self.held, to_table(self.rows), len(self.rows), accuracy)
+        self.reporter.event(
+            f"{self.exp} completed: accuracy {accuracy:.4f}" if accuracy is not None else f"{self.exp} completed"
+        )
+
+    def _prepare(self, unfit: Collection[str]) -> tuple[Job, Resumed | None]:
+        """The job with the frozen base of earlier attempts, and the latest intact generation, if they are still there."""
+        recorded = self._recorded()
+        with self.queue.store.lock:
+            names = dict.fromkeys([ckpt.base for ckpt in recorded] or [self.queue.store.fold.base(self.item.id)])
+        base = next((found for name in names if name and (found := self.checkpoints.load_base(name)) is not None), None)
+        try:
+            job = self.worker.open_job(self.item, base)
+        except DamagedError:
+            job = self.worker.open_job(self.item, None)
+        self.base = self.checkpoints.save_base(job.base)
+        usable = [ckpt for ckpt in recorded if ckpt.base == self.base and ckpt.file not in unfit]
+        if recorded and not usable and not unfit:
+            self.reporter.event(f"error: The frozen base of {self.exp} is gone.\n  fix: Nothing to do. Starting from round 1.")
+        resumed, unusable = self.checkpoints.latest(self.item.exp, self.item.id, usable, self.quarantine)
+        for bad in unusable if resumed else unusable[:1]:
+            self.reporter.event(wording.unusable(bad.round, bad.why, resumed.round if resumed else None))
+        return job, resumed
+
+    def _announce(self, job: Job, resumed: Resumed | None) -> None:
+        start, source = (resumed.round, resumed.file) if resumed else (0, "")
+        self.queue.started(self.held, start, self.base, source, job.device)
+        self.reporter.event(self._first_words(start, source))
+
+    def _first_words(self, start: int, source: str) -> str:
+        recorded = self._recorded()
+        if self.held.over is not None:
+            lost, journalled = self.queue.machine_name(self.held.over[1]), recorded[0].round if recorded else 0
+            return wording.taking_over(self.exp, lost, start, journalled, self.rounds)
+        if start:
+            saved = next(ckpt for ckpt in recorded if ckpt.file == source)
+            by, at = self.queue.machine_name(saved.worker), wording.local_time(saved.wall, self.worker.clock.now())
+            return f"Resuming {self.exp} at round {start + 1} of {self.rounds} (saved by {by}, {at})"
+        return f"Starting {self.exp}: {wording.count(self.rounds, 'round')}, {self.on}"
+
+    def _train(self, job: Job, resumed: Resumed | None) -> Generator[float, None, Resumed | None]:
+        """Rounds until the last, or until a rival is ahead; returns the rival's generation then."""
+        clock = self.worker.clock
+        began = lap = clock.monotonic()
+        trained = aggregated = 0.0
+        first = round_ = (resumed.round if resumed else 0) + 1
+        done_clients = 0
+        self._status(round_, 0, None)
+        for event in job.run(resumed.state if resumed else None):
+            now = clock.monotonic()
+            match event:
+                case ClientDone() | ClientRejected():
+                    trained, lap, done_clients = trained + now - lap, now, done_clients + 1
+                    if isinstance(event, ClientRejected):
+                        self.reporter.event(
+                            f"warn: round {event.round} of {self.exp} drops client {event.client}: {event.reason}"
+                        )
+                    self._status(round_, done_clients, None)
+                    self._check_in_memory()
+                case Aggregated():
+                    aggregated, lap = now - lap, now
+                case RoundDone():
+                    times = {"sec_train": trained, "sec_aggregate": aggregated, "sec_eval": now - lap}
+                    self._save(event.row, event.state, times, job)
+                    left = (clock.monotonic() - began) / (round_ + 1 - first) * (self.rounds - round_)
+                    self._status(round_ + 1, 0, left)
+                    if (ahead := self._ahead()) is not None:
+                        return ahead
+                    if self.worker.stop.requested and round_ < self.rounds:
+                        raise Stopped(f"Round {round_} saved. Claim released.")
+                    lap, trained, aggregated, done_clients = clock.monotonic(), 0.0, 0.0, 0
+                    round_ += 1
+            yield 0.0
+        return None
+
+    def _save(self, row: Row, state: Mapping[str, Any], times: dict[str, float], job: Job) -> None:
+        """Gate, write the generation, gate again, then journal it: an event never names a file that is not there."""
+        from msgspec.structs import replace
+
+        stamped = replace(
+            row,
+            run_id=self.item.id,
+            device=job.device,
+            torch_version=job.runtime,
+            **{name: round(seconds, 6) for name, seconds in times.items()},
+        )
+        self._gate()
+        if self.rows and self.rows[-1].partition_hash != row.partition_hash:
+            raise CapabilityError(
+                f"This machine shares out the data of {self.exp} in another way than the one that began it.",
+                "Install the versions of constraints.txt on both machines.",
+            )
+        rows = [*self.rows, stamped]
+        held = self.held
+        generation = self.checkpoints.save(
+            self.item.exp, self.item.id, row.round, held.attempt, held.worker, state, rows, self.base
+        )
+        self.queue.saved(held, row.round, generation.file, generation.sha256, self.base, row.accuracy)
+        self.rows = rows
+        self._gate()  # whoever was stopped at that line must not put an old copy over a successor's
+        facts = {
+            "item": self.item.id,
+            "round": row.round,
+            "rounds": self.rounds,
+            "accuracy": row.accuracy,
+            "attempt": held.attempt,
+            "worker": held.worker,
+            "machine": self.queue.machine_name(held.worker),
+        }
+        # Copies and clean-up: a file that another program holds just now is no reason to stop training.
+        with suppress(FolderError):
+            self.checkpoints.derive(self.exp, generation, facts)
+            if not self.queue.timing.syncs:
+                self.checkpoints.prune(self.item.exp, [ckpt for ckpt in self._recorded() if ckpt.base == self.base])
+
+    def _recorded(self) -> list[Ckpt]:
+        with self.queue.store.lock:
+            return self.queue.store.fold.generations(self.item.id)
+
+    def _gate(self) -> None:
+        check_folder(self.queue)
+        reason = self.queue.must_stop(self.held)
+        if reason is not None:
+            raise self._superseded(reason)
+
+    def _check_in_memory(self) -> None:
+        if self.queue.stop_reason is not None:
+            raise self._superseded(self.queue.stop_reason)
+
+    def _superseded(self, reason: str) -> SupersededError:
+        return SupersededError(f"{self.exp} was {reason}.", "Nothing is lost; this worker takes the next item.")
+
+    def _ahead(self) -> Resumed | None:
+        """The latest intact generation that is beyond our own last round: whatever attempt saved it, the work is not lost.
+
+        What the journals tell of may be damaged or not here yet; then our own rounds go on.
+        """
+        beyond = [ckpt for ckpt in self._recorded() if ckpt.round > len(self.rows) and ckpt.base == self.base]
+        return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
+
+    def _status(self, round_: int, done_clients: int, left_s: float | None) -> None:
+        report = self.queue.report
+        report.running, report.round, report.steps = self.item.id, round_ - 1, report.steps + 1
+        report.clients = f"{done_clients}/{self.clients}"
+        report.eta_s = left_s if left_s is not None else report.eta_s
+        accuracy = f"   accuracy {self.rows[-1].accuracy:.3f}" if self.rows else ""
+        left = f"   left {wording.clock_face(report.eta_s)}" if report.eta_s is not None else ""
+        shown = min(round_, self.rounds)
+        self.reporter.status(f"{self.exp}   Round {shown}/{self.rounds}, training {self.on}{accuracy}{left}")
+
+
+def check_folder(queue: WorkDistributor) -> None:
+    """Raise FolderError if the items' files are gone, which no worker ever writes, whatever is in their place.
+
+    The share may have been disconnected: going on would make another queue on the disk below it.
+    """
+    if queue.store.items and not queue.files.names(queue.workspace.plans):
+        raise FolderError(
+            f"The queue in {queue.workspace.queue} is gone.",
+            "Connect the shared folder again, then run the same command again; what was saved so far is kept.",
+        )

@@ -1,0 +1,127 @@
+"""The worker: goes from item to item until none is left, and journals how each attempt ended.
+
+It is a generator that yields the seconds it wants to wait, so that one thread, or a simulation of many machines, can drive it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+from fedspec.checkpoints import CheckpointManager
+from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, UsageError
+from fedspec.jobs import OpenJob
+from fedspec.worker.attempt import Attempt, check_folder
+from fedspec.worker.signals import Reporter, Stopped, StopSignal
+from fedspec.workqueue import wording
+from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.progress import in_words
+from fedspec.workqueue.rules import Finished, Wait
+
+
+class Worker:
+    """One process's way through the queue. ``only`` restricts it to some items."""
+
+    def __init__(
+        self,
+        queue: WorkDistributor,
+        checkpoints: CheckpointManager,
+        open_job: OpenJob,
+        reporter: Reporter,
+        stop: StopSignal,
+        only: Collection[str] | None = None,
+    ) -> None:
+        self.queue, self.checkpoints, self.open_job = queue, checkpoints, open_job
+        self.reporter, self.stop, self.only = reporter, stop, only
+        self.files, self.clock = queue.files, queue.clock
+        self.finished: Finished | None = None
+
+    def steps(self) -> Iterator[float]:
+        """Work until every item is done, yielding seconds to wait. The process must have joined the queue.
+
+        Raises:
+            Stopped: a person asked for it.
+        """
+        self._publish(check_all=True)
+        while True:
+            if self.stop.requested:
+                raise Stopped
+            check_folder(self.queue)
+            self._publish()
+            action = self.queue.claim(self.only)
+            match action:
+                case Finished():
+                    self.finished = action
+                    self._publish()
+                    if (refused := self.queue.publisher.refused) is not None:
+                        raise refused
+                    return
+                case Wait():
+                    self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
+                    yield self.queue.timing.poll
+                case Held():
+                    self._publish()
+                    yield from self._run(action)
+
+    def _settle(self, held: Held) -> Iterator[float]:
+        """In a folder whose locks exclude nobody, wait for rivals' claims to arrive before training."""
+        until = self.clock.monotonic() + self.queue.timing.settle
+        while (left := until - self.clock.monotonic()) > 0 and not self.stop.requested:
+            self.reporter.status(f"Claimed {held.item.exp}. Waiting up to {in_words(left)} for the folder to agree.")
+            yield min(left, self.queue.timing.poll)
+        if self.stop.requested:
+            raise Stopped
+
+    def _run(self, held: Held) -> Iterator[float]:
+        try:
+            yield from self._settle(held)
+            yield from Attempt(self, held).steps()
+        except SupersededError as error:
+            text = self._dropped(held, error)
+            self.queue.give_back(held, error.what)
+            self.reporter.event(text)
+        except Stopped:
+            self.queue.give_back(held, "stopped on request")
+            raise
+        except KeyboardInterrupt:
+            with suppress(RuntimeError):  # it came in the middle of a journal line, and no other can follow
+                self.queue.give_back(held, "aborted")
+            raise
+        except FolderError:
+            # The folder does not take writes; what this machine has journalled follows when it does.
+            raise
+        except CapabilityError as error:
+            self._failed(held, "capability", error.what)
+        except (ExperimentError, UsageError) as error:
+            self._failed(held, "final", error.what)
+        except SetupError:
+            raise
+        except (OSError, MemoryError) as error:
+            self._failed(held, "transient", f"{type(error).__name__}: {error}")
+        except Exception as error:
+            # torch's own: the device is too small for the item, another machine's may not be.
+            fault = "capability" if type(error).__name__ == "OutOfMemoryError" else "code"
+            self._failed(held, fault, f"{type(error).__name__}: {error}")
+
+    def _failed(self, held: Held, fault: str, reason: str) -> None:
+        self.queue.failed(held, fault, reason, traceback.format_exc())
+        self.reporter.event(wording.failed(held.item.exp, fault, reason))
+
+    def _dropped(self, held: Held, error: SupersededError) -> str:
+        name = self.queue.machine_name
+        with self.queue.store.lock:
+            fold = self.queue.store.fold
+            done, owner = fold.canonical(held.item.id), fold.owner(held.item.id)
+        done_by = name(done.worker) if done else ""
+        rival = name(owner[1]) if owner and owner != held.key else ""
+        round_ = self.queue.report.round + 1 if self.queue.report.running == held.item.id else 0
+        return wording.dropped(error, held.item.exp, name(held.worker), done_by=done_by, rival=rival, round_=round_)
+
+    def _publish(self, *, check_all: bool = False) -> None:
+        # Whoever was stopped for long may hold an older result than the one that counts by now.
+        self.queue.refresh()
+        written = self.queue.publisher.publish(check_all=check_all)
+        # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
+        if written or check_all or not self.queue.timing.syncs:
+            self.queue.publisher.write_view()
