@@ -196,8 +196,12 @@ class Fold:
             and a.start is not None
             and a.ended is None
             and key not in state.done
-            and key[1] in self.closed
+            and self._read_to_the_end(key[1])
         )
+
+    def _read_to_the_end(self, worker: str) -> bool:
+        """Whether the worker's machine has closed it and all that it wrote is here: its last word may still be on its way."""
+        return worker in self.closed and self.workers[worker].length > self.closed[worker]
 
     def status(self, item_id: str) -> str:
         """The first that holds: sealed, done, cancelled, failed, running, pending."""

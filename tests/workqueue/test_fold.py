@@ -156,6 +156,15 @@ def test_a_claim_that_somebody_else_ended_is_not_live(kind: type[Record], said: 
     assert fold_of(claimant, other).live("one") == []
 
 
+def test_a_death_counts_only_when_the_dead_workers_last_record_is_here():
+    authors = killed("one", MAX_DEATHS)
+    late = authors[-1]
+    late.write(Yield, item="one", attempt=MAX_DEATHS, reason="stopped")
+    closer = closing(authors)
+    late.records.pop()
+    assert len(fold_of(*authors, closer).deaths("one")) == MAX_DEATHS - 1
+
+
 def test_a_machine_can_close_its_own_workers_only():
     claimant, other = Author(ALICE), Author(BOB)
     claimant.write(Claim, item="one", attempt=1)
