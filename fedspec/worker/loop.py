@@ -34,7 +34,7 @@ class Worker:
     ) -> None:
         self.queue, self.checkpoints, self.open_job = queue, checkpoints, open_job
         self.reporter, self.stop, self.only = reporter, stop, only
-        self.files, self.clock = queue.files, queue.clock
+        self.clock = queue.clock
         self.finished: Finished | None = None
 
     def steps(self) -> Iterator[float]:

@@ -294,14 +294,6 @@ def moment_of(life: Sequence[str], label: str, occurrence: int = 1) -> int:
     return numbers[min(occurrence, len(numbers)) - 1]
 
 
-def stray_files(workspace: Path) -> list[str]:
-    """Temporary files that nobody will ever clean up."""
-    return [str(path.relative_to(workspace)) for path in workspace.rglob("*.tmp")]
-
-
-# What runs in the processes
-
-
 def _begin(target: Callable[[Any], None], argument: Any, environment: dict[str, str], log: str, cwd: str) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
