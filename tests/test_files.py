@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedspec.errors import FolderError
-from fedspec.files import RETRY_FOR_S, Crash, DiskFiles, Files, MemoryDisk, MemoryFiles
+from fedspec.files import Crash, DiskFiles, Files, MemoryDisk, MemoryFiles
+from fedspec.files.disk import RETRY_FOR_S
 
 NewProcess = Callable[[], Files]
 
@@ -52,6 +53,9 @@ def test_files_and_folders_are_listed_apart_in_order_and_without_temporary_ones(
     for name in ("b", "a", "~a.1.tmp", "deep/er/c", "empty-not/d"):
         files.write(tmp_path / name, b"x")
     assert files.names(tmp_path) == ["a", "b"]
+    assert list(files.sizes(tmp_path)) == ["a", "b"]
+    assert files.sizes(tmp_path)["a"] == len(files.read(tmp_path / "a"))
+    assert files.read(tmp_path / "a", 0, 1) == files.read(tmp_path / "a")[:1]
     assert files.folders(tmp_path) == ["deep", "empty-not"]
     assert files.names(tmp_path / "none") == files.folders(tmp_path / "none") == []
 

@@ -18,6 +18,7 @@ from fedspec.config import FederatedConfig
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError, FolderError
 from fedspec.federated.events import ClientDone, ClientRejected, RoundDone
 from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.files.memory import Tree
 from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_csv
 from fedspec.worker import Stopped, StopSignal, Worker, drive
@@ -477,7 +478,7 @@ def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
     item = item_of(rounds=6)
     fill(disk, item)
     there = MemoryDisk()
-    there.contents = dict(disk.contents)
+    there.contents = Tree(disk.contents)
     rival = killed_after(there, 4, "bb").queue.worker
     shared = {path: data for path, data in there.contents.items() if SHARE.root in path.parents}
     # Of the rival only its first words have arrived here when it falls silent.
@@ -486,7 +487,7 @@ def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
 
     def rest_arrives(number: int, client: int) -> None:
         if (number, client) == (2, 0):
-            disk.contents |= shared
+            disk.contents.update(shared)
 
     process = Process(disk, "aa", hook=rest_arrives)
     process.work()
@@ -597,7 +598,7 @@ def test_a_worker_never_makes_a_new_queue_where_its_own_has_vanished(disk: Memor
     # What was being written at that moment may lie there, but nothing that looks like a queue or a result.
     assert not [path for path in disk.contents if path.parent in (SHARE.plans, SHARE.results)]
     process.die()
-    disk.contents = {path: data for path, data in disk.contents.items() if SHARE.root not in path.parents} | away
+    disk.contents = Tree({p: data for p, data in disk.contents.items() if SHARE.root not in p.parents} | away)
     later = Process(disk)
     later.work()
     check(later, item)

@@ -1,8 +1,4 @@
-"""The files port: durable operations on a folder that others may share, and its fake in memory.
-
-It knows how bytes reach a disk and survive a crash, a full disk and Windows' sharing violations. What the files mean is for
-others to know.
-"""
+"""Files on a disk or a mounted share: how bytes survive a crash, a full disk and Windows' sharing violations."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -29,61 +25,6 @@ NO_LOCKS_HERE = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 T = TypeVar("T")
 
 
-class Files(Protocol):
-    """File operations as the queue, the checkpoints and the results need them.
-
-    A write is whole or absent for every reader on this machine. Nothing is promised about when, in which order or under
-    which name another machine sees it.
-    """
-
-    def read(self, path: Path, offset: int = 0) -> bytes:
-        """The file's bytes from ``offset`` on. Raises FileNotFoundError."""
-        ...
-
-    def size(self, path: Path) -> int | None:
-        """Bytes in the file, or None if there is none."""
-        ...
-
-    def names(self, folder: Path) -> list[str]:
-        """Names of the files in ``folder``, sorted; none if there is no such folder. Temporary files are left out."""
-        ...
-
-    def folders(self, folder: Path) -> list[str]:
-        """Names of the folders in ``folder``, sorted; none if there is no such folder."""
-        ...
-
-    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Replace the file as a whole. ``durable`` waits until it would survive a power cut; derived files need not."""
-        ...
-
-    def append(self, path: Path, data: bytes) -> None:
-        """Add to the end of the file and wait until it would survive a power cut."""
-        ...
-
-    def remove(self, path: Path) -> None:
-        """Delete the file; an absent one is no error."""
-        ...
-
-    def move(self, path: Path, target: Path) -> None:
-        """Rename within the workspace, replacing ``target``. Raises FileNotFoundError."""
-        ...
-
-    def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
-        """Try to exclude other processes of this machine, and of others where the folder's locks work.
-
-        Yields whether that succeeded: a stopped process may hold a lock for ever, and no lock is ever the safety argument.
-        """
-        ...
-
-    def hold(self, path: Path) -> Callable[[], None] | None:
-        """Take the lock for as long as this process lives, or return None if another holds it; returns its release."""
-        ...
-
-    def free_bytes(self, folder: Path) -> int:
-        """Bytes that can still be written in ``folder``."""
-        ...
-
-
 class DiskFiles:
     """Files on a disk or a mounted share. ``sleep`` waits some seconds before the next try where Windows refuses."""
 
@@ -92,13 +33,13 @@ class DiskFiles:
         # Several processes may write one derived file at once; their temporary files must not meet.
         self.tag = secrets.token_hex(4)
 
-    def read(self, path: Path, offset: int = 0) -> bytes:
-        """The file's bytes from ``offset`` on."""
+    def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        """The file's bytes from ``offset`` on, at most ``limit`` of them."""
 
         def attempt() -> bytes:
             with path.open("rb") as file:
                 file.seek(offset)
-                return file.read()
+                return file.read(limit)
 
         return self._patiently(attempt)
 
@@ -113,19 +54,28 @@ class DiskFiles:
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
-        return self._listed(folder, lambda entry: not entry.name.endswith(".tmp") and entry.is_file())
+        return sorted(entry.name for entry in self._listed(folder) if _is_ours(entry))
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Names of the files in ``folder``, sorted, each with its size."""
+        sizes = {}
+        for entry in self._listed(folder):
+            with suppress(FileNotFoundError):  # deleted since
+                if _is_ours(entry):
+                    sizes[entry.name] = entry.stat().st_size
+        return dict(sorted(sizes.items()))
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted."""
-        return self._listed(folder, lambda entry: entry.is_dir())
+        return sorted(entry.name for entry in self._listed(folder) if entry.is_dir())
 
-    def _listed(self, folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
         with (
             _explained(folder, FileNotFoundError, NotADirectoryError, verb="read"),
             suppress(FileNotFoundError, NotADirectoryError),
             os.scandir(folder) as entries,
         ):
-            return sorted(entry.name for entry in entries if wanted(entry))
+            return list(entries)
         return []
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -223,107 +173,8 @@ class DiskFiles:
                 waited, pause = waited + pause, pause * 2
 
 
-class Crash(BaseException):
-    """The fake process dies here; not an Exception, so that no handler survives its own death."""
-
-
-class MemoryDisk:
-    """What fake processes share: the files, and who holds which lock."""
-
-    def __init__(self) -> None:
-        self.contents: dict[Path, bytes] = {}
-        self.holders: dict[Path, str] = {}
-
-    def end(self, process: str) -> None:
-        """The system frees the locks of a process that died."""
-        self.holders = {path: holder for path, holder in self.holders.items() if holder != process}
-
-
-class MemoryFiles:
-    """One fake process's hands on a `MemoryDisk`; it can die in the middle of every write.
-
-    ``before_write(step)`` is called before each step of each operation that changes something and may raise `Crash`. What a
-    real crash leaves behind stays: half an appended line, a temporary file without its rename.
-    """
-
-    def __init__(
-        self, disk: MemoryDisk, process: str = "process", before_write: Callable[[str], None] = lambda step: None
-    ) -> None:
-        self.disk = disk
-        self.process = process
-        self.before_write = before_write
-
-    @property
-    def contents(self) -> dict[Path, bytes]:
-        """The disk's files."""
-        return self.disk.contents
-
-    def read(self, path: Path, offset: int = 0) -> bytes:
-        """The file's bytes from ``offset`` on."""
-        try:
-            return self.contents[path][offset:]
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
-
-    def size(self, path: Path) -> int | None:
-        """Bytes in the file, or None if there is none."""
-        data = self.contents.get(path)
-        return None if data is None else len(data)
-
-    def names(self, folder: Path) -> list[str]:
-        """Names of the files in ``folder``, sorted."""
-        return sorted(path.name for path in self.contents if path.parent == folder and path.suffix != ".tmp")
-
-    def folders(self, folder: Path) -> list[str]:
-        """Names of the folders in ``folder``, sorted."""
-        return sorted({path.relative_to(folder).parts[0] for path in self.contents if folder in path.parents[1:]})
-
-    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Replace the file; a crash leaves the old bytes, and perhaps a temporary file."""
-        temporary = path.with_name(f"~{path.name}.{self.process}.tmp")
-        self.before_write(f"write {path.name}")
-        self.contents[temporary] = data
-        self.before_write(f"rename {path.name}")
-        self.contents[path] = self.contents.pop(temporary)
-
-    def append(self, path: Path, data: bytes) -> None:
-        """Add to the end; a crash leaves a part of the bytes."""
-        self.before_write(f"append {path.name}")
-        old = self.contents.get(path, b"")
-        self.contents[path] = old + data[: len(data) // 2]
-        self.before_write(f"tear {path.name}")
-        self.contents[path] = old + data
-
-    def remove(self, path: Path) -> None:
-        """Delete the file; an absent one is no error."""
-        self.before_write(f"remove {path.name}")
-        self.contents.pop(path, None)
-
-    def move(self, path: Path, target: Path) -> None:
-        """Rename, replacing ``target``."""
-        self.before_write(f"move {path.name}")
-        self.contents[target] = self.read(path)
-        del self.contents[path]
-
-    def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
-        """Nothing to do: fake processes take turns, and change hands only between operations."""
-        return nullcontext(True)
-
-    def hold(self, path: Path) -> Callable[[], None] | None:
-        """Take the lock until released, or until the process ends."""
-        if path in self.disk.holders:
-            return None
-        self.disk.holders[path] = self.process
-
-        def release() -> None:
-            if self.disk.holders.get(path) == self.process:
-                del self.disk.holders[path]
-
-        return release
-
-    def free_bytes(self, folder: Path) -> int:
-        """Plenty."""
-        return 1 << 40
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and not entry.name.endswith(".tmp") and entry.is_file()
 
 
 @contextmanager

@@ -1,0 +1,141 @@
+"""The fake folder: files in memory, for processes that may die in the middle of every write."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import MappingProxyType
+
+
+class Crash(BaseException):
+    """The fake process dies here; not an Exception, so that no handler survives its own death."""
+
+
+class Tree(MutableMapping[Path, bytes]):
+    """Files by path; what is in one folder is found without looking at the others."""
+
+    def __init__(self, contents: Mapping[Path, bytes] = MappingProxyType({})) -> None:
+        self.folders: dict[Path, dict[str, bytes]] = {}
+        self.update(contents)
+
+    def __getitem__(self, path: Path) -> bytes:
+        return self.folders[path.parent][path.name]
+
+    def __setitem__(self, path: Path, data: bytes) -> None:
+        self.folders.setdefault(path.parent, {})[path.name] = data
+
+    def __delitem__(self, path: Path) -> None:
+        del self.folders[path.parent][path.name]
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter([folder / name for folder, files in self.folders.items() for name in files])
+
+    def __len__(self) -> int:
+        return sum(map(len, self.folders.values()))
+
+
+class MemoryDisk:
+    """What fake processes share: the files, and who holds which lock."""
+
+    def __init__(self) -> None:
+        self.contents = Tree()
+        self.holders: dict[Path, str] = {}
+
+    def end(self, process: str) -> None:
+        """The system frees the locks of a process that died."""
+        self.holders = {path: holder for path, holder in self.holders.items() if holder != process}
+
+
+class MemoryFiles:
+    """One fake process's hands on a `MemoryDisk`; it can die in the middle of every write.
+
+    ``before_write(step)`` is called before each step of each operation that changes something and may raise `Crash`. What a
+    real crash leaves behind stays: half an appended line, a temporary file without its rename.
+    """
+
+    def __init__(
+        self, disk: MemoryDisk, process: str = "process", before_write: Callable[[str], None] = lambda step: None
+    ) -> None:
+        self.disk = disk
+        self.process = process
+        self.before_write = before_write
+
+    @property
+    def contents(self) -> Tree:
+        """The disk's files."""
+        return self.disk.contents
+
+    def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        """The file's bytes from ``offset`` on, at most ``limit`` of them."""
+        try:
+            return self.contents[path][offset : offset + limit if limit >= 0 else None]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
+
+    def size(self, path: Path) -> int | None:
+        """Bytes in the file, or None if there is none."""
+        data = self.contents.get(path)
+        return None if data is None else len(data)
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of the files in ``folder``, sorted."""
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Names of the files in ``folder``, each with its size."""
+        files = self.contents.folders.get(folder, {})
+        return {name: len(files[name]) for name in sorted(files) if not name.startswith(".") and not name.endswith(".tmp")}
+
+    def folders(self, folder: Path) -> list[str]:
+        """Names of the folders in ``folder``, sorted."""
+        below = (path for path, files in self.contents.folders.items() if files and folder in path.parents)
+        return sorted({path.relative_to(folder).parts[0] for path in below})
+
+    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        """Replace the file; a crash leaves the old bytes, and perhaps a temporary file."""
+        temporary = path.with_name(f"~{path.name}.{self.process}.tmp")
+        self.before_write(f"write {path.name}")
+        self.contents[temporary] = data
+        self.before_write(f"rename {path.name}")
+        self.contents[path] = self.contents.pop(temporary)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Add to the end; a crash leaves a part of the bytes."""
+        self.before_write(f"append {path.name}")
+        old = self.contents.get(path, b"")
+        self.contents[path] = old + data[: len(data) // 2]
+        self.before_write(f"tear {path.name}")
+        self.contents[path] = old + data
+
+    def remove(self, path: Path) -> None:
+        """Delete the file; an absent one is no error."""
+        self.before_write(f"remove {path.name}")
+        self.contents.pop(path, None)
+
+    def move(self, path: Path, target: Path) -> None:
+        """Rename, replacing ``target``."""
+        self.before_write(f"move {path.name}")
+        self.contents[target] = self.read(path)
+        del self.contents[path]
+
+    def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
+        """Nothing to do: fake processes take turns, and change hands only between operations."""
+        return nullcontext(True)
+
+    def hold(self, path: Path) -> Callable[[], None] | None:
+        """Take the lock until released, or until the process ends."""
+        if path in self.disk.holders:
+            return None
+        self.disk.holders[path] = self.process
+
+        def release() -> None:
+            if self.disk.holders.get(path) == self.process:
+                del self.disk.holders[path]
+
+        return release
+
+    def free_bytes(self, folder: Path) -> int:
+        """Plenty."""
+        return 1 << 40

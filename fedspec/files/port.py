@@ -1,0 +1,73 @@
+"""What the queue, the checkpoints and the results ask of a folder, and what they may not rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+
+class Files(Protocol):
+    """File operations as the queue, the checkpoints and the results need them.
+
+    A write is whole or absent for every reader on this machine. Nothing is promised about when, in which order or under
+    which name another machine sees it.
+    """
+
+    def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        """The file's bytes from ``offset`` on, at most ``limit`` of them if that is not negative.
+
+        Raises FileNotFoundError, and OSError for a file whose bytes cannot be had now: one that a sync client has evicted.
+        """
+        ...
+
+    def size(self, path: Path) -> int | None:
+        """Bytes in the file, or None if there is none."""
+        ...
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of the files in ``folder``, sorted; none if there is no such folder.
+
+        Temporary and hidden files are left out: none of ours is hidden, but sync clients hide what they work on.
+        """
+        ...
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """The same names, each with the bytes in the file: one look at the folder instead of one at each file."""
+        ...
+
+    def folders(self, folder: Path) -> list[str]:
+        """Names of the folders in ``folder``, sorted; none if there is no such folder."""
+        ...
+
+    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        """Replace the file as a whole. ``durable`` waits until it would survive a power cut; derived files need not."""
+        ...
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Add to the end of the file and wait until it would survive a power cut."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Delete the file; an absent one is no error."""
+        ...
+
+    def move(self, path: Path, target: Path) -> None:
+        """Rename within the workspace, replacing ``target``. Raises FileNotFoundError."""
+        ...
+
+    def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
+        """Try to exclude other processes of this machine, and of others where the folder's locks work.
+
+        Yields whether that succeeded: a stopped process may hold a lock for ever, and no lock is ever the safety argument.
+        """
+        ...
+
+    def hold(self, path: Path) -> Callable[[], None] | None:
+        """Take the lock for as long as this process lives, or return None if another holds it; returns its release."""
+        ...
+
+    def free_bytes(self, folder: Path) -> int:
+        """Bytes that can still be written in ``folder``."""
+        ...
