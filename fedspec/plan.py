@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ MAX_ROUNDS = 2000
 MAX_NAME = 100
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One experiment to run, immutable and named by its content.
 
     Attributes:
@@ -50,7 +51,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     needs: list[str] = []
     science_version: int = SCIENCE_VERSION
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits: the hash of `encoded`."""
         return hashlib.sha256(encoded(self)).hexdigest()[:12]

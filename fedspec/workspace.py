@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import platformdirs
@@ -22,7 +23,7 @@ STATE_FOLDER = "distributed_work"
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Workspace:
     """The three state folders that machines share."""
 
@@ -52,22 +53,22 @@ class Workspace:
         checkout = Path(__file__).resolve().parents[1]
         return cls(checkout if (checkout / "pyproject.toml").is_file() else here)
 
-    @property
+    @cached_property
     def queue(self) -> Path:
         """The queue's folder."""
         return self.root / STATE_FOLDER
 
-    @property
+    @cached_property
     def view(self) -> Path:
         """The queue for people: derived, never the basis of a decision."""
         return self.queue / "work_queue.json"
 
-    @property
+    @cached_property
     def queue_lock(self) -> Path:
         """Held while claiming and while rendering the view, where the folder's locks work."""
         return self.queue / "work_queue.json.lock"
 
-    @property
+    @cached_property
     def plans(self) -> Path:
         """Immutable items."""
         return self.queue / "plan"
@@ -76,7 +77,7 @@ class Workspace:
         """The file of one item."""
         return self.plans / f"p-{checked(item_id)}.json"
 
-    @property
+    @cached_property
     def journals(self) -> Path:
         """One journal per process, in segments."""
         return self.queue / "journal"
@@ -89,7 +90,7 @@ class Workspace:
         """What a dead worker had journalled on its machine but not here, brought by its successor."""
         return self.journals / f"{checked(worker)}.by-{checked(by)}.jsonl"
 
-    @property
+    @cached_property
     def beats(self) -> Path:
         """One heartbeat per process."""
         return self.queue / "beat"
@@ -106,12 +107,12 @@ class Workspace:
         """Where a damaged file is kept."""
         return self.queue / "quarantine" / name
 
-    @property
+    @cached_property
     def checkpoints(self) -> Path:
         """The checkpoints' folder; `CheckpointPaths` names the files in it."""
         return self.root / "checkpoints_distributed"
 
-    @property
+    @cached_property
     def results(self) -> Path:
         """Published results, one CSV an experiment."""
         return self.root / "paper_results"
@@ -120,7 +121,7 @@ class Workspace:
         """The CSV of one experiment."""
         return self.results / f"{checked(exp)}.csv"
 
-    @property
+    @cached_property
     def figures(self) -> Path:
         """Where figures go."""
         return self.results / "figures"
@@ -153,7 +154,7 @@ class CheckpointPaths:
         return self.root / f"{checked(exp)}_model.pt"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LocalState:
     """This machine's own folder, outside every share: its identity and its workers' slots."""
 
@@ -169,17 +170,17 @@ class LocalState:
         host = hashlib.sha256(f"{platform.node()}/{card:012x}".encode()).hexdigest()[:8]
         return cls(base / f"host-{host}")
 
-    @property
+    @cached_property
     def machine(self) -> Path:
         """The machine's id."""
         return self.root / "machine.json"
 
-    @property
+    @cached_property
     def machine_lock(self) -> Path:
         """Held while the id is first made."""
         return self.root / "machine.lock"
 
-    @property
+    @cached_property
     def slots(self) -> Path:
         """One folder per worker process that has not been closed."""
         return self.root / "slots"
