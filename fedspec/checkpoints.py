@@ -147,6 +147,13 @@ class CheckpointManager:
             if len(rounds) >= KEEP and ckpt.round < rounds[KEEP - 1]:
                 self.files.remove(self.paths.generation(exp, ckpt.file))
 
+    def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
+        """Delete all of ``recorded``: the result is final."""
+        present = set(self.files.names(self.paths.generations(exp)))
+        for ckpt in recorded:
+            if ckpt.file in present:
+                self.files.remove(self.paths.generation(exp, ckpt.file))
+
     def save_base(self, tensors: Mapping[str, Tensor]) -> str:
         """Write a frozen base once, named by its content; returns its name."""
         data = _dump(dict(tensors))

@@ -40,7 +40,14 @@ class QueueMissingError(SetupError):
 
 
 class FolderError(SetupError):
-    """The shared folder refused: read-only, full, held by another program, or gone."""
+    """The shared folder refused: read-only, full, held by another program, or gone.
+
+    ``passing``: it may be otherwise in a while without anybody doing anything, or as soon as somebody makes room.
+    """
+
+    def __init__(self, what: str, fix: str, *, passing: bool = True) -> None:
+        super().__init__(what, fix)
+        self.passing = passing
 
 
 class DamagedError(FedspecError):

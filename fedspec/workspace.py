@@ -197,10 +197,21 @@ class LocalState:
         """The worker's journal as it was written, whatever happens to the shared one."""
         return self.slots / f"{checked(worker)}.jsonl"
 
+    def archive(self, workspace: Workspace) -> Path:
+        """Journals of this machine's workers that have left this workspace, should the shared ones go back in time."""
+        return self.root / f"archive-{self._key(workspace)}"
+
+    def archived(self, workspace: Workspace, worker: str) -> Path:
+        """The journal of one of them."""
+        return self.archive(workspace) / f"{checked(worker)}.jsonl"
+
     def claim_lock(self, workspace: Workspace) -> Path:
         """Held while a worker of this machine claims an item of this workspace."""
-        key = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
-        return self.root / f"claims-{key}.lock"
+        return self.root / f"claims-{self._key(workspace)}.lock"
+
+    @staticmethod
+    def _key(workspace: Workspace) -> str:
+        return hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
 
 
 def checked(name: str) -> str:

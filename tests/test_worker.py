@@ -605,11 +605,22 @@ def test_a_worker_never_makes_a_new_queue_where_its_own_has_vanished(disk: Memor
     assert later.of(Start)[-1].round >= 1
 
 
-def test_in_a_synced_folder_a_claim_waits_until_rivals_could_be_heard(disk: MemoryDisk):
+def test_who_is_alone_in_a_synced_folder_begins_at_once(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)
     trained: list[float] = []
     process = Process(disk, timing=SYNC_FOLDER, hook=lambda number, client: trained.append(process.clock.seconds))
+    process.work()
+    assert trained[0] < SYNC_FOLDER.settle
+    check(process, item)
+
+
+def test_an_item_of_another_s_share_waits_until_the_other_could_be_heard(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    Process(disk, "bb", timing=SYNC_FOLDER)  # has joined, and says nothing
+    trained: list[float] = []
+    process = Process(disk, "aa", timing=SYNC_FOLDER, hook=lambda number, client: trained.append(process.clock.seconds))
     process.work()
     assert trained[0] >= SYNC_FOLDER.settle
     check(process, item)

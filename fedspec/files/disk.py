@@ -19,6 +19,7 @@ from fedspec.errors import FolderError
 # WinError 5, 32, 33: a reader, a virus scanner or a sync client holds the file for a moment.
 SHARING_VIOLATIONS = frozenset({5, 32, 33})
 RETRY_FOR_S = 2.5
+REFUSALS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 # Some shares have no locks. A lock is an optimisation everywhere, so that is no error.
 NO_LOCKS_HERE = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -211,12 +212,14 @@ def _explained(path: Path, *expected: type[OSError], verb: str = "write") -> Ite
     except expected:
         raise
     except OSError as error:
-        raise FolderError(f"Cannot {verb} {path}: {error.strerror or error}.", _remedy(error)) from error
+        refused = error.errno in REFUSALS and getattr(error, "winerror", None) not in SHARING_VIOLATIONS
+        what = f"Cannot {verb} {path}: {error.strerror or error}."
+        raise FolderError(what, _remedy(error), passing=not refused) from error
 
 
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space there, then run the same command again; what was saved so far is kept."
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in REFUSALS:
         return "Make the folder writable for your user, or name another with --workspace."
     return "Check that the shared folder is connected, then run the same command again."

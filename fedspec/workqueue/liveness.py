@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 MIN_UNCHANGED_POLLS = 10
 # A poll this many times later than due means that we slept or were stopped.
 GAP_FACTOR = 3.0
+MAX_SAMPLES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,49 @@ class Timing:
             dead=self.dead * scale,
             scale=self.scale * scale,
         )
+
+    def with_lag(self, lag: Lag) -> Timing:
+        """Times for a folder that has been seen to take so long; never shorter, and never so long that nobody takes over."""
+        if not self.syncs or not lag.samples:
+            return self
+        settle = min(max(self.settle, 1.5 * lag.quantile(0.95)), 10 * self.settle)
+        dead = min(max(self.dead, 6 * lag.quantile(0.99)), 4 * self.dead)
+        return replace(self, settle=settle, dead=dead)
+
+
+@dataclass(slots=True)
+class Lag:
+    """How long the folder takes, measured without clocks: from a record of mine until I read a peer's word that it has it.
+
+    ``samples``: the latest ones, in seconds.
+    """
+
+    samples: list[float] = field(default_factory=list)
+    _sent: list[tuple[int, float]] = field(default_factory=list)
+    _counted: dict[str, int] = field(default_factory=dict)
+
+    def wrote(self, seq: int, now: float) -> None:
+        """My record ``seq`` was written now."""
+        self._sent = [*self._sent[1 - MAX_SAMPLES :], (seq, now)]
+
+    def acknowledged(self, peer: str, count: int, now: float) -> None:
+        """The peer has been found to have read ``count`` of my records."""
+        before = self._counted.get(peer, -1)
+        fresh = [now - then for seq, then in self._sent if before <= seq < count]
+        if count > before:
+            self._counted[peer] = count
+        # Of a peer that was new or away for long, what it missed meanwhile says nothing of the folder.
+        if before >= 0 and fresh:
+            self.samples = [*self.samples, *fresh][-MAX_SAMPLES:]
+
+    def forget(self, peer: str) -> None:
+        """The peer was away: what it acknowledges next is no measure."""
+        self._counted.pop(peer, None)
+
+    def quantile(self, share: float) -> float:
+        """The lag that this share of the samples does not exceed."""
+        ordered = sorted(self.samples)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 LOCAL_DISK = Timing(beat=5.0, poll=2.0, settle=0.0, dead=60.0)

@@ -118,5 +118,5 @@ class Publisher:
     def _holds(self, path: Path, data: bytes) -> bool:
         try:
             return self.files.read(path) == data
-        except FileNotFoundError:
-            return False
+        except OSError:
+            return False  # absent, or held by another program: then the write says so
