@@ -132,6 +132,9 @@ class Attempt:
                     self._status(round_ + 1, 0, left)
                     if (ahead := self._ahead()) is not None:
                         return ahead
+                    if self.queue.is_paused() and round_ < self.rounds:
+                        fix = f"Round {round_} is saved; 'fedspec queue resume' lets it go on."
+                        raise SupersededError(f"{self.exp} is paused.", fix)
                     if self.worker.stop.requested and round_ < self.rounds:
                         raise Stopped(f"Round {round_} saved. Claim released.")
                     lap, trained, aggregated, done_clients = clock.monotonic(), 0.0, 0.0, 0

@@ -19,7 +19,7 @@ from fedspec.workqueue import wording
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.progress import in_words
-from fedspec.workqueue.rules import Finished, Wait
+from fedspec.workqueue.rules import Drained, Finished, Wait
 
 
 class Worker:
@@ -78,6 +78,8 @@ class Worker:
                 if (refused := self.queue.publisher.refused) is not None:
                     raise refused
                 self.finished = action
+            case Drained():
+                raise Stopped("Nothing more is taken, as 'fedspec queue drain' asked for.")
             case Wait():
                 self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
                 yield self.queue.timing.poll

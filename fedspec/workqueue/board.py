@@ -89,6 +89,16 @@ class Board:
                 return self.store.items[item_id]
         raise UsageError(f"There is no item {name} in the queue.", "List them with 'fedspec queue list'.")
 
+    def find_machine(self, name: str) -> tuple[str, str]:
+        """The id and the display name of the machine with this id or name. Raises UsageError if there is none."""
+        self.refresh()
+        names = display_names(self.store.fold)
+        for machine_id, shown in names.items():
+            if name.casefold() in (machine_id, shown.casefold()):
+                return machine_id, shown
+        known = ", ".join(sorted(names.values())) or "none yet"
+        raise UsageError(f"No machine {name} has taken part in this queue.", f"Name one of: {known}.")
+
     def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
         """Add what is missing; an experiment that is there already keeps its item.
 

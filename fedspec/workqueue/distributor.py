@@ -20,7 +20,7 @@ from fedspec.workqueue.liveness import Lag, Timing
 from fedspec.workqueue.members import have_read, unsettled
 from fedspec.workqueue.pulse import Pulse, Report
 from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start, Yield, machine_of, pack_rows
-from fedspec.workqueue.rules import Finished, Situation, Wait
+from fedspec.workqueue.rules import Drained, Finished, Situation, Wait
 from fedspec.workqueue.slots import NewHex
 from fedspec.workspace import LocalState, Workspace
 
@@ -140,7 +140,7 @@ class WorkDistributor(Board):
                 self._free_slot()
                 self.slots.forget(worker)
 
-    def claim(self, only: Collection[str] | None = None) -> Held | Wait | Finished:
+    def claim(self, only: Collection[str] | None = None) -> Held | Wait | Drained | Finished:
         """Claim the next item, one of ``only`` if given.
 
         Raises:
@@ -172,6 +172,11 @@ class WorkDistributor(Board):
             self.leave("disowned")
             self.slots.renew(machine_of(old))
         self.join(*self._about)
+
+    def is_paused(self) -> bool:
+        """Whether a person wants this machine to stop after the round. Reads nothing."""
+        with self._lock:
+            return self.store.fold.order_for(machine_of(self.worker)) == "pause"
 
     def agreed(self, held: Held) -> bool:
         """Whether every other machine's live worker is known to have read the claim. Reads nothing."""
@@ -253,7 +258,8 @@ class WorkDistributor(Board):
     def control(self, op: str, item: Item | None = None, value: str = "") -> None:
         """Journal what a person asked for, of an item or of the whole queue. Opens a journal if the process has none.
 
-        ``op`` is one of ``release retry cancel resume`` for an item, ``retire`` (``value``: a machine's id).
+        ``op`` is one of ``release retry cancel resume`` and ``priority`` (``value``: a number) for an item, and for a machine
+        (``value``: its id, "" for all) one of ``pause drain resume`` and ``retire``.
         """
         with self._lock:
             visitor = self._journal is None

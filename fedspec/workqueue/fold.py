@@ -16,6 +16,10 @@ from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
 
+# What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
+ORDERS = ("resume", "drain", "pause")
+MAX_PRIORITY = 1000
+
 Key = tuple[int, str]
 R = TypeVar("R", bound=Record)
 
@@ -46,6 +50,7 @@ class ItemState:
     released: int = 0
     retried: int = 0
     cancel: tuple[int, bool, str] = (-1, False, "")
+    priority: tuple[int, str, int] = (-1, "", 0)
 
     def last_attempt(self) -> int:
         """The highest attempt number in use, 0 if nobody ever claimed the item."""
@@ -74,6 +79,7 @@ class Fold:
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
         self.retirements: set[str] = set()
+        self.orders: dict[str, tuple[int, int, str]] = {}  # machine id, or "" for all -> (lam, place in ORDERS, author)
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
         for record in records:
@@ -136,8 +142,13 @@ class Fold:
     def _control(self, ctl: Ctl) -> None:
         if ctl.op == "retire":
             self.retirements.add(ctl.value)
-            return
-        state = self._state(ctl.item)
+        elif not ctl.item and ctl.op in ORDERS:
+            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker)
+            self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
+        elif ctl.item:
+            self._control_item(self._state(ctl.item), ctl)
+
+    def _control_item(self, state: ItemState, ctl: Ctl) -> None:
         match ctl.op:
             case "release":
                 state.released = max(state.released, ctl.attempt)
@@ -146,8 +157,19 @@ class Fold:
             case "cancel" | "resume":
                 # At equal Lamport time cancel beats resume.
                 state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
+            case "priority" if (value := _priority(ctl.value)) is not None:
+                state.priority = max(state.priority, (ctl.lam, ctl.worker, value))
             case _:
                 pass
+
+    def order_for(self, machine: str) -> str:
+        """What a person wants of the machine: the latest order for it or for all, one of `ORDERS`."""
+        given = [self.orders[target] for target in ("", machine) if target in self.orders]
+        return ORDERS[max(given)[1]] if given else "resume"
+
+    def priority(self, item_id: str) -> int:
+        """Higher comes first; 0 unless a person has said otherwise."""
+        return self.item(item_id).priority[2]
 
     def gone(self, worker: str) -> bool:
         """The worker said good-bye, its machine has closed it, or a person has retired the machine: nothing it does counts."""
@@ -253,6 +275,13 @@ class Fold:
 def _later(old: R | None, new: R) -> R:
     """Of two records of one worker that say the same thing, the later one, in whatever order they are read."""
     return new if old is None or old.seq < new.seq else old
+
+
+def _priority(text: str) -> int | None:
+    try:
+        return max(-MAX_PRIORITY, min(MAX_PRIORITY, int(text[:8])))
+    except ValueError:
+        return None
 
 
 def _sealed(state: ItemState) -> Done | None:

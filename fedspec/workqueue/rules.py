@@ -56,7 +56,8 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``) or ``settle``."""
+    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``), ``settle`` or
+    ``paused``."""
 
     item: Item
     why: str
@@ -72,13 +73,18 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """Work remains, and a person wants this machine to take none of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Every item is done, failed for good or cancelled."""
 
     failed: tuple[Item, ...]
 
 
-def next_action(situation: Situation) -> Take | Wait | Finished:
+def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
     """The next thing to do.
 
     An item that somebody has begun comes first, since its checkpoint is worth a peer's hours; then the queue's order. Where no
@@ -88,13 +94,18 @@ def next_action(situation: Situation) -> Take | Wait | Finished:
     takes: list[Take] = []
     blocked: list[Blocked] = []
     failed: list[Item] = []
-    for item in scope(situation.items, situation.only):
+    for item in scope(situation.items, situation.only, fold):
         status = fold.status(item.id)
         if status == "failed":
             failed.append(item)
         if status in ("pending", "running"):
             choice = _consider(item, situation)
             (takes if isinstance(choice, Take) else blocked).append(choice)  # type: ignore[arg-type]
+    order = fold.order_for(situation.machine)
+    if order == "drain" and (takes or blocked):
+        return Drained()
+    if order == "pause":
+        blocked, takes = [*blocked, *(Blocked(take.item, "paused") for take in takes)], []
     if takes:
         return _first(takes, situation)
     return Wait(tuple(blocked)) if blocked else Finished(tuple(failed))
@@ -106,14 +117,15 @@ def _first(takes: list[Take], situation: Situation) -> Take:
     def fresh(take: Take) -> bool:
         return not fold.item(take.item.id).generations
 
+    # `takes` are in the queue's order, which `min` keeps among equals.
     if members is None:
-        return min(takes, key=lambda take: (fresh(take), queue_order(take.item)))
+        return min(takes, key=fresh)
     own = [take for take in takes if members.share_of(take.item) == members.me]
     if own and members.known:
-        first = min(own, key=lambda take: (fresh(take), queue_order(take.item)))
+        first = min(own, key=fresh)
         return replace(first, sure=first.attempt == 1)
     # Several that do not know each other yet, or that take from another's share, each begin somewhere else.
-    first = min(own or takes, key=lambda take: (fresh(take), _repelling(take.item, members.me)))
+    first = min(own or takes, key=lambda take: (fresh(take), -fold.priority(take.item.id), _repelling(take.item, members.me)))
     return replace(first, sure=not members.known and not members.others)
 
 
@@ -141,10 +153,10 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
     return None if owner == key else f"taken over by {owner[1] if owner else 'nobody'}"
 
 
-def scope(items: Mapping[str, Item], only: Collection[str] | None) -> list[Item]:
-    """The items to care about, in the queue's order."""
+def scope(items: Mapping[str, Item], only: Collection[str] | None, fold: Fold) -> list[Item]:
+    """The items to care about, in the queue's order: what a person wants first, then `queue_order`."""
     chosen = items.values() if only is None else (items[i] for i in only if i in items)
-    return sorted(chosen, key=queue_order)
+    return sorted(chosen, key=lambda item: (-fold.priority(item.id), queue_order(item)))
 
 
 def queue_order(item: Item) -> tuple[object, ...]:
