@@ -1,4 +1,4 @@
-"""Files on a disk and their fake behave alike; a write is whole or absent; what goes wrong tells what to do."""
+"""Files on a disk, on a share and their fake behave alike; a write is whole or absent; what goes wrong tells what to do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedspec.errors import FolderError
@@ -19,11 +20,20 @@ from fedspec.files.disk import RETRY_FOR_S
 NewProcess = Callable[[], Files]
 
 
-@pytest.fixture(params=["disk", "memory"])
-def process(request: pytest.FixtureRequest) -> NewProcess:
+@pytest.fixture(params=["disk", "memory", "samba"])
+def process(request: pytest.FixtureRequest) -> Iterator[NewProcess]:
     """Each call is another process that uses the same files."""
-    disk, names = MemoryDisk(), iter(range(100))
-    return lambda: DiskFiles() if request.param == "disk" else MemoryFiles(disk, f"process{next(names)}")
+    if request.param == "disk":
+        yield DiskFiles
+    elif request.param == "memory":
+        disk, names = MemoryDisk(), iter(range(100))
+        yield lambda: MemoryFiles(disk, f"process{next(names)}")
+    else:
+        share = request.getfixturevalue("share")
+        from smbfiles import SmbFiles
+
+        with ExitStack() as ended:
+            yield lambda: ended.enter_context(closing(SmbFiles(share, share.folder)))
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def files(process: NewProcess) -> Files:
     return process()
 
 
-# Both alike
+# All alike
 
 
 def test_what_was_written_is_read_from_any_offset(files: Files, tmp_path: Path):
@@ -61,9 +71,8 @@ def test_files_and_folders_are_listed_apart_in_order_and_without_temporary_ones(
 
 
 @given(pieces=st.lists(st.binary(max_size=20), max_size=5))
-@pytest.mark.parametrize("kind", ["disk", "memory"])
-def test_appended_pieces_add_up(kind: str, pieces: list[bytes], tmp_path_factory: pytest.TempPathFactory):
-    files: Files = DiskFiles() if kind == "disk" else MemoryFiles(MemoryDisk())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example has a folder of its own
+def test_appended_pieces_add_up(files: Files, pieces: list[bytes], tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("append") / "folder" / "a"
     for piece in pieces:
         files.append(path, piece)
