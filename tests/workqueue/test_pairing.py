@@ -212,17 +212,27 @@ def test_nobody_is_met_in_an_empty_folder_and_nothing_is_left_there():
 
 
 def test_a_file_of_last_week_is_nobody():
+    """It speaks of processes that have long ended, even of this machine's."""
     disk, room = MemoryDisk(), Room()
-    word = Word(session="000001", ping=7, pong=1, at="2025-12-24T00:00:00.000+00:00", hold="held", take="got")
-    for session in ("000001", "0000ff"):  # even if it speaks of a session of the same name, of another machine
-        old = Side(machine=PC, session="00beef", name="PC", n=4, wall="", done=True, words={LAPTOP: word})
-        disk.contents[SHARE.pair(PC)] = msgspec.json.encode(old)
-        alone = room.enter(MAC, hands(disk, "mac"))
-        assert alone.session != session or PC not in alone.pairs
-        room.run(30)
-        assert not alone.met
-        room.leave(MAC)
+    word = Word(session="0000ee", ping=7, pong=1, at="2025-12-24T00:00:00.000+00:00", hold="held", take="got")
+    old = Side(machine=PC, session="00beef", name="PC", n=4, wall="", done=True, words={MAC: word})
+    disk.contents[SHARE.pair(PC)] = msgspec.json.encode(old)
+    alone = room.enter(MAC, hands(disk, "mac"))
+    room.run(30)
+    assert not alone.met
+    room.leave(MAC)
     assert list(disk.contents) == [SHARE.pair(PC)]
+
+
+def test_a_file_of_last_week_disturbs_nobody_who_is_there():
+    disk, room = MemoryDisk(), Room()
+    for machine in (PC, LAPTOP):
+        old = Side(machine=machine, session="00beef", name="PC", n=1 << 40, wall="", done=True)
+        disk.contents[SHARE.pair(machine)] = msgspec.json.encode(old)
+    room.enter(MAC, hands(disk, "mac"))
+    room.enter(PC, hands(disk, "pc"))
+    room.run(60)
+    assert room.verdicts() == {MAC: {PC: True}, PC: {MAC: True}}
 
 
 def test_a_machine_that_comes_back_overwrites_what_its_last_process_left():
