@@ -60,6 +60,7 @@ def pair(
     if json:
         emit_json({"pair": measured, "folder": as_json(place.root, choice, scale)})
         return
+    voice.reporter.event("")
     for finding in findings(measured, before.kind):
         show(finding)
     for finding in modes(place.root, choice, scale):
@@ -146,8 +147,7 @@ def findings(measured: Measured, kind: FolderKind) -> Iterator[Finding]:
     yes = [peer for peer in measured.peers if peer.locks]
     no = [peer for peer in measured.peers if not peer.locks]
     if yes:
-        text = f"locks exclude {names(yes)}: who held one kept the other out, in both directions, until it let go"
-        yield Finding("ok", "locks", text)
+        yield Finding("ok", "locks", f"locks exclude {names(yes)}: what is held here is refused there, and vice versa")
     if no and kind.mode == "sync":
         yield Finding("ok", "locks", f"locks do not exclude {names(no)}, as in every synced folder; the queue is safe without")
     elif no:
