@@ -64,7 +64,6 @@ class Encounter:
         self._say_again_at = 0.0
         self._n = 0
         self._strangers: set[tuple[str, int]] = set()
-        self._clean()
 
     @property
     def met(self) -> list[Pair]:

@@ -260,6 +260,33 @@ def test_a_holder_that_dies_gives_no_verdict():
     assert not room.over
 
 
+def test_a_lock_counts_as_refused_only_while_its_holder_shows_life():
+    disk, room = MemoryDisk(), Room()
+    mac = room.enter(MAC, hands(disk, "mac"))
+    pc = room.enter(PC, hands(disk, "pc"))
+    room.run(60, until=lambda: PC in mac.pairs and mac.pairs[PC].word.hold == "held")
+    stopped = room.there.pop(MAC)
+    room.run(30)
+    assert pc.pairs[MAC].word.take == ""
+    room.there[MAC] = stopped
+    room.run(60)
+    assert room.verdicts() == {MAC: {PC: True}, PC: {MAC: True}}
+
+
+def test_an_older_version_of_a_peer_s_file_takes_nothing_back():
+    clock = FakeClock()
+    said = [
+        Side(machine=PC, session="00beef", name="PC", n=n, wall="", words={MAC: Word(session="00cafe", hold=hold)})
+        for n, hold in ((5, "held"), (9, "released"))
+    ]
+    pair = pairing.begin(said[0], 0.0, clock.now())
+    for side in (said[1], said[0]):
+        pair = pairing.hear(pair, side, MAC, "00cafe", 1.0, clock.now(), "")
+        assert pair.n == 9
+        assert pair.theirs is not None
+        assert pair.theirs.hold == "released"
+
+
 def test_a_lost_peer_is_silent_and_holds_up_only_those_that_need_it():
     disk, room = MemoryDisk(), Room()
     for machine in (MAC, PC, LAPTOP):
@@ -296,6 +323,19 @@ def test_three_machines_find_out_about_each_other():
         LAPTOP: {MAC: True, PC: True},
     }
     assert not disk.contents
+
+
+def test_two_that_are_at_it_also_finish_with_a_third_that_joins_them():
+    disk, room = MemoryDisk(), Room()
+    for machine in (MAC, PC, LAPTOP):
+        room.enter(machine, hands(disk, machine), others=1)
+        room.run(0.5)
+    room.run(120)
+    assert {machine: set(others) for machine, others in room.verdicts().items()} == {
+        MAC: {PC, LAPTOP},
+        PC: {MAC, LAPTOP},
+        LAPTOP: {MAC, PC},
+    }
 
 
 def test_of_three_machines_the_one_on_a_copy_is_told_apart():
