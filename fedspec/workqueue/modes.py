@@ -22,7 +22,7 @@ from fedspec.files import DiskFiles, Files
 from fedspec.folders import FolderKind, folder_kind
 from fedspec.workqueue import liveness, pairing
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.pairing import Lag, Pair
+from fedspec.workqueue.pairing import LagSpread, Pair
 from fedspec.workspace import LocalState, Workspace
 
 VARIABLE = "FEDSPEC_MODE"
@@ -35,7 +35,7 @@ TIMES: Mapping[str, Timing] = {
 MODES = (*TIMES, AUTO)
 # How much longer than news takes a claim waits for rivals, and a silent machine is believed to live; and where that ends.
 SETTLE_LAGS, LONGEST_SETTLE_S = 1.5, 600.0
-DEAD_LAGS, LONGEST_DEAD_S = 6.0, 7200.0
+DEAD_LAGS, LONGEST_DEAD_S = 6.0, 3600.0
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Met(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     name: str
     locks: bool
-    lag_s: Lag | None = None
+    lag_s: LagSpread | None = None
     clock_s: float | None = None
     clock_error_s: float | None = None
 
@@ -63,7 +63,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     v: Literal[1] = 1
     mode: Literal["lock", "sync"]
     kind: str
-    lag_s: Lag | None
+    lag_s: LagSpread | None
     peers: list[Met]
     wall: str
 

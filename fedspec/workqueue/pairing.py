@@ -69,7 +69,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     words: Annotated[dict[Id, Word], msgspec.Meta(max_length=MAX_PEERS)] = {}
 
 
-class Lag(msgspec.Struct, frozen=True, kw_only=True):
+class LagSpread(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from a write until the answer to it is read: there and back, and both sides' polling."""
 
     median: float
@@ -230,7 +230,7 @@ def silent(pair: Pair, now: float, scale: float) -> bool:
     return now - pair.news_at >= max(SILENT_S * scale, SILENT_TRIPS * max(pair.lags, default=0.0))
 
 
-def lag_of(seconds: Sequence[float]) -> Lag | None:
+def lag_of(seconds: Sequence[float]) -> LagSpread | None:
     """The distribution of round trips, by the nearest rank; None if there were none."""
     if not seconds:
         return None
@@ -239,10 +239,10 @@ def lag_of(seconds: Sequence[float]) -> Lag | None:
     def rank(share: float) -> float:
         return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
 
-    return Lag(median=rank(0.5), p95=rank(0.95), p99=rank(0.99), max=rank(1.0), samples=len(ordered))
+    return LagSpread(median=rank(0.5), p95=rank(0.95), p99=rank(0.99), max=rank(1.0), samples=len(ordered))
 
 
-def slower(one: Lag | None, other: Lag | None) -> Lag | None:
+def slower(one: LagSpread | None, other: LagSpread | None) -> LagSpread | None:
     """Of two peers' lags the one to be prepared for."""
     known = [lag for lag in (one, other) if lag is not None]
     return max(known, key=lambda lag: (lag.p95, lag.max), default=None)

@@ -17,7 +17,7 @@ from fedspec.cli import power
 from fedspec.cli.checks import KEEP
 from fedspec.files import DiskFiles
 from fedspec.workqueue.modes import Measured, Met, Notes
-from fedspec.workqueue.pairing import Lag
+from fedspec.workqueue.pairing import LagSpread
 from fedspec.workspace import Workspace
 from tests.cli.conftest import TINY, Place, beat, items
 
@@ -157,7 +157,7 @@ def folder(place: Place, *arguments: str) -> dict[str, Any]:
 
 def measured(place: Place, mode: str = "lock", kind: str = "local disk", p95: float = 0.2) -> None:
     """As if `--pair` had been here."""
-    lag = Lag(median=0.1, p95=p95, p99=p95, max=p95, samples=20)
+    lag = LagSpread(median=0.1, p95=p95, p99=p95, max=p95, samples=20)
     peer = Met(machine="0" * 8, name="Mac", locks=mode == "lock", lag_s=lag, clock_s=90.0, clock_error_s=0.1)
     result = Measured(mode=mode, kind=kind, lag_s=lag, peers=[peer], wall="2026-01-05T09:41:07Z")  # type: ignore[arg-type]
     Notes(Workspace(place.root)).keep(result)

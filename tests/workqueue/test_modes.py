@@ -13,7 +13,7 @@ from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.folders import LOCAL, FolderKind
 from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER
 from fedspec.workqueue.modes import LONGEST_DEAD_S, LONGEST_SETTLE_S, Measured, Met, Notes, choose
-from fedspec.workqueue.pairing import Lag
+from fedspec.workqueue.pairing import LagSpread
 from fedspec.workspace import LocalState, Workspace
 
 SHARE = FolderKind("network share (smbfs)", "network")
@@ -23,7 +23,7 @@ PLACE = Workspace(Path("/share"))
 
 
 def measured(mode: str = "lock", kind: FolderKind = SHARE, lag_s: float = 0.2) -> Measured:
-    lag = Lag(median=lag_s, p95=lag_s, p99=lag_s, max=lag_s, samples=20)
+    lag = LagSpread(median=lag_s, p95=lag_s, p99=lag_s, max=lag_s, samples=20)
     peers = [Met(machine=name * 8, name=name, locks=mode == "lock", lag_s=lag) for name in "ab"]
     return Measured(mode=mode, kind=kind.label, lag_s=lag, peers=peers, wall="2026-01-05T09:41:07Z")  # type: ignore[arg-type]
 
