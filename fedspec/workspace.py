@@ -103,6 +103,23 @@ class Workspace:
         """What one worker did, for people."""
         return self.queue / "logs" / f"{checked(worker)}.log"
 
+    @cached_property
+    def pairs(self) -> Path:
+        """Where machines find out together what the folder's locks are worth and how long news takes."""
+        return self.queue / "pair"
+
+    def pair(self, machine: str) -> Path:
+        """What one machine says meanwhile."""
+        return self.pairs / f"{checked(machine)}.json"
+
+    def pair_lock(self, holder: str, taker: str) -> Path:
+        """A lock that the process ``holder`` holds and the machine ``taker`` tries to take."""
+        return self.pairs / f"{checked(holder)}.{checked(taker)}.lock"
+
+    def probe(self, tag: str) -> Path:
+        """A file that is written, moved and deleted to see that it can be; of each look its own."""
+        return self.queue / f"probe-{checked(tag)}.txt"
+
     def quarantined(self, name: str) -> Path:
         """Where a damaged file is kept."""
         return self.queue / "quarantine" / name
@@ -208,6 +225,18 @@ class LocalState:
     def claim_lock(self, workspace: Workspace) -> Path:
         """Held while a worker of this machine claims an item of this workspace."""
         return self.root / f"claims-{self._key(workspace)}.lock"
+
+    def pair_lock(self, workspace: Workspace) -> Path:
+        """Held while this machine finds out with others what this workspace's locks are worth."""
+        return self.root / f"pair-{self._key(workspace)}.lock"
+
+    def measured(self, workspace: Workspace) -> Path:
+        """What it found out."""
+        return self.root / f"pair-{self._key(workspace)}.json"
+
+    def chosen_mode(self, workspace: Workspace) -> Path:
+        """How a person told this machine to use this workspace."""
+        return self.root / f"mode-{self._key(workspace)}.json"
 
     @staticmethod
     def _key(workspace: Workspace) -> str:

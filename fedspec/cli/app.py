@@ -46,7 +46,7 @@ def _begin(
         sys.stdout.write(TEACH)
 
 
-app.command()(doctor.doctor)
+app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=run.EPILOG)(run.run)
 app.command()(work.work)
 app.command(epilog=progress.EPILOG)(progress.progress)

@@ -16,13 +16,17 @@ MAX_SAMPLES = 256
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The waiting times of a kind of folder, in seconds. ``syncs``: copies of it meet later, and its locks exclude nobody."""
+    """The waiting times of a kind of folder, in seconds.
+
+    ``syncs``: copies of it meet later. ``locks``: a lock in it is believed to exclude other machines.
+    """
 
     beat: float
     poll: float
     settle: float
     dead: float
     syncs: bool = False
+    locks: bool = True
     scale: float = 1.0
 
     def scaled(self, scale: float) -> Timing:
@@ -82,7 +86,7 @@ class Lag:
 
 LOCAL_DISK = Timing(beat=5.0, poll=2.0, settle=0.0, dead=60.0)
 NETWORK_SHARE = Timing(beat=5.0, poll=2.0, settle=3.0, dead=60.0)
-SYNC_FOLDER = Timing(beat=30.0, poll=15.0, settle=60.0, dead=900.0, syncs=True)
+SYNC_FOLDER = Timing(beat=30.0, poll=15.0, settle=60.0, dead=900.0, syncs=True, locks=False)
 
 
 @dataclass(slots=True)
