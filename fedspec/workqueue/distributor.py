@@ -109,7 +109,7 @@ class WorkDistributor(Board):
                 name=name,
                 capabilities=sorted(self.capabilities),
                 fedspec=version,
-                mode="sync" if self.timing.syncs else "lock",
+                mode="lock" if self.timing.locks else "sync",
                 closes=closes,
             )
             # From the first word on: a folder that takes none is not to be joined.
@@ -339,7 +339,7 @@ class WorkDistributor(Board):
             backing_off=frozenset(self._backing_off(self.clock.awake_or_asleep())),
             only=only,
             settled=self._pulse.settled(),
-            members=self._pulse.members(self.worker, dead) if self.timing.syncs else None,
+            members=None if self.timing.locks else self._pulse.members(self.worker, dead),
         )
 
     def _dead(self) -> frozenset[str]:

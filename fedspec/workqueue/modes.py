@@ -33,9 +33,6 @@ TIMES: Mapping[str, Timing] = {
     "sync": liveness.SYNC_FOLDER,
 }
 MODES = (*TIMES, AUTO)
-# How much longer than news takes a claim waits for rivals, and a silent machine is believed to live; and where that ends.
-SETTLE_LAGS, LONGEST_SETTLE_S = 1.5, 600.0
-DEAD_LAGS, LONGEST_DEAD_S = 6.0, 3600.0
 
 T = TypeVar("T")
 
@@ -91,16 +88,12 @@ class Choice:
     outdated: Measured | None = None
 
     def timing(self, scale: float = 1.0) -> Timing:
-        """The waiting times, by ``scale``; never shorter than the measured lag, which no scale changes, asks for."""
+        """The waiting times, by ``scale``; never shorter than the measured lag asks for."""
         timing = replace(TIMES[self.mode].scaled(scale), locks=self.locks)
         lag = self.measured.lag_s if self.measured is not None else None
         if self.mode == "local" or lag is None:
             return timing
-        return replace(
-            timing,
-            settle=max(timing.settle, min(SETTLE_LAGS * lag.p95, LONGEST_SETTLE_S)),
-            dead=max(timing.dead, min(DEAD_LAGS * lag.p99, LONGEST_DEAD_S)),
-        )
+        return timing.at_least(liveness.SETTLE_LAGS * lag.p95, liveness.DEAD_LAGS * lag.p99)
 
 
 def choose(kind: FolderKind, measured: Measured | None, chosen: str = "", variable: str = "") -> Choice:
