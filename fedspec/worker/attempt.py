@@ -217,7 +217,10 @@ class Attempt:
         What the journals tell of may be damaged or not here yet; then our own rounds go on.
         """
         beyond = [ckpt for ckpt in self._recorded() if ckpt.round > len(self.rows) and ckpt.base == self.base]
-        return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
+        try:
+            return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
+        except OSError:  # held by a scanner, or still in the cloud
+            return None
 
     def _status(self, round_: int, done_clients: int, left_s: float | None) -> None:
         report = self.queue.report
