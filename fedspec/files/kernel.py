@@ -106,7 +106,7 @@ class SystemKernel:
         self.evicts = any(hasattr(os.stat_result, name) for name in ("st_flags", "st_file_attributes"))
         self._full_sync = full_sync or _full_sync_of_macos()
         # Also for what is handed to libraries: a path as the system takes it.
-        self.native: Callable[[Path], Path] = _native_to_windows if os.name == "nt" else Path
+        self.native: Callable[[Path], Path] = _native_to_windows if os.name == "nt" else _unchanged
 
     def read(self, path: Path, offset: int, limit: int) -> bytes:
         """Bytes from ``offset`` on."""
@@ -205,6 +205,10 @@ def extended(path: str) -> str:
     if len(path) < WINDOWS_PATH_LIMIT or path.startswith("\\\\?\\"):
         return path
     return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
+
+
+def _unchanged(path: Path) -> Path:
+    return path
 
 
 def _native_to_windows(path: Path) -> Path:
