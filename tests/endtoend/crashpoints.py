@@ -141,7 +141,7 @@ def _operations(steps: Sequence[Step]) -> Iterator[str]:
 
 def _operation(step: Step, record: str) -> str:
     path = step.path
-    if step.kind == "unlink":
+    if step.kind == "unlink" or (step.kind == "rename" and path.parent.name == "slots" and path.suffix == ".jsonl"):
         return "clean-up"
     if path.name.startswith("~"):
         path = path.with_name(path.name[1:].rpartition(".")[0].rpartition(".")[0])
@@ -336,7 +336,7 @@ def _left_open(remains: Remains, known: Collection[str]) -> Iterator[str]:
 
 def _item_complaints(item: Item, reader: WorkDistributor, remains: Remains) -> Iterator[str]:
     done = reader.store.fold.canonical(item.id)
-    if done is None or reader.store.fold.status(item.id) != "done":
+    if done is None or reader.store.fold.status(item.id) not in ("done", "sealed"):
         yield f"{item.exp} is {reader.store.fold.status(item.id)}"
         return
     rows = from_table(unpack_rows(done.rows))
