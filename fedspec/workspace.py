@@ -21,6 +21,8 @@ from fedspec.errors import SetupError, UsageError
 
 STATE_FOLDER = "distributed_work"
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
+# Devices on Windows in every folder and with every ending: con.json is the console.
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,9 @@ def checked(name: str) -> str:
     Raises:
         UsageError: it is not; names of experiments and workers may come from a peer.
     """
-    if not _SAFE.fullmatch(name) or ".." in name:
+    if name.partition(".")[0] in _RESERVED:
+        raise UsageError(f"{name[:80]!r} cannot be a file name on Windows.", "Choose another name.")
+    # Lower case alone: no two names are one file on a disk that ignores case. Windows drops a dot at the end.
+    if not _SAFE.fullmatch(name) or ".." in name or name.endswith("."):
         raise UsageError(f"{name[:80]!r} cannot be a file name here.", "Use lower-case letters, digits, '.', '_' and '-' only.")
     return name
