@@ -199,11 +199,11 @@ class SmbFiles:
             self._make(target.parent)
             self._patiently(lambda: self._rename(path, target))
 
-    @on_the_share
     def remove_orphans(self, folder: Path, older_than_s: float) -> list[str]:
         """Leaves them: no test asks a share."""
         return []
 
+    @on_the_share
     @contextmanager
     def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
         """Hold the lock file open, with nobody else allowed to open it, if it can be had in time."""
