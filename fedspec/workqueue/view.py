@@ -15,7 +15,7 @@ import msgspec
 from fedspec.errors import DamagedError, FolderError
 from fedspec.files import Files
 from fedspec.plan import Item, published_names
-from fedspec.results import from_table, to_csv
+from fedspec.results import Row, from_table, to_csv
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.progress import display_names
 from fedspec.workqueue.records import Done, machine_of, unpack_rows
@@ -81,7 +81,7 @@ class Publisher:
             if not check_all and self._published.get(name) is done:
                 continue
             try:
-                data = to_csv(from_table(unpack_rows(done.rows)))
+                data = to_csv(self.rows(done))
             except (DamagedError, ValueError) as error:
                 self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {error}."
                 continue
@@ -92,6 +92,10 @@ class Publisher:
             except FolderError as error:
                 self.refused = error
         return written
+
+    def rows(self, done: Done) -> list[Row]:
+        """A result's rows. Raises DamagedError or ValueError if they cannot be read."""
+        return from_table(unpack_rows(done.rows))
 
     def _results(self) -> list[tuple[str, Done]]:
         with self.store.lock:
