@@ -1,7 +1,7 @@
 """What must hold when a schedule is over, whatever struck; `bystander` sees the rest while it runs. The promises by number:
 
-I1 every item ends. I2 all folds and views are equal, and rivals agree. I3 one CSV an item, equal to the canonical result. I4 it is
-that of an undisturbed run. I5 no file that matters has two writers. I6 nothing is written for an attempt that is known to be
+I1 every item ends. I2 all folds and views are equal, and rivals agree. I3 one CSV an item, equal to the canonical result. I4 it
+is that of an undisturbed run. I5 no file that matters has two writers. I6 nothing is written for an attempt that is known to be
 over. I7 rivals repeat no more rounds than news of them takes. I8 a sealed result never changes. I9 what the journal names is on
 disk, and the best generation of an unsealed item stays. I10 no decision reads a wall clock. I11 nothing journalled is lost,
 whatever could not be read meanwhile. I13 nobody takes over from a peer but after watching it being silent. I14 nobody
