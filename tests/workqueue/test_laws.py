@@ -229,7 +229,7 @@ def test_the_play_brings_forth_what_the_laws_are_about():
     dice = random.Random(0)
     plays = [
         played([(dice.randrange(3), dice.randrange(15), dice.randrange(4), dice.randrange(9)) for _ in range(60)])
-        for _ in range(20)
+        for _ in range(80)
     ]
     folds = [Fold(records_in(authors)) for authors in plays]
     kinds = {type(record) for authors in plays for record in records_in(authors)}
