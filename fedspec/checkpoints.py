@@ -83,6 +83,7 @@ class CheckpointManager:
     def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
         self.paths = CheckpointPaths(Path(folder))
         self.files = files or DiskFiles()
+        self._whole: set[str] = set()
 
     def save(
         self,
@@ -144,14 +145,28 @@ class CheckpointManager:
             return None if data is None else Generation(ckpt.file, ckpt.sha256, data)
         return None
 
-    def prune(self, exp: str, recorded: Iterable[Recorded]) -> None:
-        """Delete those of ``recorded`` that are of rounds below the two latest that are here. Others' files stay."""
+    def prune(self, exp: str, recorded: Iterable[Recorded], everywhere: float = float("inf")) -> None:
+        """Delete those of ``recorded`` that are of rounds below the two latest that are here. Others' files stay.
+
+        Rounds above ``everywhere`` do not count as here: not all who may go on from them have them.
+        """
         present = set(self.files.names(self.paths.generations(exp)))
         here = [ckpt for ckpt in recorded if ckpt.file in present]
-        rounds = sorted({ckpt.round for ckpt in here}, reverse=True)
+        rounds = sorted({ckpt.round for ckpt in here if ckpt.round <= everywhere}, reverse=True)
         for ckpt in here:
             if len(rounds) >= KEEP and ckpt.round < rounds[KEEP - 1]:
                 self.files.remove(self.paths.generation(exp, ckpt.file))
+
+    def whole(self, exp: str, ckpt: Recorded) -> bool:
+        """Whether the generation is here, with the bytes that its writer journalled. Each is read once."""
+        if ckpt.file not in self._whole:
+            try:
+                if self._intact(exp, ckpt) is None:
+                    return False
+            except OSError:
+                return False
+            self._whole.add(ckpt.file)
+        return self.files.size(self.paths.generation(exp, ckpt.file)) is not None
 
     def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
         """Delete all of ``recorded``: the result is final."""

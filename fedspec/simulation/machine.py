@@ -42,6 +42,7 @@ class Machine:
         self.name = f"m{number}"
         self.local = LocalState(Path("/local") / self.name)
         self.processes = 0
+        self.living: list[Process] = []
         self.dead = False
         self.asleep_until = self.offline_until = 0.0
         self._skew_h = course.profile.skew_h * course.clocks.uniform(-1.0, 1.0)
@@ -64,6 +65,7 @@ class Machine:
         name = f"{self.name}p{self.processes}"
         process = Process(self.world, name, lambda p: life(self, p), lambda: self.asleep_until, self.skew)
         process.on_end = lambda crashed: self._after(process, crashed, life)
+        self.living.append(process)
         self.world.begin(process, after_s)
 
     def weather(self) -> None:
@@ -90,6 +92,7 @@ class Machine:
         self.weather()
 
     def _after(self, process: Process, crashed: bool, life: Life) -> None:
+        self.living.remove(process)
         # The system frees what a dead process held.
         self.ground.disk.end(process.name)
         self.world.note(process.name, "is dead" if crashed else "has ended")
@@ -100,6 +103,7 @@ class Machine:
         if crashed and self.number > 1 and self.world.chance(profile.death):
             self.world.struck("death", self.name)
             self.dead = True
+            self.world.kill(other for other in self.living if other is not process)
         elif life in (self.course.work, self.course.plan):
             self.start(random.uniform(0.0, profile.reboot_s), life)
 

@@ -58,12 +58,13 @@ class SyncService:
     def __init__(self, world: World, weather: Weather, root: Path, count: int) -> None:
         self.world, self.weather, self.root = world, weather, root
         self.replicas = [Replica(number) for number in range(count)]
+        self._root = str(root)
         self._zero: Version = (0,) * count
         self._copies = self._changes = 0
 
     def changed(self, replica: Replica, path: Path) -> None:
         """A process has written or deleted ``path`` on this replica."""
-        if path.name.endswith(".tmp") or self.root not in path.parents:
+        if path.name.endswith(".tmp") or not str(path).startswith(self._root):
             return
         replica.evicted.pop(path, None)
         version = list(replica.versions.get(path, self._zero))

@@ -127,6 +127,7 @@ class Attempt:
                             f"warn: round {event.round} of {self.exp} drops client {event.client}: {event.reason}"
                         )
                     self._status(round_, done_clients, None)
+                    self.worker.take_stock()
                     self._check_in_memory()
                 case Aggregated():
                     aggregated, lap = now - lap, now
@@ -175,8 +176,8 @@ class Attempt:
         # Copies and clean-up: a file that another program holds just now is no reason to stop training.
         with suppress(FolderError):
             self._copy(generation, row.round, row.accuracy, held.key)
-            if not self.queue.timing.syncs:
-                self.checkpoints.prune(self.item.exp, [ckpt for ckpt in self._recorded() if ckpt.base == self.base])
+            recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
+            self.checkpoints.prune(self.item.exp, recorded, self.queue.everywhere(self.item))
 
     def _copy(self, generation: Generation, round_: int, accuracy: float | None, key: tuple[int, str]) -> None:
         """Refresh the copies for people; those of the last round for good, since nobody writes them again."""

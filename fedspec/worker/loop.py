@@ -171,10 +171,26 @@ class Worker:
         self.queue.refresh()
         self.queue.seal()
         self._clear()
+        self.take_stock()
         written = self.queue.publisher.publish(check_all=check_all)
         # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
         if written or check_all or not self.queue.timing.syncs:
             self.queue.publisher.write_view()
+
+    def take_stock(self) -> None:
+        """Tell the others up to which round this machine has the generations of what is not done: they clean up by it."""
+        if not self.queue.timing.syncs:
+            return
+        with self.queue.store.lock:
+            fold = self.queue.store.fold
+            going = [item for item in self.queue.store.items.values() if fold.status(item.id) in ("running", "pending")]
+            recorded = [(item, fold.generations(item.id)) for item in going]
+        have = {
+            item.id: next((ckpt.round for ckpt in saved if self.checkpoints.whole(item.exp, ckpt)), 0)
+            for item, saved in recorded
+            if saved
+        }
+        self.queue.report.have = have
 
     def _clear(self) -> None:
         """Delete the saved rounds of results that never change again; the copy for people stays."""

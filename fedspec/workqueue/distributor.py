@@ -290,12 +290,16 @@ class WorkDistributor(Board):
                 self._stop = rules.gate(self.store.fold, self._held.item.id, self._held.key)
             self._own().flush()
             if self._pulse.due():
-                self._pulse.beat(self.worker, self._own().seq, self._have())
+                self._pulse.beat(self.worker, self._own().seq)
             self.seal()
 
-    def _have(self) -> dict[str, int]:
-        """Of each unfinished item the latest round whose generation is in this machine's folder."""
-        return {}
+    def everywhere(self, item: Item) -> float:
+        """The latest round of which every live worker is known to have the generation; infinite where all see one folder."""
+        if not self.timing.syncs:
+            return float("inf")
+        with self._lock:
+            others, told = self._pulse.members(self.worker, self._dead()).others, self.store.told
+            return min((told[w].have.get(item.id, 0) if w in told else 0 for w in others), default=float("inf"))
 
     def _open_journal(self) -> str:
         worker, self._free_slot = self.slots.open()
@@ -332,7 +336,7 @@ class WorkDistributor(Board):
         with self._lock:
             if self._held == held:
                 self._held, self._stop = None, None
-            self._pulse.report = Report(steps=self.report.steps)
+            self._pulse.report = Report(steps=self.report.steps, have=self.report.have)
 
     def _situation(self, only: Collection[str] | None) -> Situation:
         dead, now = self._dead(), self.clock.awake_or_asleep()
