@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield, machine_of
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Import, Record, Seal, Start, Yield, machine_of
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
@@ -74,6 +74,7 @@ class Fold:
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
         self.retirements: set[str] = set()
+        self.imported: set[str] = set()  # hashes of files that were taken in
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
         for record in records:
@@ -103,6 +104,8 @@ class Fold:
             case Seal():
                 self._state(record.item).seals[record.lam, record.worker, record.seq] = record
                 self._note_seal(record.item)
+            case Import():
+                self.imported.add(record.content)
             case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
                 self._attempt(record)
             case _:
