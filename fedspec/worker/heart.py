@@ -55,13 +55,13 @@ def drive(worker: Worker) -> Finished:
                 if seconds:
                     worker.clock.sleep(seconds, worker.stop.wake)
     except Stopped:
+        worker.queue.caretaker.show(leaving=True)
         worker.queue.leave("stopped on request")
-        worker.queue.publisher.write_view()
         raise
     except KeyboardInterrupt:
         with suppress(RuntimeError):  # as above; peers then find this process silent, and its machine knows at once
             worker.queue.leave("aborted")
-            worker.queue.publisher.write_view()
+            worker.queue.caretaker.show()
         raise
     worker.queue.leave("finished")
     assert worker.finished is not None
