@@ -34,6 +34,9 @@ class Heart:
             try:
                 check_folder(self.queue)
                 self.queue.tick()
+                self.queue.caretaker.glance()
+                for note in self.queue.caretaker.news():
+                    self.reporter.event(f"note: {note}")
                 complained = ""
             except Exception as error:
                 # Peers see a silent worker and wait; the next write of the trainer decides whether to go on.

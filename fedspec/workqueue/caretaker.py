@@ -60,6 +60,11 @@ class Caretaker:
         if not syncs or thorough or self._is_time():
             self.show(copies=thorough or syncs, leaving=leaving)
 
+    def glance(self) -> None:
+        """Look at the queue for people when it is time: hours may lie between two items, and an edit may cancel this one."""
+        if self.queue.joined and self._is_time():
+            self.show(copies=self.queue.timing.syncs)
+
     def publish(self, *, thorough: bool = False) -> list[str]:
         """Write CSVs that are due to this process; returns the experiments' names."""
         queue = self.queue

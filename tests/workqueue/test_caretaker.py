@@ -89,6 +89,22 @@ def test_one_content_is_taken_in_once_whoever_looks_and_however_often_it_returns
     assert [type(r) for r in share.records() if isinstance(r, Import | Ctl)] == [Ctl, Import, Ctl]
 
 
+def test_an_edit_reaches_a_worker_in_the_middle_of_an_item(share: Share):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    mac.caretaker.look_after(thorough=True)
+    held = claimed(mac)
+    pass_time(mac, 61)
+    mac.caretaker.glance()
+    assert shown(share)[ONE.id] == "in_progress"
+    edit(share, ONE, "cancelled")
+    mac.caretaker.glance()
+    assert mac.must_stop(held) is None, "looked at once a minute"
+    pass_time(mac, 61)
+    mac.caretaker.glance()
+    assert mac.must_stop(held) == "cancelled"
+
+
 @pytest.mark.parametrize("command", ["enqueue", "control"])
 def test_a_command_does_not_overwrite_an_edit_that_nobody_has_read(share: Share, command: str):
     share.enqueue(ONE)
