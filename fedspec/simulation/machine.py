@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedspec.errors import FedspecError
 from fedspec.files import MemoryFiles
+from fedspec.jobs import Job
+from fedspec.jobs.meeting import Meeting
+from fedspec.plan import Item
 from fedspec.simulation.hands import Ground, SimulatedFiles
-from fedspec.simulation.rehearsal import RehearsalJob
+from fedspec.simulation.rehearsal import PairJob, RehearsalJob
 from fedspec.simulation.world import Process
 from fedspec.worker import StopSignal, Worker
 from fedspec.workqueue.distributor import WorkDistributor
@@ -21,14 +24,18 @@ from fedspec.workqueue.slots import Slots
 from fedspec.workspace import CheckpointPaths, LocalState
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fedspec.simulation.schedule import Course
 
+# What a process of a machine does.
+Life = Callable[["Machine", Process], None]
 HOUR_S = 3600.0
 NEVER = float("inf")
 
 
 class Machine:
-    """One machine. ``local`` is its own folder; the first machine never dies for good."""
+    """One machine. ``local`` is its own folder; the first two are never lost for good."""
 
     def __init__(self, course: Course, number: int, ground: Ground) -> None:
         self.course, self.world, self.number, self.ground = course, course.world, number, ground
@@ -51,12 +58,12 @@ class Machine:
         """Its id, as it would tell it now."""
         return Slots(MemoryFiles(self.ground.disk), self.local, self.course.workspace).machine_id()
 
-    def start(self, after_s: float, life: Callable[[Process], None] | None = None) -> None:
-        """Start a process, a worker unless told otherwise."""
+    def start(self, after_s: float, life: Life) -> None:
+        """Start a process that lives this life."""
         self.processes += 1
         name = f"{self.name}p{self.processes}"
-        process = Process(self.world, name, life or self.work, lambda: self.asleep_until, self.skew)
-        process.on_end = lambda crashed: self._after(process, crashed, worker=life is None)
+        process = Process(self.world, name, lambda p: life(self, p), lambda: self.asleep_until, self.skew)
+        process.on_end = lambda crashed: self._after(process, crashed, life)
         self.world.begin(process, after_s)
 
     def weather(self) -> None:
@@ -82,18 +89,19 @@ class Machine:
             self.world.counts["clock jump"] += 1
         self.weather()
 
-    def _after(self, process: Process, crashed: bool, *, worker: bool) -> None:
+    def _after(self, process: Process, crashed: bool, life: Life) -> None:
         # The system frees what a dead process held.
         self.ground.disk.end(process.name)
         self.world.note(process.name, "is dead" if crashed else "has ended")
-        if not worker or (not crashed and process.name not in self.course.gave_up):
+        if not crashed and process.name not in self.course.gave_up:
             return
         random, profile = self.world.random, self.course.profile
-        if crashed and self.number and self.world.chance(profile.death):
+        # Two stay: what two run together could not end otherwise.
+        if crashed and self.number > 1 and self.world.chance(profile.death):
             self.world.struck("death", self.name)
             self.dead = True
-        else:
-            self.start(random.uniform(0.0, profile.reboot_s))
+        elif life in (self.course.work, self.course.plan):
+            self.start(random.uniform(0.0, profile.reboot_s), life)
 
     def queue(self, process: Process) -> WorkDistributor:
         """The queue as a process of this machine has it."""
@@ -110,6 +118,13 @@ class Machine:
         queue.files.audit = lambda path, data: self._audit(queue, path, data)
         return queue
 
+    def plan(self, process: Process) -> None:
+        """Put the items into the queue, as `fedspec queue add` does."""
+        try:
+            self.queue(process).enqueue(self.course.items)
+        except FedspecError as error:
+            self.give_up(process, error.what)
+
     def work(self, process: Process) -> None:
         """The life of a worker process, as `fedspec work` runs it."""
         course, profile = self.course, self.course.profile
@@ -122,7 +137,7 @@ class Machine:
             worker = Worker(
                 queue,
                 course.checkpoints(course.workspace.checkpoints, queue.files),
-                lambda item, base: RehearsalJob(item, base, process.sleep, profile.client_s),
+                lambda item, base, meeting=None: self._job(process, item, base, meeting),
                 Diary(process),
                 StopSignal(),
             )
@@ -130,10 +145,19 @@ class Machine:
                 process.sleep(seconds)
             queue.leave("finished")
         except FedspecError as error:
-            # What a person reads and sets right; then the worker is started again.
-            self.world.note(process.name, f"error: {error.what}")
-            self.world.counts["gave up"] += 1
-            course.gave_up.add(process.name)
+            self.give_up(process, error.what)
+
+    def _job(self, process: Process, item: Item, base: Mapping[str, Tensor] | None, meeting: Meeting | None) -> Job:
+        about = (item, base, process.sleep, self.course.profile.client_s)
+        if meeting is None:
+            return RehearsalJob(*about)
+        return PairJob(*about, meeting=meeting, link=self.course.link, patience_s=2 * self.course.profile.timing.dead)
+
+    def give_up(self, process: Process, what: str) -> None:
+        """End with an error that a person reads; then the same is started again."""
+        self.world.note(process.name, f"error: {what}")
+        self.world.counts["gave up"] += 1
+        self.course.gave_up.add(process.name)
 
     def _beat(self, queue: WorkDistributor) -> None:
         try:

@@ -14,9 +14,9 @@ from fedspec.errors import FedspecError
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import Item
 from fedspec.simulation.hands import Ground
-from fedspec.simulation.machine import HOUR_S, Machine
+from fedspec.simulation.machine import HOUR_S, Life, Machine
 from fedspec.simulation.profiles import PROFILES, Profile
-from fedspec.simulation.rehearsal import rehearsal
+from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
 from fedspec.simulation.world import Process, World
 from fedspec.workqueue.copies import original_of
@@ -37,6 +37,7 @@ class Course:
 
     Attributes:
         finished: whether everybody was done in the end.
+        plan, work: what the processes do that bring the items, and the workers.
         clocks: decides how wrong wall clocks are, apart from all else, so that other clocks change nothing else.
         gave_up: processes that ended with an error for a person, who then starts them again.
         mornings: how often people had to start workers again once the weather was fair.
@@ -48,7 +49,10 @@ class Course:
     distributor: type[WorkDistributor]
     checkpoints: type[CheckpointManager]
     clocks: random.Random
+    plan: Life
+    work: Life
     workspace: Workspace = WORKSPACE
+    link: Link = field(default_factory=lambda: Link(lambda: 0.0))
     service: SyncService | None = None
     machines: list[Machine] = field(default_factory=list)
     gave_up: set[str] = field(default_factory=set)
@@ -82,12 +86,19 @@ def run_schedule(
     distributor: type[WorkDistributor] = WorkDistributor,
     checkpoints: type[CheckpointManager] = CheckpointManager,
     clocks: int = 0,
+    plan: Life = Machine.plan,
+    work: Life = Machine.work,
 ) -> Course:
     """Run one schedule to its end. ``distributor`` and ``checkpoints`` let tests put a known mistake in."""
     world = World(seed)
     count = machines or world.random.randint(*profile.machines)
-    items = [rehearsal(42 + number, profile.rounds, profile.clients) for number in range(profile.items)]
-    course = Course(world, profile, items, distributor, checkpoints, random.Random(f"{seed}/{clocks}"))
+    pairs = profile.pairs if count > 1 else 0
+    items = [
+        rehearsal(42 + number, profile.rounds, profile.clients, ROLES if number < pairs else ())
+        for number in range(profile.items)
+    ]
+    course = Course(world, profile, items, distributor, checkpoints, random.Random(f"{seed}/{clocks}"), plan, work)
+    course.link.clock = lambda: world.now
     _build(course, count)
     _begin(course)
     _weather(course)
@@ -117,17 +128,8 @@ def _begin(course: Course) -> None:
     planners = {0, random.randrange(len(course.machines))}
     for machine in course.machines:
         if machine.number in planners:
-            machine.start(random.uniform(0.0, 30.0), lambda process, m=machine: _plan(course, m, process))  # type: ignore[misc]
-        machine.start(random.uniform(30.0, 200.0))
-
-
-def _plan(course: Course, machine: Machine, process: Process) -> None:
-    try:
-        machine.queue(process).enqueue(course.items)
-    except FedspecError as error:
-        course.world.note(process.name, f"error: {error.what}")
-        if not course.world.calm:
-            machine.start(60.0, lambda p: _plan(course, machine, p))
+            machine.start(random.uniform(0.0, 30.0), course.plan)
+        machine.start(random.uniform(30.0, 200.0), course.work)
 
 
 def _weather(course: Course) -> None:
@@ -184,10 +186,10 @@ def _person(course: Course) -> None:
         return
     op = random.choice(["release", "retry", "cancel"])
 
-    def command(process: Process) -> None:
+    def command(machine: Machine, process: Process) -> None:
         queue = machine.queue(process)
-        queue.refresh()
         try:
+            queue.refresh()
             if item.id in queue.store.items:
                 course.world.struck(f"queue {op}", machine.name, item.exp)
                 queue.control(op, item)
@@ -237,7 +239,7 @@ def _clear_up(course: Course) -> None:
         world.note("world", f"-- morning {course.mornings} --")
         _set_right(course)
         for machine in course.living:
-            machine.start(0.0)
+            machine.start(0.0, course.work)
     world.end()
 
 
@@ -261,8 +263,8 @@ def _set_right(course: Course) -> None:
     """A person tells one of the machines that are there which ones will not come back, and takes back what was cancelled."""
     there = {machine.machine_id() for machine in course.living}
 
-    def command(process: Process) -> None:
-        queue = course.living[0].queue(process)
+    def command(machine: Machine, process: Process) -> None:
+        queue = machine.queue(process)
         queue.refresh()
         silent = {machine_of(worker) for worker in queue.store.fold.workers if not queue.store.fold.gone(worker)}
         for machine_id in sorted(silent - there):

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from fedspec.config import tuned_lr
+from fedspec.config import complaints, tuned_lr
 from fedspec.data import DATASETS
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.models import MODELS
-from fedspec.plan import KINDS, Item, complaints, make_item, published_names
+from fedspec.plan import KINDS, Item, make_item, published_names
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.view import WORDS, view_hash
 

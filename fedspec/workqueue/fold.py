@@ -11,10 +11,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Import, Record, Seal, Start, Yield, machine_of
+from fedspec.workqueue.records import (
+    Bye,
+    Ckpt,
+    Claim,
+    Ctl,
+    Done,
+    Fail,
+    Hello,
+    Import,
+    Lost,
+    Meet,
+    Record,
+    Seal,
+    Start,
+    Yield,
+    machine_of,
+)
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
+
+# What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
+ORDERS = ("resume", "drain", "pause")
+MAX_PRIORITY = 1000
+# The role of the member that journals for all.
+ROOT = "root"
 
 Key = tuple[int, str]
 R = TypeVar("R", bound=Record)
@@ -43,9 +65,12 @@ class ItemState:
     generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
     done: dict[Key, Done] = field(default_factory=dict)
     seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
+    meets: dict[Key, Meet] = field(default_factory=dict)
+    losses: set[tuple[Key, str]] = field(default_factory=set)  # (the member's claim, whoever says that it is lost)
     released: int = 0
     retried: int = 0
     cancel: tuple[int, bool, str] = (-1, False, "")
+    priority: tuple[int, str, int] = (-1, "", 0)
 
     def last_attempt(self) -> int:
         """The highest attempt number in use, 0 if nobody ever claimed the item."""
@@ -75,6 +100,7 @@ class Fold:
         self.closed: dict[str, int] = {}
         self.retirements: set[str] = set()
         self.imported: set[str] = set()  # hashes of files that were taken in
+        self.orders: dict[str, tuple[int, int, str]] = {}  # machine id, or "" for all -> (lam, place in ORDERS, author)
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
         for record in records:
@@ -106,7 +132,7 @@ class Fold:
                 self._note_seal(record.item)
             case Import():
                 self.imported.add(record.content)
-            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
+            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done() | Meet() | Lost():
                 self._attempt(record)
             case _:
                 pass
@@ -114,8 +140,11 @@ class Fold:
     def _state(self, item_id: str) -> ItemState:
         return self.items.setdefault(item_id, ItemState())
 
-    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done) -> None:
+    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done | Meet | Lost) -> None:
         state = self._state(record.item)
+        if isinstance(record, Lost):
+            state.losses.add(((record.attempt, record.member), record.worker))
+            return
         attempted = state.attempts.setdefault(record.key, Attempted())
         match record:
             case Claim():
@@ -129,6 +158,8 @@ class Fold:
             case Done():
                 state.done[record.key] = _later(state.done.get(record.key), record)
                 self._note_seal(record.item)
+            case Meet():
+                state.meets[record.key] = _later(state.meets.get(record.key), record)
             case Yield() | Fail():
                 attempted.ended = _later(attempted.ended, record)
 
@@ -139,8 +170,13 @@ class Fold:
     def _control(self, ctl: Ctl) -> None:
         if ctl.op == "retire":
             self.retirements.add(ctl.value)
-            return
-        state = self._state(ctl.item)
+        elif not ctl.item and ctl.op in ORDERS:
+            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker)
+            self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
+        elif ctl.item:
+            self._control_item(self._state(ctl.item), ctl)
+
+    def _control_item(self, state: ItemState, ctl: Ctl) -> None:
         match ctl.op:
             case "release":
                 state.released = max(state.released, ctl.attempt)
@@ -149,8 +185,19 @@ class Fold:
             case "cancel" | "resume":
                 # At equal Lamport time cancel beats resume.
                 state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
+            case "priority" if (value := _priority(ctl.value)) is not None:
+                state.priority = max(state.priority, (ctl.lam, ctl.worker, value))
             case _:
                 pass
+
+    def order_for(self, machine: str) -> str:
+        """What a person wants of the machine: the latest order for it or for all, one of `ORDERS`."""
+        given = [self.orders[target] for target in ("", machine) if target in self.orders]
+        return ORDERS[max(given)[1]] if given else "resume"
+
+    def priority(self, item_id: str) -> int:
+        """Higher comes first; 0 unless a person has said otherwise."""
+        return self.item(item_id).priority[2]
 
     def gone(self, worker: str) -> bool:
         """The worker said good-bye, its machine has closed it, or a person has retired the machine: nothing it does counts."""
@@ -169,12 +216,24 @@ class Fold:
         return [
             key
             for key, attempted in state.attempts.items()
-            if attempted.ended is None and key[0] > state.released and not self.gone(key[1])
+            if attempted.ended is None and key[0] > state.released and not self.gone(key[1]) and not self._lost(item_id, key)
         ]
 
+    def _lost(self, item_id: str, key: Key) -> bool:
+        """Whether the root of the claim's own attempt has lost that member."""
+        losses = self.item(item_id).losses
+        return any(lost == key and self.role(item_id, (key[0], author)) == ROOT for lost, author in losses)
+
+    def role(self, item_id: str, key: Key) -> str:
+        """The role that a claim is for, "" for all of an item that one worker runs alone."""
+        attempted = self.item(item_id).attempts.get(key)
+        return attempted.claim.role if attempted is not None and attempted.claim is not None else ""
+
     def owner(self, item_id: str) -> Key | None:
-        """The claim that counts. Rivals who know of each other's claims always agree on it, whoever is ahead."""
-        return max(self.live(item_id), key=lambda key: _precedence(item_id, key), default=None)
+        """The claim that counts, of a gang its root's. Rivals who know of each other's claims agree on it, whoever is ahead."""
+        live = self.live(item_id)
+        roots = [key for key in live if self.role(item_id, key) in ("", ROOT)]
+        return max(roots or live, key=lambda key: _precedence(item_id, key), default=None)
 
     def canonical(self, item_id: str) -> Done | None:
         """The one result that is published."""
@@ -256,6 +315,13 @@ class Fold:
 def _later(old: R | None, new: R) -> R:
     """Of two records of one worker that say the same thing, the later one, in whatever order they are read."""
     return new if old is None or old.seq < new.seq else old
+
+
+def _priority(text: str) -> int | None:
+    try:
+        return max(-MAX_PRIORITY, min(MAX_PRIORITY, int(text[:8])))
+    except ValueError:
+        return None
 
 
 def _sealed(state: ItemState) -> Done | None:

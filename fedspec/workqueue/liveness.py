@@ -12,17 +12,24 @@ MIN_UNCHANGED_POLLS = 10
 # A poll this many times later than due means that we slept or were stopped.
 GAP_FACTOR = 3.0
 MAX_SAMPLES = 256
+# How much longer than news takes a claim waits for rivals, and a silent machine is believed to live; and where that ends.
+SETTLE_LAGS, LONGEST_SETTLE_S = 1.5, 600.0
+DEAD_LAGS, LONGEST_DEAD_S = 6.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The waiting times of a kind of folder, in seconds. ``syncs``: copies of it meet later, and its locks exclude nobody."""
+    """The waiting times of a kind of folder, in seconds.
+
+    ``syncs``: copies of it meet later. ``locks``: a lock in it is believed to exclude other machines.
+    """
 
     beat: float
     poll: float
     settle: float
     dead: float
     syncs: bool = False
+    locks: bool = True
     scale: float = 1.0
 
     def scaled(self, scale: float) -> Timing:
@@ -40,8 +47,12 @@ class Timing:
         """Times for a folder that has been seen to take so long; never shorter, and never so long that nobody takes over."""
         if not self.syncs or not lag.samples:
             return self
-        settle = min(max(self.settle, 1.5 * lag.quantile(0.95)), 10 * self.settle)
-        dead = min(max(self.dead, 6 * lag.quantile(0.99)), 4 * self.dead)
+        return self.at_least(SETTLE_LAGS * lag.quantile(0.95), DEAD_LAGS * lag.quantile(0.99))
+
+    def at_least(self, settle_s: float, dead_s: float) -> Timing:
+        """The same, with longer waits where the folder asks for them, up to `LONGEST_SETTLE_S` and `LONGEST_DEAD_S`."""
+        settle = max(self.settle, min(settle_s, LONGEST_SETTLE_S * self.scale))
+        dead = max(self.dead, min(dead_s, LONGEST_DEAD_S * self.scale))
         return replace(self, settle=settle, dead=dead)
 
 
@@ -82,7 +93,7 @@ class Lag:
 
 LOCAL_DISK = Timing(beat=5.0, poll=2.0, settle=0.0, dead=60.0)
 NETWORK_SHARE = Timing(beat=5.0, poll=2.0, settle=3.0, dead=60.0)
-SYNC_FOLDER = Timing(beat=30.0, poll=15.0, settle=60.0, dead=900.0, syncs=True)
+SYNC_FOLDER = Timing(beat=30.0, poll=15.0, settle=60.0, dead=900.0, syncs=True, locks=False)
 
 
 @dataclass(slots=True)

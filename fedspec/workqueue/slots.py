@@ -101,7 +101,8 @@ class Slots:
         return lines[: len(records)], records
 
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
-        workers = [Path(n).stem for n in self.files.names(self.local.slots) if n.endswith(".json")]
+        # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
+        workers = sorted({Path(name).stem for name in self.files.names(self.local.slots)})
         return [worker for worker in workers if known(worker) or self._workspace_of(worker) == str(self.workspace.root)]
 
     def _workspace_of(self, worker: str) -> str:

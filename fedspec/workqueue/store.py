@@ -112,7 +112,7 @@ class Store:
         path, data = self.workspace.plan(item.id), encoded(item)
         try:
             present = self.files.read(path) == data
-        except OSError:  # absent, or held or evicted just now: the same bytes again do no harm
+        except OSError:  # absent, or a sync client has evicted it: the same bytes do no harm
             present = False
         if not present:
             self.files.write(path, data)
