@@ -33,7 +33,7 @@ def plot(
 
     queue = open_queue(workspace)
     queue.refresh()
-    queue.publisher.publish(check_all=True)
+    queue.caretaker.publish(thorough=True)
     place = queue.workspace
     written = draw_all(place.results, output or place.figures, figures or None, warn=warn)
     sentences = [line for family in summarize_files(place.results) for line in family.sentences()]

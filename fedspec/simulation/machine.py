@@ -166,6 +166,7 @@ class Machine:
     def _beat(self, queue: WorkDistributor) -> None:
         try:
             queue.tick()
+            queue.caretaker.glance()
         except FedspecError as error:
             self.world.note(self.name, f"no heartbeat: {error.what}")
 

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from fedspec.checkpoints import CheckpointManager
 from fedspec.errors import FedspecError
 from fedspec.files import MemoryDisk, MemoryFiles
@@ -17,6 +19,7 @@ from fedspec.simulation.profiles import PROFILES, Profile
 from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
 from fedspec.simulation.world import Process, World
+from fedspec.workqueue.copies import original_of
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.records import machine_of
 from fedspec.workspace import LocalState, Workspace
@@ -174,10 +177,13 @@ def _restore(course: Course, machine: Machine, held: dict[Path, bytes]) -> None:
 
 
 def _person(course: Course) -> None:
-    """Somebody gives a command on some machine."""
+    """Somebody gives a command on some machine, or writes into the queue for people."""
     random = course.world.random
     machine = random.choice(course.living)
     item = random.choice(course.items)
+    if random.random() < 0.4:
+        _edit_by_hand(course, machine, item)
+        return
     op = random.choice(["release", "retry", "cancel"])
 
     def command(machine: Machine, process: Process) -> None:
@@ -194,6 +200,23 @@ def _person(course: Course) -> None:
             course.world.note(process.name, f"error: {error.what}")
 
     machine.start(0.0, command)
+
+
+def _edit_by_hand(course: Course, machine: Machine, item: Item) -> None:
+    """Somebody opens the queue for people in an editor, gives one entry another status, and saves."""
+    random, ground, view = course.world.random, machine.ground, course.workspace.view
+    status = random.choice(["pending", "failed", "completed"])
+    try:
+        entries = msgspec.json.decode(ground.disk.contents.get(view, b""))
+    except msgspec.DecodeError:
+        return  # not there yet, or not whole
+    edited = [entry | {"status": status} if entry.get("id") == item.id else entry for entry in entries]
+    if edited == entries:
+        return
+    course.world.struck(f"edit {status}", machine.name, item.exp)
+    ground.disk.contents[view] = msgspec.json.encode(edited)
+    if ground.service is not None and ground.replica is not None:
+        ground.service.changed(ground.replica, view)
 
 
 def _clear_up(course: Course) -> None:
@@ -214,7 +237,7 @@ def _clear_up(course: Course) -> None:
             break
         course.mornings += 1
         world.note("world", f"-- morning {course.mornings} --")
-        _retire_the_dead(course)
+        _set_right(course)
         for machine in course.living:
             machine.start(0.0, course.work)
     world.end()
@@ -223,13 +246,21 @@ def _clear_up(course: Course) -> None:
 def _all_well(course: Course) -> bool:
     if course.mornings == 0:
         return False  # whoever works on the next day sees what arrived late
-    ended = ("sealed", "failed", "cancelled")
+    ended = ("sealed", "failed")
     readers = [course.reader(machine) for machine in course.living]
-    return all(reader.store.fold.status(item.id) in ended for reader in readers for item in course.items)
+    done = all(reader.store.fold.status(item.id) in ended for reader in readers for item in course.items)
+    return done and not any(left_over(machine) for machine in course.living)
 
 
-def _retire_the_dead(course: Course) -> None:
-    """A person tells one of the machines that are there which ones will not come back."""
+def left_over(machine: Machine) -> list[Path]:
+    """Conflict copies of derived files in a machine's folder, which whoever starts next clears away."""
+    folders = (WORKSPACE.queue, WORKSPACE.checkpoints, WORKSPACE.beats, WORKSPACE.results)
+    held = machine.ground.disk.contents.folders
+    return [folder / name for folder in folders for name in held.get(folder, {}) if original_of(name) is not None]
+
+
+def _set_right(course: Course) -> None:
+    """A person tells one of the machines that are there which ones will not come back, and takes back what was cancelled."""
     there = {machine.machine_id() for machine in course.living}
 
     def command(machine: Machine, process: Process) -> None:
@@ -239,5 +270,9 @@ def _retire_the_dead(course: Course) -> None:
         for machine_id in sorted(silent - there):
             course.world.struck("retire", process.name, machine_id)
             queue.control("retire", value=machine_id)
+        for item in course.items:
+            if queue.store.fold.status(item.id) == "cancelled":
+                course.world.struck("queue resume", process.name, item.exp)
+                queue.control("resume", item)
 
     course.living[0].start(0.0, command)

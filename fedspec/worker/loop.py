@@ -55,7 +55,7 @@ class Worker:
                 raise Stopped
             try:
                 if not began:
-                    self._publish(check_all=True)
+                    self._publish(thorough=True)
                     began = True
                 yield from self._next()
                 patience.reset()
@@ -76,7 +76,7 @@ class Worker:
         match action:
             case Finished():
                 yield from self._linger()
-                self._publish(check_all=self.queue.timing.syncs)
+                self._publish(thorough=self.queue.timing.syncs, leaving=True)
                 if (refused := self.queue.publisher.refused) is not None:
                     raise refused
                 self.finished = action
@@ -166,16 +166,15 @@ class Worker:
         round_ = self.queue.report.round + 1 if self.queue.report.running == held.item.id else 0
         return wording.dropped(error, held.item.exp, name(held.worker), done_by=done_by, rival=rival, round_=round_)
 
-    def _publish(self, *, check_all: bool = False) -> None:
+    def _publish(self, *, thorough: bool = False, leaving: bool = False) -> None:
         # Whoever was stopped for long may hold an older result than the one that counts by now.
         self.queue.refresh()
         self.queue.seal()
         self._clear()
         self.take_stock()
-        written = self.queue.publisher.publish(check_all=check_all)
-        # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
-        if written or check_all or not self.queue.timing.syncs:
-            self.queue.publisher.write_view()
+        self.queue.caretaker.look_after(thorough=thorough, leaving=leaving)
+        for note in self.queue.caretaker.news():
+            self.reporter.event(f"note: {note}")
 
     def take_stock(self) -> None:
         """Tell the others up to which round this machine has the generations of what is not done: they clean up by it."""

@@ -55,6 +55,8 @@ class Board:
         self.refresh()
         if not self.store.items:
             fix = "Start one with 'fedspec run quick', or wait for the folder to sync."
+            if self.files.size(self.workspace.view):
+                fix += f" An original's {self.workspace.view.name} is taken in by 'fedspec work'."
             raise QueueMissingError(f"No work queue in {self.workspace.queue}.", fix)
 
     def progress(self) -> Progress:
@@ -107,7 +109,6 @@ class Board:
             chosen = [self._reconcile(i, self.store.items.get(i.id, by_name.get(i.exp))) for i in items]
             added = sum(self.store.write_plan(item) for item in chosen)
             self.store.refresh()
-        self.publisher.write_view()
         return chosen, added
 
     def _reconcile(self, item: Item, present: Item | None) -> Item:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fedspec.files import Files
 from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.board import Board
+from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
 from fedspec.workqueue.gangs import Gang, gang_of
 from fedspec.workqueue.journal import OwnJournal, R
@@ -56,6 +58,7 @@ class WorkDistributor(Board):
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
+        self.caretaker = Caretaker(self)
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
         self._folder_timing = self.timing
@@ -266,17 +269,34 @@ class WorkDistributor(Board):
         ``op`` is one of ``release retry cancel resume`` and ``priority`` (``value``: a number) for an item, and for a machine
         (``value``: its id, "" for all) one of ``pause drain resume`` and ``retire``.
         """
+        with self.pen() as append:
+            about = item.id if item is not None else ""
+            append(Ctl, op=op, item=about, attempt=self.store.fold.item(about).last_attempt(), value=value)
+        self.caretaker.show()
+
+    @contextmanager
+    def pen(self) -> Iterator[Callable[..., Any]]:
+        """Append records that belong to no attempt. A process without a journal opens one, and closes it again."""
         with self._lock:
             visitor = self._journal is None
             self.store.refresh()
             if visitor:
                 self._open_journal()
-            about = item.id if item is not None else ""
-            attempt = self.store.fold.item(about).last_attempt() if item is not None else 0
-            self._append(Ctl, op=op, item=about, attempt=attempt, value=value)
+            yield self._append
             if visitor:
                 self.leave("command")
-        self.publisher.write_view()
+
+    def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
+        """As `Board.enqueue`, and show it."""
+        chosen = super().enqueue(items)
+        self.caretaker.show()
+        return chosen
+
+    def elected(self, task: str, *, leaving: bool = False) -> bool:
+        """Whether this member does what only one should do; never before it has met the others, unless it is ``leaving``."""
+        with self._lock:
+            crowd = self._pulse.members(self.worker, self._dead()) if self._journal is not None else None
+            return crowd is not None and (crowd.known or leaving) and crowd.first(task) == crowd.me
 
     def tick(self) -> None:
         """Poll the folder, and beat when it is time. Called from the beat thread, at least every `Timing.poll` seconds."""
@@ -295,11 +315,8 @@ class WorkDistributor(Board):
 
     def everywhere(self, item: Item) -> float:
         """The latest round of which every live worker is known to have the generation; infinite where all see one folder."""
-        if not self.timing.syncs:
-            return float("inf")
         with self._lock:
-            others, told = self._pulse.members(self.worker, self._dead()).others, self.store.told
-            return min((told[w].have.get(item.id, 0) if w in told else 0 for w in others), default=float("inf"))
+            return self._pulse.everywhere(self.worker, self._dead(), item.id) if self.timing.syncs else float("inf")
 
     def _open_journal(self) -> str:
         worker, self._free_slot = self.slots.open()

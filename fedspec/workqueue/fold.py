@@ -19,6 +19,7 @@ from fedspec.workqueue.records import (
     Done,
     Fail,
     Hello,
+    Import,
     Lost,
     Meet,
     Record,
@@ -98,6 +99,7 @@ class Fold:
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
         self.retirements: set[str] = set()
+        self.imported: set[str] = set()  # hashes of files that were taken in
         self.orders: dict[str, tuple[int, int, str]] = {}  # machine id, or "" for all -> (lam, place in ORDERS, author)
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
@@ -128,6 +130,8 @@ class Fold:
             case Seal():
                 self._state(record.item).seals[record.lam, record.worker, record.seq] = record
                 self._note_seal(record.item)
+            case Import():
+                self.imported.add(record.content)
             case Claim() | Start() | Ckpt() | Yield() | Fail() | Done() | Meet() | Lost():
                 self._attempt(record)
             case _:

@@ -106,6 +106,12 @@ class Pulse:
             return crowd
         return Members(me, crowd.live, known=False)
 
+    def everywhere(self, me: str, dead: Collection[str], item_id: str) -> float:
+        """The latest round of which every other live worker is known to have the generation; infinite if there is none."""
+        told = self.store.told
+        others = self.members(me, dead).others
+        return min((told[other].have.get(item_id, 0) if other in told else 0 for other in others), default=float("inf"))
+
     def _signs(self, me: str) -> dict[str, tuple[int, int]]:
         fold, beats = self.store.fold, self.store.beats
         return {
