@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from fedspec.errors import DamagedError, FolderError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.files import FencedFiles, Files
 from fedspec.results import Row, from_table, to_table
 from fedspec.workspace import CheckpointPaths
 
@@ -82,7 +82,7 @@ class CheckpointManager:
 
     def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
         self.paths = CheckpointPaths(Path(folder))
-        self.files = files or DiskFiles()
+        self.files = files or FencedFiles(self.paths.root)
 
     def save(
         self,

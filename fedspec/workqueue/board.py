@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
 from fedspec.errors import QueueMissingError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.files import FencedFiles, Files
 from fedspec.folders import folder_kind
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue import liveness
@@ -42,7 +42,7 @@ class Board:
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
-        self.files = files or DiskFiles()
+        self.files = files or FencedFiles(self.workspace.root)
         self.clock = clock or SystemClock()
         self.timing = timing or TIMINGS[folder_kind(self.workspace.root).mode]
         self.store = Store(self.files, self.workspace)
