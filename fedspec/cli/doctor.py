@@ -153,7 +153,7 @@ def _queue(queue: WorkDistributor) -> Iterator[Finding]:
     failed = state.count("failed")
     done = f"{len(state.lines)} items, {state.completed} done" + (f", {failed} failed" if failed else "")
     yield Finding("ok", f"queue found: {done}")
-    for note in queue.store.damaged.values():
+    for note in queue.store.notes():
         yield Finding("warn", note, "Nothing is lost: what is damaged is left out, and written again by its owner.")
     kept = queue.files.names(queue.workspace.quarantined(""))
     if kept:

@@ -69,8 +69,8 @@ class Board:
         with self._lock:
             self.store.refresh()
             self.store.read_beats()
-            notes = tuple(self.store.damaged.values())
-            return progress(self.store.fold, self.store.items, self.store.beats, self.timing, self.clock.now(), notes)
+            about = self.store.fold, self.store.items, self.store.beats
+            return progress(*about, self.timing, self.clock.now(), self.store.notes())
 
     def print_progress(self) -> None:
         """Print the summary block."""

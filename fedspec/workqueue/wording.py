@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
+
+
+# Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
+_UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+MAX_SHOWN = 500
+
+
+def one_line(text: str, limit: int = MAX_SHOWN) -> str:
+    """What a peer or a file name says, as a part of our own sentence: one line, at most ``limit`` characters, nothing that a
+    terminal would obey."""
+    return readable(text[: limit + 1].replace("\n", " "), limit)
+
+
+def readable(text: str, limit: int | None = None) -> str:
+    """The text without what a terminal would obey; line feeds stay."""
+    if not text.isprintable():
+        kept = (c if c == "\n" or unicodedata.category(c) not in _UNREADABLE else "\ufffd" for c in text.replace("\t", " "))
+        text = "".join(kept)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def count(number: int, noun: str) -> str:

@@ -29,6 +29,7 @@ from fedspec.workqueue.records import (
     Histories,
     Record,
     Start,
+    WorkerName,
     Yield,
     encode,
     line_hash,
@@ -103,6 +104,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=8)
 NUMBERS = st.integers(0, MAX_COUNT)
 _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
+    WorkerName: st.from_regex(r"[0-9a-f]{8}-[0-9a-f]{6}", fullmatch=True),
     int: NUMBERS,
     float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
     list[str]: st.lists(TEXT, max_size=3),
