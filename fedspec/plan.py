@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -31,6 +31,10 @@ GRID_KEYS = ("method", "alpha", "seed")
 LARGEST = (1 << 31) - 1
 # All rows of a result travel in one journal line.
 MAX_ROUNDS = 2000
+# More is a slip, and would end the process of every machine that takes the item: no system starts so many threads.
+MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
+# A configuration is flat; a later version's may hold lists and tables.
+MAX_DEPTH = 4
 # Leaves room for what is added to it in file names.
 MAX_NAME = 100
 
@@ -49,12 +53,15 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     exp: str
     config: dict[str, Any]
     needs: list[str] = []
-    science_version: int = SCIENCE_VERSION
+    science_version: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)] = SCIENCE_VERSION
 
     @cached_property
     def id(self) -> str:
         """12 hex digits: the hash of `encoded`."""
         return hashlib.sha256(encoded(self)).hexdigest()[:12]
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class _Basics(msgspec.Struct):
@@ -63,8 +70,8 @@ class _Basics(msgspec.Struct):
     method: str = ""
     alpha: float | None = None
     seed: int = 0
-    rounds: int = 0
-    clients: int = 0
+    rounds: _Count = 0
+    clients: _Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +115,28 @@ def decoded(data: bytes, name: str = "") -> Item:
     try:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
+        _check_values(item.config, MAX_DEPTH)
         checked(_told_apart(item))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
+        same = encoded(item) == data
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, UsageError) as error:
         raise DamagedError(
             f"The plan file {name} is damaged: {error}.", "Enqueue the plan again; the same bytes come back."
         ) from error
     # A conflict copy has something after the id; the same bytes are the same item.
-    if item.v != 1 or encoded(item) != data or (name and not name.startswith(f"p-{item.id}")):
+    if item.v != 1 or not same or (name and not name.startswith(f"p-{item.id}")):
         raise DamagedError(f"The plan file {name} does not hold the item it names.", "Enqueue the plan again.")
     return item
+
+
+def _check_values(value: Any, depth: int) -> None:
+    """Raise ValidationError for what every program that shows or copies a configuration would stumble over."""
+    if isinstance(value, dict | list):
+        if not depth:
+            raise msgspec.ValidationError("its configuration is nested too deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_values(inner, depth - 1)
+    elif isinstance(value, int) and abs(value) >= 1 << 63:
+        raise msgspec.ValidationError("a number in its configuration is too large")
 
 
 def effective(item: Item) -> TrainingConfig:
@@ -156,8 +176,10 @@ def published_names(items: Iterable[Item]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for item in sorted(items, key=lambda i: i.id):
-        names[item.id] = _told_apart(item) if item.exp in taken else item.exp
-        taken.add(item.exp)
+        # The last one cannot be taken, unless somebody names an experiment after another's id.
+        wanted = (item.exp, _told_apart(item), f"{item.exp}_{item.id}", item.id)
+        names[item.id] = next(name for name in wanted if name not in taken or name == item.id)
+        taken |= {item.exp, names[item.id]}
     return names
 
 
@@ -360,6 +382,9 @@ def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
     name = config.name  # type: ignore[attr-defined]
     if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
         yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
+    for key, most in MOST.items():
+        if getattr(config, key, 0) > most:
+            yield key, f"{key} must be at most {most}, not {getattr(config, key)}", "Use a smaller number."
     if isinstance(config, FederatedConfig):
         yield from _federated_complaints(config)
 

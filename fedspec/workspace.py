@@ -21,6 +21,8 @@ from fedspec.errors import SetupError, UsageError
 
 STATE_FOLDER = "distributed_work"
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
+# Windows takes these for devices, whatever follows the first dot.
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,6 @@ def checked(name: str) -> str:
     Raises:
         UsageError: it is not; names of experiments and workers may come from a peer.
     """
-    if not _SAFE.fullmatch(name) or ".." in name:
+    if not _SAFE.fullmatch(name) or ".." in name or name.endswith(".") or name.partition(".")[0] in _RESERVED:
         raise UsageError(f"{name[:80]!r} cannot be a file name here.", "Use lower-case letters, digits, '.', '_' and '-' only.")
     return name

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fedspec.errors import FolderError
 from tests.hostilekit import ITEM, Ground, odd, put, sparse
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX has the odder files")
@@ -53,7 +52,9 @@ KINDS: dict[str, Plant] = {
     "a gibibyte without a line": lambda path, ground: sparse(path, GIB),
     "nothing at all": lambda path, ground: put(path),
     "deep JSON": lambda path, ground: put(path, b"[" * 1_000_000),
-    "a name that is no text": lambda path, ground: put(path.with_name(odd(b"\xff\xfe\xed\xa0\x80" + path.suffix.encode())), b"{}"),
+    "a name that is no text": lambda path, ground: put(
+        path.with_name(odd(b"\xff\xfe\xed\xa0\x80" + path.suffix.encode())), b"{}"
+    ),
     "a name that clears the screen": lambda path, ground: put(path.with_name(f"p-\x1b[2J\n\r[red]{path.suffix}"), b"{}"),
 }
 

@@ -54,7 +54,7 @@ class Hello(Record, frozen=True, kw_only=True, tag="hello", tag_field="type"):
     capabilities: list[str] = []
     fedspec: str = ""
     mode: str = "lock"
-    closes: dict[str, int] = {}
+    closes: dict[WorkerName, int] = {}
 
 
 class Attempt(Record, frozen=True, kw_only=True):

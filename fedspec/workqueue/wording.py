@@ -10,7 +10,6 @@ from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
 
-
 # Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
 _UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 MAX_SHOWN = 500

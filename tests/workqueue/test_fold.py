@@ -42,7 +42,10 @@ def answers(fold: Fold) -> dict[str, Any]:
 @st.composite
 def stories(draw: st.DrawFn) -> list[Record]:
     """Records of three workers on two items that need not make sense together: a fold must bear any set."""
-    about = {"item": st.sampled_from(ITEMS[:2]), "attempt": st.integers(1, 3) | st.sampled_from([LEAP + 1, LEAP + 3, MAX_COUNT])}
+    about = {
+        "item": st.sampled_from(ITEMS[:2]),
+        "attempt": st.integers(1, 3) | st.sampled_from([LEAP + 1, LEAP + 3, MAX_COUNT]),
+    }
     word = st.sampled_from(["x", "y"])
     workers = st.sampled_from([ALICE, BOB, CAROL])
     kinds: list[tuple[type[Record], dict[str, st.SearchStrategy[Any]]]] = [
