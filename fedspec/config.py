@@ -14,6 +14,8 @@ import msgspec
 # Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
 TUNED_LR: dict[str, float] = {"fedavg": 0.02, "fedavg_rebalanced": 0.02, "fedspec": 0.02, "centralized": 0.005}
 FALLBACK_LR = 0.02
+# A configuration is flat; a later version's may hold lists and tables.
+MAX_DEPTH = 4
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +120,17 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "tail_threshold": "_tail{}",
     "singular_split": "_sv-{}",
 }
+
+
+def check_values(values: Any, depth: int = MAX_DEPTH) -> None:
+    """Raise msgspec.ValidationError for values that every program which shows or copies them would stumble over."""
+    if isinstance(values, dict | list):
+        if not depth:
+            raise msgspec.ValidationError("its configuration is nested too deep")
+        for inner in values.values() if isinstance(values, dict) else values:
+            check_values(inner, depth - 1)
+    elif isinstance(values, int) and abs(values) >= 1 << 63:
+        raise msgspec.ValidationError("a number in its configuration is too large")
 
 
 def tuned_lr(method: str) -> float:

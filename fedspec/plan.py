@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, tuned_lr
+from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, check_values, tuned_lr
 from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.workspace import checked
 
@@ -33,8 +33,6 @@ LARGEST = (1 << 31) - 1
 MAX_ROUNDS = 2000
 # More is a slip, and would end the process of every machine that takes the item: no system starts so many threads.
 MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
-# A configuration is flat; a later version's may hold lists and tables.
-MAX_DEPTH = 4
 # Leaves room for what is added to it in file names.
 MAX_NAME = 100
 
@@ -115,7 +113,7 @@ def decoded(data: bytes, name: str = "") -> Item:
     try:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
-        _check_values(item.config, MAX_DEPTH)
+        check_values(item.config)
         checked(_told_apart(item))
         same = encoded(item) == data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, UsageError) as error:
@@ -126,17 +124,6 @@ def decoded(data: bytes, name: str = "") -> Item:
     if item.v != 1 or not same or (name and not name.startswith(f"p-{item.id}")):
         raise DamagedError(f"The plan file {name} does not hold the item it names.", "Enqueue the plan again.")
     return item
-
-
-def _check_values(value: Any, depth: int) -> None:
-    """Raise ValidationError for what every program that shows or copies a configuration would stumble over."""
-    if isinstance(value, dict | list):
-        if not depth:
-            raise msgspec.ValidationError("its configuration is nested too deep")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_values(inner, depth - 1)
-    elif isinstance(value, int) and abs(value) >= 1 << 63:
-        raise msgspec.ValidationError("a number in its configuration is too large")
 
 
 def effective(item: Item) -> TrainingConfig:

@@ -23,6 +23,7 @@ from fedspec.clock import Clock
 from fedspec.errors import FedspecError, FolderError
 from fedspec.files import DiskFiles, Files
 from fedspec.worker import Reporter, Stopped, StopSignal, Worker, drive
+from fedspec.workqueue.wording import readable
 
 MAX_RESTARTS = 3
 # Exit codes that a worker chooses itself; any other means that it was killed or crashed.
@@ -165,10 +166,10 @@ class _PipeReporter:
         self._lock = threading.Lock()
 
     def event(self, text: str) -> None:
-        self.say(Message(event=text))
+        self.say(Message(event=readable(text)))
 
     def status(self, text: str) -> None:
-        self.say(Message(status=text))
+        self.say(Message(status=readable(text)))
 
     def say(self, message: Message) -> None:
         # A parent that was killed hears nothing any more; the end of the input says so, and the round is finished first.
@@ -210,7 +211,7 @@ class LoggingReporter:
     def event(self, text: str) -> None:
         """Pass on and keep."""
         self.inner.event(text)
-        line = f"{self.clock.now():%Y-%m-%d %H:%M:%SZ}  {text}\n"
+        line = f"{self.clock.now():%Y-%m-%d %H:%M:%SZ}  {readable(text)}\n"
         # A log that cannot be written must not end the work; the writes that matter will say why.
         with suppress(OSError, FolderError):
             self.files.append(self.path, line.encode(errors="replace"))
