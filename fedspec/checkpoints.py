@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEEP = 2
+# Of a share that is away for a moment the system says other things.
+ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
 # More than any state or base here; a file of zeros as large as a disk must not be read into memory.
 MAX_BYTES = 2 << 30
 MAX_ABOUT_BYTES = 64 << 10
@@ -148,7 +150,7 @@ class CheckpointManager:
                 continue
             try:
                 data = self._intact(exp, ckpt)
-            except (FileNotFoundError, PermissionError):
+            except ABSENT:
                 unusable.append(Unusable(ckpt.round, "is not in this folder (yet)"))
                 continue
             if data is None:
@@ -205,7 +207,7 @@ class CheckpointManager:
             if (self.files.size(path) or 0) > MAX_BYTES:
                 return None
             data = self.files.read(path)
-        except (FileNotFoundError, PermissionError, UsageError):
+        except (*ABSENT, UsageError):
             return None
         return data if hashlib.sha256(data).hexdigest()[:12] == sha else None
 

@@ -29,9 +29,10 @@ Vocabulary = Mapping[str, Collection[str]]
 KINDS: dict[str, type[TrainingConfig]] = {"federated": FederatedConfig, "centralized": CentralizedConfig}
 GRID_KEYS = ("method", "alpha", "seed")
 LARGEST = (1 << 31) - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 # All rows of a result travel in one journal line.
 MAX_ROUNDS = 2000
-# More is a slip, and would end the process of every machine that takes the item: no system starts so many threads.
+# More is a slip, and would end every process that takes the item: no system starts so many threads.
 MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
 # Leaves room for what is added to it in file names.
 MAX_NAME = 100
@@ -51,15 +52,12 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     exp: str
     config: dict[str, Any]
     needs: list[str] = []
-    science_version: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)] = SCIENCE_VERSION
+    science_version: Count = SCIENCE_VERSION
 
     @cached_property
     def id(self) -> str:
         """12 hex digits: the hash of `encoded`."""
         return hashlib.sha256(encoded(self)).hexdigest()[:12]
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class _Basics(msgspec.Struct):
@@ -68,8 +66,8 @@ class _Basics(msgspec.Struct):
     method: str = ""
     alpha: float | None = None
     seed: int = 0
-    rounds: _Count = 0
-    clients: _Count = 0
+    rounds: Count = 0
+    clients: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def decoded(data: bytes, name: str = "") -> Item:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
         check_values(item.config)
-        checked(_told_apart(item))
+        checked(f"{checked(item.exp)}_{item.id}")
         same = encoded(item) == data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, UsageError) as error:
         raise DamagedError(
@@ -163,9 +161,8 @@ def published_names(items: Iterable[Item]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for item in sorted(items, key=lambda i: i.id):
-        # The last one cannot be taken, unless somebody names an experiment after another's id.
-        wanted = (item.exp, _told_apart(item), f"{item.exp}_{item.id}", item.id)
-        names[item.id] = next(name for name in wanted if name not in taken or name == item.id)
+        wanted = (item.exp, _told_apart(item), f"{item.exp}_{item.id}")
+        names[item.id] = next((name for name in wanted if name not in taken), item.id)
         taken |= {item.exp, names[item.id]}
     return names
 

@@ -219,4 +219,6 @@ def _remedy(error: OSError) -> str:
         return "Free some space there, then run the same command again; what was saved so far is kept."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "Make the folder writable for your user, or name another with --workspace."
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO):
+        return "Something else has its place: find out who put it there, and delete or rename it."
     return "Check that the shared folder is connected, then run the same command again."

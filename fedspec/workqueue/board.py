@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
-from fedspec.errors import QueueMissingError, UsageError
+from fedspec.errors import FolderError, QueueMissingError, UsageError
 from fedspec.files import FencedFiles, Files
 from fedspec.folders import folder_kind
 from fedspec.plan import Item, published_names, same_experiment
@@ -125,6 +125,9 @@ class Board:
         paths = [self.slots.local.claim_lock(self.workspace), *([] if self.timing.syncs else [self.workspace.queue_lock])]
         with ExitStack() as locks:
             for path in paths:
-                alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                try:
+                    alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
+                    alone = False
                 (self._stuck.discard if alone else self._stuck.add)(path)
             yield
