@@ -260,7 +260,8 @@ def _is_named(ckpt: Recorded) -> bool:
 def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
     try:
         payload = _parse(data, ckpt.file)
-        if (payload["format"], payload["item"], payload["round"]) != (FORMAT, item_id, ckpt.round):
+        said, meant = [payload[key] for key in ("format", "item", "round")], [FORMAT, item_id, ckpt.round]
+        if [type(value) for value in said] != [int, str, int] or said != meant:  # two tensors are no more equal than not
             return None
         state, table = payload["state"], payload["rows"]
         if not isinstance(state, dict) or not isinstance(table, dict) or len(table["rows"]) != ckpt.round:

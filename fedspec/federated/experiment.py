@@ -120,8 +120,8 @@ def _rank(factors: Factors, shape: tuple[int, int], dtype: torch.dtype) -> int:
 def _shapes(tensors: Any) -> dict[Any, Any]:
     """Shapes by name; of what is no tensor, one that nothing has."""
     if not isinstance(tensors, Mapping):
-        return {"": None}
-    return {name: value.shape if isinstance(value, Tensor) else None for name, value in tensors.items()}
+        return {"": ()}
+    return {name: value.shape if isinstance(value, Tensor) else () for name, value in tensors.items()}
 
 
 def prepare(

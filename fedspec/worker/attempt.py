@@ -67,6 +67,10 @@ class Attempt:
             if resumed is None:
                 break
             self.reporter.event(f"{self.exp} goes on from round {resumed.round}, saved by a rival attempt")
+        if len(self.rows) != self.rounds:
+            raise DamagedError(
+                f"A checkpoint of {self.exp} says that all rounds are done, and has other rows.", "Take another one."
+            )
         accuracy = self.rows[-1].accuracy if self.rows else None
         self.queue.done(self.held, to_table(self.rows), len(self.rows), accuracy)
         self.reporter.event(
