@@ -164,13 +164,19 @@ class CheckpointManager:
                 unusable.append(Unusable(ckpt.round, "cannot be read by this version"))
         return None, unusable
 
-    def derive(self, exp: str, generation: Generation, facts: Mapping[str, Any]) -> None:
-        """Refresh the copies for people: the model first, then the JSON that names its hash."""
-        self.files.write(self.paths.model(exp), generation.data, durable=False)
+    def derive(self, exp: str, generation: Generation, facts: Mapping[str, Any], *, durable: bool = False) -> None:
+        """Refresh the copies for people: the model first, then the JSON that names its hash. ``durable``: no others follow."""
+        self.files.write(self.paths.model(exp), generation.data, durable=durable)
         about = {"experiment": exp, "generation": generation.file, "sha256": generation.sha256, **facts}
-        self.files.write(
-            self.paths.progress(exp), msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n", durable=False
-        )
+        text = msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n"
+        self.files.write(self.paths.progress(exp), text, durable=durable)
+
+    def saved(self, exp: str, ckpt: Recorded) -> Generation | None:
+        """A journalled generation as it is on disk, if it is here and intact."""
+        with suppress(OSError):
+            data = self._intact(exp, ckpt)
+            return None if data is None else Generation(ckpt.file, ckpt.sha256, data)
+        return None
 
     def prune(self, exp: str, recorded: Iterable[Recorded]) -> None:
         """Delete those of ``recorded`` that are of rounds below the two latest that are here. Others' files stay."""
@@ -180,6 +186,13 @@ class CheckpointManager:
         rounds = sorted({ckpt.round for ckpt in here}, reverse=True)
         for ckpt in here:
             if len(rounds) >= KEEP and ckpt.round < rounds[KEEP - 1]:
+                self.files.remove(self.paths.generation(exp, ckpt.file))
+
+    def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
+        """Delete all of ``recorded``: the result is final."""
+        present = set(self.files.names(self.paths.generations(exp)))
+        for ckpt in recorded:
+            if ckpt.file in present:
                 self.files.remove(self.paths.generation(exp, ckpt.file))
 
     def save_base(self, tensors: Mapping[str, Tensor]) -> str:

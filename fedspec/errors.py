@@ -40,7 +40,21 @@ class QueueMissingError(SetupError):
 
 
 class FolderError(SetupError):
-    """The shared folder refused: read-only, full, held by another program, or gone."""
+    """The shared folder refused: read-only, full, held by another program, or gone.
+
+    ``passing``: it may be otherwise in a while without anybody doing anything, or as soon as somebody makes room.
+    """
+
+    def __init__(self, what: str, fix: str, *, passing: bool = True) -> None:
+        super().__init__(what, fix)
+        self.passing = passing
+
+
+class TakenError(FolderError):
+    """Something that is none of ours has a file's or a folder's place, or a link leads from there out of the shared folder."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix, passing=False)
 
 
 class DamagedError(FedspecError):

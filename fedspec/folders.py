@@ -1,4 +1,4 @@
-"""What carries a folder's files to other machines: a sync client, a network file system, or nothing.
+"""What carries a folder's files to other machines: a sync client, a network file system, or nothing; and what clients leave.
 
 Standard library only: the set-up scripts ask before anything is installed.
 """
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 # Names that sync clients give their folders, and marks they leave in them.
 SYNCED_NAMES = {
@@ -18,11 +19,46 @@ SYNCED_NAMES = {
     "iclouddrive": "iCloud Drive",
     "icloud drive": "iCloud Drive",
     "cloudstorage": "a cloud drive",
+    "my drive": "Google Drive",
 }
-SYNCED_PREFIXES = {"dropbox": "Dropbox", "onedrive": "OneDrive"}
-SYNCED_MARKS = {".stfolder": "Syncthing", ".dropbox.cache": "Dropbox"}
+SYNCED_PREFIXES = {
+    "dropbox": "Dropbox",
+    "onedrive": "OneDrive",
+    "google drive": "Google Drive",
+    "googledrive": "Google Drive",
+    "nextcloud": "Nextcloud",
+    "owncloud": "ownCloud",
+}
+SYNCED_MARKS = {
+    ".stfolder": "Syncthing",
+    ".dropbox.cache": "Dropbox",
+    ".tmp.drivedownload": "Google Drive",
+    ".nextcloudsync.log": "Nextcloud",
+    ".owncloudsync.log": "ownCloud",
+}
 # 9p is also how WSL shows a Windows drive, where both systems would fight over one environment.
-NETWORK_TYPES = {"9p", "afpfs", "cifs", "fuse.rclone", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "webdav"}
+NETWORK_TYPES = {
+    *("9p", "afpfs", "cifs", "fuse.rclone", "fuse.sshfs", "nfs", "nfs4", "smb3", "smbfs", "webdav"),
+    *("vboxsf", "prl_fs", "fuse.vmhgfs-fuse"),  # what a virtual machine sees of its host
+    *("afs", "beegfs", "ceph", "fuse.ceph", "fuse.glusterfs", "gpfs", "lustre"),  # clusters
+}
+# What the systems say of a file whose bytes are not here: SF_DATALESS on macOS; OFFLINE, RECALL_ON_OPEN and
+# RECALL_ON_DATA_ACCESS on Windows.
+DATALESS_FLAG = 0x4000_0000
+RECALLED_ATTRIBUTES = 0x0000_1000 | 0x0004_0000 | 0x0040_0000
+# A name of ours, and what sync clients put into it when two machines have written a file. Dropbox and others write in the
+# user's language, but always in brackets, and with the date or with a word that is nearly the same in many languages.
+_OURS = r"(?P<stem>[a-z0-9][a-z0-9._-]*?)"
+_END = r"(?P<end>(?:\.[a-z0-9]+)?)"
+_WORDS = "|".join(["confli", "konfli", "konflí", "case", "競合", "衝突", "冲突", "충돌", "конфликт", r"\d{4}-\d\d-\d\d"])
+_COPIES = (
+    ("Syncthing", r"\.sync-conflict-\d{8}-\d{6}-[A-Z0-9]+"),
+    ("ownCloud", r"_conflict-[^.]+"),
+    ("Dropbox", rf" ?\([^()]*(?i:{_WORDS})[^()]*\)"),
+    ("Google Drive", r" \(\d+\)"),
+    ("iCloud Drive", r" \d{1,3}"),
+    ("OneDrive", r"-[A-Za-z0-9]*[A-Z][A-Za-z0-9_-]*"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +145,30 @@ def file_system_of(folder: Path, mounts: Iterable[tuple[Path, str]]) -> str:
     """The type of the innermost mount that holds ``folder``; of two at one place the later one covers the other."""
     holding = [(len(point.parts), kind) for point, kind in mounts if folder.is_relative_to(point)]
     return max(reversed(holding), key=lambda mount: mount[0], default=(0, ""))[1]
+
+
+class ConflictCopy(NamedTuple):
+    """What a name says: which client names its copies so, and the file that two machines have written."""
+
+    client: str
+    original: str
+
+
+def conflict_copy(name: str) -> ConflictCopy | None:
+    """What a file's name says about being a sync client's copy of one of our files; None if it is not, or says nothing."""
+    for client, mark in _COPIES:
+        # A copy can have copies.
+        if match := re.fullmatch(f"{_OURS}(?:{mark})+{_END}", name):
+            return ConflictCopy(client, match["stem"] + match["end"])
+    return None
+
+
+def evicted(name: str) -> str | None:
+    """The file for which ``name`` is the stub that iCloud left, ``.<file>.icloud``; None if it is no stub."""
+    match = re.fullmatch(r"\.(.+)\.icloud", name)
+    return match[1] if match else None
+
+
+def is_dataless(flags: int, attributes: int) -> bool:
+    """Whether a file is there by name only, by what ``stat`` says of it on macOS (flags) and on Windows (attributes)."""
+    return bool(flags & DATALESS_FLAG or attributes & RECALLED_ATTRIBUTES)

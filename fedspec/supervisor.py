@@ -183,14 +183,13 @@ def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files:
     import fedspec
     from fedspec.checkpoints import CheckpointManager
     from fedspec.devices import capabilities
-    from fedspec.folders import folder_kind
     from fedspec.jobs import opener
-    from fedspec.workqueue.board import TIMINGS
     from fedspec.workqueue.distributor import WorkDistributor
+    from fedspec.workqueue.modes import Notes
     from fedspec.workspace import Workspace
 
     workspace = Workspace.find(settings.workspace)
-    timing = TIMINGS[folder_kind(workspace.root).mode].scaled(settings.time_scale)
+    timing = Notes(workspace).choice().timing(settings.time_scale)
     queue = WorkDistributor(workspace, files=files, timing=timing)
     queue.require_queue()
     queue.join(settings.name, capabilities(), fedspec.__version__)

@@ -21,7 +21,7 @@ from fedspec.errors import SetupError, UsageError
 
 STATE_FOLDER = "distributed_work"
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
-# Windows takes these for devices, whatever follows the first dot.
+# Devices on Windows in every folder and with every ending: con.json is the console.
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
@@ -104,6 +104,23 @@ class Workspace:
     def log(self, worker: str) -> Path:
         """What one worker did, for people."""
         return self.queue / "logs" / f"{checked(worker)}.log"
+
+    @cached_property
+    def pairs(self) -> Path:
+        """Where machines find out together what the folder's locks are worth and how long news takes."""
+        return self.queue / "pair"
+
+    def pair(self, machine: str) -> Path:
+        """What one machine says meanwhile."""
+        return self.pairs / f"{checked(machine)}.json"
+
+    def pair_lock(self, holder: str, taker: str) -> Path:
+        """A lock that the process ``holder`` holds and the machine ``taker`` tries to take."""
+        return self.pairs / f"{checked(holder)}.{checked(taker)}.lock"
+
+    def probe(self, tag: str) -> Path:
+        """A file that is written, moved and deleted to see that it can be; of each look its own."""
+        return self.queue / f"probe-{checked(tag)}.txt"
 
     def quarantined(self, name: str) -> Path:
         """Where a damaged file is kept."""
@@ -199,10 +216,33 @@ class LocalState:
         """The worker's journal as it was written, whatever happens to the shared one."""
         return self.slots / f"{checked(worker)}.jsonl"
 
+    def archive(self, workspace: Workspace) -> Path:
+        """Journals of this machine's workers that have left this workspace, should the shared ones go back in time."""
+        return self.root / f"archive-{self._key(workspace)}"
+
+    def archived(self, workspace: Workspace, worker: str) -> Path:
+        """The journal of one of them."""
+        return self.archive(workspace) / f"{checked(worker)}.jsonl"
+
     def claim_lock(self, workspace: Workspace) -> Path:
         """Held while a worker of this machine claims an item of this workspace."""
-        key = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
-        return self.root / f"claims-{key}.lock"
+        return self.root / f"claims-{self._key(workspace)}.lock"
+
+    def pair_lock(self, workspace: Workspace) -> Path:
+        """Held while this machine finds out with others what this workspace's locks are worth."""
+        return self.root / f"pair-{self._key(workspace)}.lock"
+
+    def measured(self, workspace: Workspace) -> Path:
+        """What it found out."""
+        return self.root / f"pair-{self._key(workspace)}.json"
+
+    def chosen_mode(self, workspace: Workspace) -> Path:
+        """How a person told this machine to use this workspace."""
+        return self.root / f"mode-{self._key(workspace)}.json"
+
+    @staticmethod
+    def _key(workspace: Workspace) -> str:
+        return hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
 
 
 def checked(name: str) -> str:
@@ -211,6 +251,9 @@ def checked(name: str) -> str:
     Raises:
         UsageError: it is not; names of experiments and workers may come from a peer.
     """
-    if not _SAFE.fullmatch(name) or ".." in name or name.endswith(".") or name.partition(".")[0] in _RESERVED:
+    if name.partition(".")[0] in _RESERVED:
+        raise UsageError(f"{name[:80]!r} cannot be a file name on Windows.", "Choose another name.")
+    # Lower case alone: no two names are one file on a disk that ignores case. Windows drops a dot at the end.
+    if not _SAFE.fullmatch(name) or ".." in name or name.endswith("."):
         raise UsageError(f"{name[:80]!r} cannot be a file name here.", "Use lower-case letters, digits, '.', '_' and '-' only.")
     return name

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+# What tests of several folders share lies there.
+sys.path.insert(0, str(Path(__file__).parent / "endtoend"))
+
+if TYPE_CHECKING:
+    from smbfiles import Share
 
 # Before anything imports torch or matplotlib: several workers on few cores are faster with one thread each, results do
 # not depend on the machine's core count, and figures need no screen.
@@ -50,3 +59,12 @@ def data_root() -> Path:
     if not (folder := os.environ.get("FEDSPEC_DATA")):
         pytest.skip("needs real data: FEDSPEC_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Share]:
+    """A real SMB share of all the tests' temporary folders; skips where there is no Samba."""
+    from samba import serving
+
+    with serving(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("smbd")) as share:
+        yield share

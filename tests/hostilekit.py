@@ -65,8 +65,8 @@ class Ground:
     def enqueue(self, *items: Item) -> None:
         self.queue().enqueue(items)
 
-    def work(self, item: Item = ITEM) -> None:
-        """An honest worker's whole run on the item; the steps are counted, since a hostile folder must not keep it for ever."""
+    def work(self, *items: Item) -> None:
+        """An honest worker's whole run; its steps are counted, since a hostile folder must not keep it for ever."""
         queue = self.queue()
         queue.join("honest", ["cpu"])
 
@@ -75,7 +75,7 @@ class Ground:
 
         checkpoints = CheckpointManager(self.workspace.checkpoints, queue.files)
         reporter = LoggingReporter(self, self.workspace.log(queue.worker), queue.clock, queue.files)
-        worker = Worker(queue, checkpoints, open_job, reporter, StopSignal(), {item.id})
+        worker = Worker(queue, checkpoints, open_job, reporter, StopSignal(), {item.id for item in items or (ITEM,)})
         for steps, seconds in enumerate(worker.steps()):
             assert steps < MANY_STEPS, self.events[-5:]
             queue.clock.sleep(seconds)

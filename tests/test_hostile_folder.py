@@ -12,6 +12,7 @@ import pytest
 
 from fedspec.errors import FolderError
 from tests.hostilekit import ITEM, Ground, odd, put, sparse
+from tests.test_worker import item_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX has the odder files")
 
@@ -121,17 +122,31 @@ def test_whatever_takes_the_place_of_our_files_the_worker_finishes_or_says_so_an
     if path.exists():
         path.rename(ground.share / "aside")
     TAKEN[kind](path, ground)
-    refused: FolderError | None = None
+    told = ""
     try:
         ground.work()
     except FolderError as error:
-        refused = error
+        told = error.what
+    except AssertionError:
+        # It is alive, and tries this item again ever more rarely; nobody can save what has no place.
+        told = ground.events[-1]
+        assert "tried again later" in told
     assert ground.at_home() == before
     # Without its file the item is not there for the worker.
-    if refused is not None:
-        assert str(ground.share) in refused.what
+    if told:
+        assert str(ground.share) in told
     elif place not in ("the plans", "the queue"):
         ground.check()
+
+
+def test_an_item_whose_folder_is_taken_keeps_nobody_from_the_other_items(ground: Ground):
+    other = item_of(43, rounds=2)
+    ground.enqueue(other)
+    put(ground.share / "checkpoints_distributed" / "gen" / ITEM.exp, b"no folder")
+    with pytest.raises(AssertionError):
+        ground.work(ITEM, other)
+    ground.check(other)
+    assert "tried again later" in ground.events[-1]
 
 
 def test_what_a_peer_links_while_a_worker_runs_changes_nothing_outside(ground: Ground):

@@ -497,6 +497,34 @@ def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
     assert process.clock.seconds >= LOCAL_DISK.dead
 
 
+def test_a_rival_s_generation_that_is_still_in_the_cloud_stops_nobody(disk: MemoryDisk):
+    item = item_of(rounds=6)
+    fill(disk, item)
+    there = MemoryDisk()
+    there.contents = Tree(disk.contents)
+    rival = killed_after(there, 4, "bb").queue.worker
+    shared = {path: data for path, data in there.contents.items() if SHARE.root in path.parents}
+    journal = SHARE.journal(rival, 0)
+    disk.contents[journal] = b"".join(line + b"\n" for line in shared[journal].split(b"\n")[:2])
+
+    def rest_arrives(number: int, client: int) -> None:
+        if (number, client) == (2, 0):
+            disk.contents.update(shared)
+
+    process = Process(disk, "aa", hook=rest_arrives)
+    read = process.files.read
+
+    def away(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        if f".{rival}." in path.name and path.suffix == ".pt":
+            raise BlockingIOError(11, "is being downloaded")
+        return read(path, offset, limit)
+
+    process.files.read = away  # type: ignore[method-assign]
+    process.work()
+    check(process, item)
+    assert [ckpt.round for ckpt in process.of(Ckpt) if ckpt.worker != rival] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_worker_that_is_superseded_yields_writes_nothing_more_and_takes_the_next_item(disk: MemoryDisk):
     items = [item_of(42), item_of(43)]
     fill(disk, *items)
@@ -605,11 +633,22 @@ def test_a_worker_never_makes_a_new_queue_where_its_own_has_vanished(disk: Memor
     assert later.of(Start)[-1].round >= 1
 
 
-def test_in_a_synced_folder_a_claim_waits_until_rivals_could_be_heard(disk: MemoryDisk):
+def test_who_is_alone_in_a_synced_folder_begins_at_once(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)
     trained: list[float] = []
     process = Process(disk, timing=SYNC_FOLDER, hook=lambda number, client: trained.append(process.clock.seconds))
+    process.work()
+    assert trained[0] < SYNC_FOLDER.settle
+    check(process, item)
+
+
+def test_an_item_of_another_s_share_waits_until_the_other_could_be_heard(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    Process(disk, "bb", timing=SYNC_FOLDER)  # has joined, and says nothing
+    trained: list[float] = []
+    process = Process(disk, "aa", timing=SYNC_FOLDER, hook=lambda number, client: trained.append(process.clock.seconds))
     process.work()
     assert trained[0] >= SYNC_FOLDER.settle
     check(process, item)

@@ -19,6 +19,9 @@ NAMED: dict[str, Callable[[str], Path]] = {
     "relayed": lambda name: Workspace(Path("/w")).relayed(name, name),
     "beat": Workspace(Path("/w")).beat,
     "log": Workspace(Path("/w")).log,
+    "pair": Workspace(Path("/w")).pair,
+    "pair_lock": lambda name: Workspace(Path("/w")).pair_lock(name, name),
+    "probe": Workspace(Path("/w")).probe,
     "result": Workspace(Path("/w")).result,
     "generation": lambda name: CheckpointPaths(Path("/w")).generation(name, name),
     "base": CheckpointPaths(Path("/w")).base,
@@ -46,6 +49,11 @@ UNSAFE = [
     ".hidden",
     "-x",
     "x" * 200,
+    "x.",
+    "con",
+    "nul.tar.gz",
+    "com1.x",
+    "lpt9",
 ]
 
 
@@ -65,6 +73,28 @@ def test_a_safe_name_stays_in_its_folder_on_every_system(name: str):
     assert safe == name == safe.casefold()
     assert PureWindowsPath("w", safe).parts == ("w", safe)
     assert Path("w", safe).resolve().parent == Path("w").resolve()
+
+
+@pytest.mark.parametrize("name", ["console", "auxiliary.json", "com10", "nul-1", "c.con"])
+def test_a_name_that_only_looks_like_a_device_is_safe(name: str):
+    assert checked(name) == name
+
+
+def test_two_names_are_two_files_on_a_disk_that_ignores_case():
+    assert checked("fedavg") == "fedavg"
+    with pytest.raises(UsageError):
+        checked("FedAvg")
+
+
+def test_every_path_leaves_room_for_the_workspace_s_own_on_windows():
+    """Without the long form of a path Windows takes 259 characters, and a workspace lies at some 50."""
+    name, worker = "x" * 121, "ffffffff-ffffff"
+    file = f"r99999.a999.{worker}.{'f' * 12}.pt"
+    space, saved = Workspace(Path("/w")), CheckpointPaths(Path("/w/checkpoints_distributed"))
+    paths = [saved.generation(name, file), saved.model(name), space.result(name), space.quarantined(f"{name}.{file}")]
+    lengths = [len(f"{path.with_name(f'~{path.name}.ffffffff.tmp')}") - len("/w") for path in paths]
+    assert max(lengths) <= 208
+    assert max(len(path.name) for path in paths) + len("~.ffffffff.tmp") < 255
 
 
 def test_every_file_has_a_path_of_its_own():

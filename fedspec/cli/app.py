@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import fedspec
-from fedspec.cli import checkpoints, doctor, plot, progress, queue, run, work
+from fedspec.cli import checkpoints, doctor, plot, progress, queue, run, simulate, work
 
 TEACH = """\
 fedspec - run federated experiments on the machines you have
@@ -20,6 +20,7 @@ fedspec - run federated experiments on the machines you have
             checkpoints  What can be resumed
   Results   plot         Paper figures (PDF)
   Repair    queue        Add, retry, release, cancel, explain items
+  Trust     simulate     Try the queue on simulated machines in faulty folders
 
 Begin with 'fedspec run quick'; each command has --help.
 """
@@ -45,10 +46,11 @@ def _begin(
         sys.stdout.write(TEACH)
 
 
-app.command()(doctor.doctor)
+app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=run.EPILOG)(run.run)
 app.command()(work.work)
 app.command(epilog=progress.EPILOG)(progress.progress)
 app.command()(checkpoints.checkpoints)
 app.command()(plot.plot)
+app.command()(simulate.simulate)
 app.add_typer(queue.app, name="queue")

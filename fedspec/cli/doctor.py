@@ -1,163 +1,141 @@
-"""``fedspec doctor``: check this machine and the shared folder."""
+"""``fedspec doctor``: check this machine and the shared folder, find out with others what it does, or say how to use it."""
 
 from __future__ import annotations
 
-import platform
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedspec.cli.console import emit_json, say
-from fedspec.cli.options import JsonOption, TimeScaleOption, WorkspaceOption
-from fedspec.errors import FedspecError
+from fedspec.cli.findings import Finding, conclusion, show
+from fedspec.cli.options import JsonOption, NameOption, TimeScaleOption, WorkspaceOption
+from fedspec.errors import FedspecError, UsageError
 
 if TYPE_CHECKING:
-    from fedspec.folders import FolderKind
-    from fedspec.workqueue.distributor import WorkDistributor
+    from fedspec.workqueue.modes import Choice
 
-LOW_BYTES = 1 << 30
-LOCK_PROBE_S = 5.0
-PIN = "right-click the folder > Always keep on this device"
-# How to keep a sync service from replacing files by placeholders, by service; on a Mac some words differ.
-KEEP = {
-    "iCloud Drive": ("iCloud", PIN, "right-click the folder in Finder > Keep Downloaded"),
-    "OneDrive": ("OneDrive", PIN, PIN.capitalize()),
-    "Dropbox": ("Dropbox", "right-click the folder > Dropbox > Make available offline", ""),
-    "a cloud drive": ("the cloud drive", "right-click the folder > Available offline", ""),
-}
-MODES = {
-    "local": "local mode: only processes of this machine see it",
-    "network": "network mode: locks of all machines",
-    "sync": "sync mode: copies meet later, locks exclude nobody",
-}
+SETUP_PROBLEM = 3
+PAIR_MINUTES = 10.0
 
+EPILOG = """\
+\b
+Examples:
+  fedspec doctor                    check; every complaint names its fix
+  fedspec doctor --pair             on two machines at about the same time:
+                                    do the folder's locks exclude them, and
+                                    how long does news take?
+  fedspec doctor --pair --machines 3
+  fedspec doctor --mode sync        use this folder so, whatever it looks like
+  fedspec doctor --mode auto        ... no more
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: ``ok``, ``warn`` or ``error``, what was found, and what to do about it."""
-
-    level: str
-    text: str
-    fix: str = ""
+\b
+What goes before what: FEDSPEC_MODE, --mode, the result of --pair, the path.
+Exit codes: 0 all is well or has a warning, 3 something must be fixed,
+130 aborted.
+"""
 
 
-def doctor(json: JsonOption = False, workspace: WorkspaceOption = None, time_scale: TimeScaleOption = 1.0) -> None:
+def doctor(
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Find out with other machines, which run the same, what the folder does.")
+    ] = False,
+    machines: Annotated[int, typer.Option("--machines", metavar="N", help="How many machines take part in --pair.")] = 2,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="MINUTES", help="How long --pair waits for a sign of the others.")
+    ] = PAIR_MINUTES,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", metavar="MODE", help="Use this folder as local, network, sync or auto.", show_default=False),
+    ] = None,
+    name: NameOption = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+    time_scale: TimeScaleOption = 1.0,
+) -> None:
     """Check this machine and the shared folder; every complaint names its fix.
 
-    Where peers are at work it listens for a few seconds to compare clocks. Exit code 3 if something must be fixed.
+    Where peers are at work it listens for a few seconds to compare clocks.
     """
-    from fedspec.cli.opening import open_queue
+    if pair:
+        from fedspec.cli.pair import pair as meet
 
+        if mode is not None:
+            raise UsageError("--pair finds the mode out, --mode sets it.", "Use one of them at a time.")
+        meet(workspace, name, machines, timeout, time_scale, json=json)
+    elif mode is not None:
+        _set_mode(mode, workspace, json=json)
+    else:
+        _check(workspace, time_scale, json=json)
+
+
+def _check(workspace: Path | None, time_scale: float, *, json: bool) -> None:
     findings: list[Finding] = []
-    for finding in _all(lambda: open_queue(workspace, time_scale)):
+    folder: dict[str, Any] = {}
+    for finding in _all(workspace, time_scale, folder):
         findings.append(finding)
         if not json:
-            say(f"{finding.level:<6} {finding.text}" + (f"\n       fix: {finding.fix}" if finding.fix else ""))
+            show(finding)
     if json:
-        emit_json({"findings": [asdict(finding) for finding in findings]})
+        emit_json({"folder": folder or None, "findings": [asdict(finding) for finding in findings]})
+    else:
+        say()
+        say(conclusion(findings))
     if any(finding.level == "error" for finding in findings):
-        raise typer.Exit(3)
+        raise typer.Exit(SETUP_PROBLEM)
 
 
-def _all(open_: Callable[[], WorkDistributor]) -> Iterator[Finding]:
+def _all(workspace: Path | None, time_scale: float, folder: dict[str, Any]) -> Iterator[Finding]:
+    """Everything there is to say; ``folder`` is filled with what programs want to know of it."""
+    from fedspec.cli import checks
+    from fedspec.cli.opening import open_queue
     from fedspec.cli.peers import peers
+    from fedspec.cli.power import sleeping
+    from fedspec.workqueue.modes import Notes
 
-    yield from _machine()
+    yield from checks.machine()
+    yield from sleeping()
     try:
-        queue = open_()
-        yield from _folder(queue)
-        yield from _queue(queue)
-        yield from peers(queue)
+        queue = open_queue(workspace, time_scale)
+        choice = Notes(queue.workspace, queue.slots.local, queue.files).choice()
+        folder |= as_json(queue.workspace.root, choice, time_scale)
+        yield from checks.folder(queue, choice, named_explicitly=workspace is not None)
+        yield from checks.traces(queue, choice)
+        yield from checks.queue(queue)
+        yield from peers(queue, choice)
     except FedspecError as error:
-        yield Finding("error", error.what, error.fix)
+        yield Finding("error", "folder", error.what, error.fix)
 
 
-def _machine() -> Iterator[Finding]:
-    try:
-        import torch
+def _set_mode(mode: str, workspace: Path | None, *, json: bool) -> None:
+    from fedspec.cli.checks import modes
+    from fedspec.workqueue.modes import AUTO, Notes
+    from fedspec.workspace import Workspace
 
-        from fedspec.devices import describe, resolve
-    except (ImportError, OSError) as error:
-        yield Finding("error", f"PyTorch cannot be imported: {error}", "Run ./setup.sh again (Windows: setup_windows.bat).")
+    notes = Notes(Workspace.find(workspace))
+    notes.choose(mode)
+    choice = notes.choice()
+    if json:
+        emit_json({"folder": as_json(notes.workspace.root, choice)})
         return
-    yield Finding("ok", f"Python {platform.python_version()}, PyTorch {torch.__version__}")
-    device = resolve()
-    yield Finding("ok", f"device {device.type}: {describe(device)}")
-    if device.type != "cuda" and shutil.which("nvidia-smi"):
-        fix = "Run ./setup.sh again (Windows: setup_windows.bat); it picks PyTorch with CUDA."
-        yield Finding("warn", "there is an NVIDIA driver, but this PyTorch cannot use it", fix)
+    for finding in modes(notes.workspace.root, choice):
+        show(finding)
+    if mode != AUTO:
+        say()
+        say("Set on this machine only; the others keep theirs. Undo: fedspec doctor --mode auto")
 
 
-def _folder(queue: WorkDistributor) -> Iterator[Finding]:
-    from fedspec.folders import folder_kind
-    from fedspec.workqueue.progress import in_words
-
-    root, timing = queue.workspace.root, queue.timing
-    kind = folder_kind(root)
-    yield Finding("ok", f"shared folder {root} ({kind.label}; {MODES[kind.mode]})")
-    settle = f"; a claim waits {in_words(timing.settle)} for rivals" if timing.settle else ""
-    yield Finding("ok", f"a machine silent for {in_words(timing.dead)} loses its item to another{settle}")
-    yield from _placeholders(kind)
-    yield _probe(queue)
-    free = queue.files.free_bytes(root)
-    text = f"{free / 2**30:.1f} GiB free"
-    yield Finding("ok", text) if free >= LOW_BYTES else Finding("warn", text, "Free some space before a long run.")
-
-
-def _placeholders(kind: FolderKind) -> Iterator[Finding]:
-    if kind.label in KEEP:
-        service, fix, on_mac = KEEP[kind.label]
-        fix = on_mac if on_mac and platform.system() == "Darwin" else fix
-        yield Finding("warn", f"{service} may remove local copies from this folder", fix)
-
-
-def _probe(queue: WorkDistributor) -> Finding:
-    """Write, append, lock and delete a file as the queue does; a folder without a queue is left as it was."""
-    place, files = queue.workspace, queue.files
-    probe = place.queue / "doctor.probe"
-    fresh = not place.queue.is_dir()
-    try:
-        with files.lock(place.queue_lock, LOCK_PROBE_S) as locked:
-            files.write(probe, b"probe")
-            files.append(probe, b"!")
-            intact = files.read(probe) == b"probe!"
-            files.remove(probe)
-        if fresh:
-            files.remove(place.queue_lock)
-            _forget(place.queue)
-    except FedspecError as error:
-        return Finding("error", error.what, error.fix)
-    if not intact:
-        return Finding("error", "what was written to the folder comes back different", "Check the share's client and its disk.")
-    if not locked:
-        return Finding("warn", f"{place.queue_lock} is held by another process", "Look for a stopped fedspec process.")
-    return Finding("ok", "write, append, lock and delete work")
-
-
-def _forget(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # somebody has put something there in the meantime
-
-
-def _queue(queue: WorkDistributor) -> Iterator[Finding]:
-    state = queue.progress()
-    if not state.lines:
-        yield Finding("warn", "no work queue here", "Start one with 'fedspec run quick', or wait for the folder to sync.")
-        return
-    failed = state.count("failed")
-    done = f"{len(state.lines)} items, {state.completed} done" + (f", {failed} failed" if failed else "")
-    yield Finding("ok", f"queue found: {done}")
-    for note in queue.store.notes():
-        yield Finding("warn", note, "Nothing is lost: what is damaged is left out, and written again by its owner.")
-    kept = queue.files.names(queue.workspace.quarantined(""))
-    if kept:
-        where = queue.workspace.quarantined("")
-        yield Finding(
-            "warn", f"{len(kept)} damaged files are kept in {where}", "Check the disk and the share; then delete them."
-        )
+def as_json(root: Path, choice: Choice, scale: float = 1.0) -> dict[str, Any]:
+    """How a folder is used, for programs: its path, kind and mode, the waiting times in seconds, what was measured."""
+    timing = choice.timing(scale)
+    return {
+        "path": str(root),
+        "kind": choice.kind.label,
+        "mode": choice.mode,
+        "locks": choice.locks,
+        "source": choice.source,
+        "timing_s": {"beat": timing.beat, "poll": timing.poll, "settle": timing.settle, "dead": timing.dead},
+        "measured": choice.measured,
+    }

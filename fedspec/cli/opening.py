@@ -6,9 +6,8 @@ import platform
 from pathlib import Path
 
 from fedspec.errors import UsageError
-from fedspec.folders import folder_kind
-from fedspec.workqueue.board import TIMINGS
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.modes import Notes
 from fedspec.workspace import Workspace
 
 PLATFORM_NAMES = {"Darwin": "Mac", "Windows": "Windows", "Linux": "Linux"}
@@ -16,10 +15,16 @@ PLATFORM_NAMES = {"Darwin": "Mac", "Windows": "Windows", "Linux": "Linux"}
 
 def open_queue(workspace: Path | None, time_scale: float = 1.0) -> WorkDistributor:
     """The queue of a workspace. Raises UsageError for a scale that is not positive."""
-    if not 0 < time_scale <= 1000:
-        raise UsageError(f"--time-scale must be greater than 0, not {time_scale}.", "Leave it out, or use a value such as 0.1.")
+    scale = checked_scale(time_scale)
     place = Workspace.find(workspace)
-    return WorkDistributor(place, timing=TIMINGS[folder_kind(place.root).mode].scaled(time_scale))
+    return WorkDistributor(place, timing=Notes(place).choice().timing(scale))
+
+
+def checked_scale(scale: float) -> float:
+    """``scale``, if waiting times can be multiplied by it. Raises UsageError."""
+    if not 0 < scale <= 1000:
+        raise UsageError(f"--time-scale must be greater than 0, not {scale}.", "Leave it out, or use a value such as 0.1.")
+    return scale
 
 
 def machine_name(given: str | None) -> str:

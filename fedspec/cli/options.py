@@ -40,3 +40,10 @@ ItemArgument = Annotated[str, typer.Argument(metavar="ITEM", help="An experiment
 ItemArguments = Annotated[
     list[str], typer.Argument(metavar="ITEM...", help="Experiments' names or items' ids.", show_default=False)
 ]
+AnyItemArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[ITEM]...", help="Experiments' names or items' ids.", show_default=False)
+]
+MachineOption = Annotated[
+    str | None,
+    typer.Option("--machine", metavar="MACHINE", help="Only this machine, by name or id (default: all).", show_default=False),
+]

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
 from fedspec.cli.opening import open_queue
-from fedspec.cli.options import ItemArgument, ItemArguments, JsonOption, PlanArgument, WorkspaceOption
+from fedspec.cli.options import (
+    AnyItemArguments,
+    ItemArgument,
+    ItemArguments,
+    JsonOption,
+    MachineOption,
+    PlanArgument,
+    WorkspaceOption,
+)
 from fedspec.cli.plans import takes_plan_flags
 from fedspec.errors import UsageError
+from fedspec.workqueue.fold import MAX_PRIORITY
 
-app = typer.Typer(help="Add, retry, release, cancel and explain items.")
+app = typer.Typer(help="Add, explain and control items, and the machines that run them.")
 
 
 @app.callback(invoke_without_command=True)
@@ -90,12 +99,75 @@ def cancel(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
 
 
 @app.command()
-def resume(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
-    """Undo cancel."""
-    _control("resume", items, workspace, ("cancelled",), "can be claimed again")
+def resume(
+    items: AnyItemArguments = None,
+    machine: MachineOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Undo cancel; without an item, undo pause and drain."""
+    if items:
+        _control("resume", items, workspace, ("cancelled",), "can be claimed again")
+    else:
+        _order("resume", machine, workspace, "takes items again", "All machines take items again.")
 
 
-def _control(op: str, names: Sequence[str], workspace: Path | None, states: Sequence[str], outcome: str) -> None:
+@app.command()
+def pause(machine: MachineOption = None, workspace: WorkspaceOption = None) -> None:
+    """Stop after the current round; workers wait until resume."""
+    all_ = "All machines stop after the current round and wait; 'fedspec queue resume' lets them go on."
+    _order("pause", machine, workspace, "stops after the current round and waits for 'fedspec queue resume'", all_)
+
+
+@app.command()
+def drain(machine: MachineOption = None, workspace: WorkspaceOption = None) -> None:
+    """Finish what is running, take nothing new, and end the workers."""
+    all_ = "What is running is finished, nothing new is taken, and the workers end. Undo: fedspec queue resume"
+    _order("drain", machine, workspace, "finishes its item, takes nothing new, and ends its workers", all_)
+
+
+@app.command()
+def priority(
+    value: Annotated[int, typer.Argument(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="higher comes first; 0 is usual")],
+    items: ItemArguments,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Change the order in which items are taken."""
+    _control("priority", items, workspace, ("pending", "running", "stale", "failed"), f"has priority {value}", str(value))
+
+
+@app.command()
+def retire(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="its name or id, as 'fedspec progress' shows it")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Say that a machine is gone for good: nobody waits for it.
+
+    Its saved rounds and results stay. If it comes back, it carries on under a new id, and what is sealed stays as it is.
+    """
+    queue = open_queue(workspace)
+    queue.require_queue()
+    machine_id, name = queue.find_machine(machine)
+    if machine_id == queue.slots.machine_id():
+        raise UsageError(f"{name} is this machine.", "Retire it from another machine, or just stop its workers.")
+    queue.control("retire", value=machine_id)
+    say(f"{name} is retired. Its items can be taken over at once; results wait for it no longer.")
+
+
+def _order(op: str, machine: str | None, workspace: Path | None, outcome: str, all_: str) -> None:
+    queue = open_queue(workspace)
+    queue.require_queue()
+    if machine is None:
+        queue.control(op)
+        say(all_)
+    else:
+        machine_id, name = queue.find_machine(machine)
+        queue.control(op, value=machine_id)
+        say(f"{name} {outcome}.")
+
+
+def _control(
+    op: str, names: Sequence[str], workspace: Path | None, states: Sequence[str], outcome: str, value: str = ""
+) -> None:
     """Check all items before changing any."""
     queue = open_queue(workspace)
     queue.require_queue()
@@ -109,5 +181,5 @@ def _control(op: str, names: Sequence[str], workspace: Path | None, states: Sequ
                 f"See 'fedspec queue why {line.experiment}'.",
             )
     for item_id, item in items.items():
-        queue.control(op, item)
+        queue.control(op, item, value)
         say(f"{lines[item_id].experiment} {outcome}.")

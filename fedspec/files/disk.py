@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import errno
-import os
+import re
 import secrets
-import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
-from fedspec.errors import FolderError
+from fedspec.errors import FolderError, TakenError
+from fedspec.files.evicted import PATIENCE_S, Downloads
+from fedspec.files.kernel import NO_LOCKS_HERE, Entry, Kernel, SystemKernel, is_away
 
 # WinError 5, 32, 33: a reader, a virus scanner or a sync client holds the file for a moment.
 SHARING_VIOLATIONS = frozenset({5, 32, 33})
 RETRY_FOR_S = 2.5
-# Some shares have no locks. A lock is an optimisation everywhere, so that is no error.
-NO_LOCKS_HERE = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+REFUSALS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+# A folder where a file should be, or the other way round; a link to itself.
+TAKEN = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO})
+TEMPORARY = re.compile(r"~.+\.([0-9a-f]{8})\.tmp")
 
 T = TypeVar("T")
+_tags_of_this_process: set[str] = set()
 
 
 class DiskFiles:
-    """Files on a disk or a mounted share. ``sleep`` waits some seconds before the next try where Windows refuses."""
+    """Files on a disk or a mounted share.
 
-    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    Args:
+        sleep: waits some seconds before the next try where Windows refuses.
+        kernel: the system calls.
+        patience_s: how long to wait for an evicted file's download.
+    """
+
+    def __init__(
+        self, sleep: Callable[[float], None] = time.sleep, kernel: Kernel | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         self.sleep = sleep
+        self.kernel: Kernel = kernel or SystemKernel()
         # Several processes may write one derived file at once; their temporary files must not meet.
         self.tag = secrets.token_hex(4)
+        _tags_of_this_process.add(self.tag)
+        self._downloads = Downloads(lambda path: self._patiently(partial(self.kernel.read, path, 0, -1)), patience_s)
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
-        """The file's bytes from ``offset`` on, at most ``limit`` of them."""
-
-        def attempt() -> bytes:
-            with path.open("rb") as file:
-                file.seek(offset)
-                return file.read(limit)
-
-        return self._patiently(attempt)
+        """The file's bytes from ``offset`` on, at most ``limit`` of them. EAGAIN: it is being downloaded."""
+        if self.kernel.evicts and is_away(self._patiently(partial(self.kernel.stat, path))):
+            return self._downloads.fetch(path)[offset:][: limit if limit >= 0 else None]
+        return self._patiently(partial(self.kernel.read, path, offset, limit))
 
     def size(self, path: Path) -> int | None:
         """Bytes in the file, or None if there is none."""
@@ -49,7 +60,7 @@ class DiskFiles:
             _explained(path, FileNotFoundError, NotADirectoryError, verb="read"),
             suppress(FileNotFoundError, NotADirectoryError),
         ):
-            return path.stat().st_size
+            return self._patiently(partial(self.kernel.stat, path)).st_size
         return None
 
     def names(self, folder: Path) -> list[str]:
@@ -59,106 +70,158 @@ class DiskFiles:
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, sorted, each with its size."""
         sizes = {}
-        for entry in self._listed(folder):
-            with suppress(FileNotFoundError):  # deleted since
-                if _is_ours(entry):
-                    sizes[entry.name] = entry.stat().st_size
+        with _explained(folder, verb="read"):
+            for entry in self._listed(folder):
+                with suppress(FileNotFoundError):  # deleted since
+                    if _is_ours(entry):
+                        sizes[entry.name] = self._patiently(entry.stat).st_size
         return dict(sorted(sizes.items()))
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted."""
         return sorted(entry.name for entry in self._listed(folder) if entry.is_dir())
 
-    def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
+    def _listed(self, folder: Path) -> list[Entry]:
         with (
             _explained(folder, FileNotFoundError, NotADirectoryError, verb="read"),
             suppress(FileNotFoundError, NotADirectoryError),
-            os.scandir(folder) as entries,
         ):
-            return list(entries)
+            return self._patiently(partial(self.kernel.listed, folder))
         return []
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Write a temporary file in the same folder, flush, fsync, and put it in the file's place."""
+        """Write a temporary file in the same folder, sync it, and put it in the file's place."""
         # A name that iCloud never syncs and that no pattern of ours matches.
         temporary = path.with_name(f"~{path.name}.{self.tag}.tmp")
         with _explained(path):
             try:
-                with _created(temporary) as file:
-                    file.write(data)
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
-                self._patiently(lambda: temporary.replace(path))
+                self._put(self._opened(self.kernel.create, temporary), data, durable=durable)
+                self._patiently(partial(self.kernel.rename, temporary, path))
             except BaseException:
                 with suppress(OSError):
-                    temporary.unlink()
+                    self.kernel.unlink(temporary)
                 raise
             if durable:
-                _sync_folder(path.parent)
+                self.kernel.sync_folder(path.parent)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Open, write, fsync, close: a sync client sees the file at rest between two lines."""
-
-        def attempt() -> None:
-            fresh = not path.exists()
-            with path.open("ab") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if fresh:
-                _sync_folder(path.parent)
-
+        """Open, write, sync, close: a sync client sees the file at rest between two lines."""
+        fresh = self.size(path) is None
         with _explained(path):
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._patiently(attempt)
+            self._put(self._opened(self.kernel.extend, path), data, durable=True)
+            if fresh:
+                self.kernel.sync_folder(path.parent)
 
     def remove(self, path: Path) -> None:
         """Delete the file; an absent one is no error."""
         with _explained(path), suppress(FileNotFoundError):
-            self._patiently(path.unlink)
+            self._patiently(partial(self.kernel.unlink, path))
 
     def move(self, path: Path, target: Path) -> None:
         """Rename within the workspace, replacing ``target``."""
         with _explained(target, FileNotFoundError):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._patiently(lambda: path.replace(target))
+            self._make(target.parent)
+            self._patiently(partial(self.kernel.rename, path, target))
+            # The new name first: between the two a power cut may leave both, and never none.
+            self.kernel.sync_folder(target.parent)
+            self.kernel.sync_folder(path.parent)
 
     @contextmanager
     def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
         """Hold the file lock ``path`` if it can be had in time."""
-        lock = FileLock(path, timeout=timeout_s, thread_local=False)
+        release = None
         with _explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             try:
-                lock.acquire(poll_interval=0.01)
-            except Timeout:
-                pass
+                release = self.kernel.lock(path, timeout_s)
             except OSError as error:
                 if error.errno not in NO_LOCKS_HERE:
                     raise
         try:
-            yield lock.is_locked
+            yield release is not None
         finally:
-            lock.release()
+            if release is not None:
+                release()
 
     def hold(self, path: Path) -> Callable[[], None] | None:
         """Take the lock for as long as this process lives, or return None if another holds it."""
         with _explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=0, thread_local=False)
-            try:
-                lock.acquire()
-            except Timeout:
-                return None
-        return lock.release
+            self._make(path.parent)
+            return self.kernel.lock(path, 0.0)
+
+    def remove_orphans(self, folder: Path, older_than_s: float) -> list[str]:
+        """Delete temporary files that killed processes have left."""
+        with _explained(folder):
+            names = [entry.name for entry in self._listed(folder) if self._is_foreign(entry.name)]
+            if not names:
+                return []
+            now = self._folder_s(folder)
+            return sorted(name for name in names if self._is_removed(folder / name, now - older_than_s))
+
+    def _is_foreign(self, name: str) -> bool:
+        match = TEMPORARY.fullmatch(name)
+        return match is not None and match[1] not in _tags_of_this_process
+
+    def _folder_s(self, folder: Path) -> float:
+        """What the folder's own clock says; a file server's may differ from ours by hours."""
+        probe = folder / f"~now.{self.tag}.tmp"
+        self.kernel.close(self._opened(self.kernel.create, probe))
+        try:
+            return self._patiently(partial(self.kernel.stat, probe)).st_mtime
+        finally:
+            self._patiently(partial(self.kernel.unlink, probe))
+
+    def _is_removed(self, path: Path, before_s: float) -> bool:
+        try:
+            if self.kernel.stat(path).st_mtime >= before_s:
+                return False
+            self._patiently(partial(self.kernel.unlink, path))
+        except (FileNotFoundError, PermissionError):
+            return False  # another was faster, or somebody holds it
+        return True
 
     def free_bytes(self, folder: Path) -> int:
         """Bytes that can still be written in ``folder`` or the nearest folder above it that exists."""
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
+        try:
+            return self.kernel.free_bytes(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            if folder == folder.parent:
+                raise
+            return self.free_bytes(folder.parent)
+
+    def _opened(self, open_: Callable[[Path], int], path: Path) -> int:
+        try:
+            return self._patiently(partial(open_, path))
+        except FileNotFoundError:
+            self._make(path.parent)
+            return self._patiently(partial(open_, path))
+
+    def _put(self, handle: int, data: bytes, *, durable: bool) -> None:
+        """Write it all and close. What Windows refuses in the middle goes on from there: nothing is written twice."""
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._patiently(partial(self.kernel.write, handle, rest)) :]
+            if durable:
+                self.kernel.sync(handle)
+        finally:
+            self.kernel.close(handle)
+
+    def _make(self, folder: Path) -> None:
+        """Make the folder and those above it, for good: a file is only as durable as the name of its folder."""
+        if self._is_there(folder):
+            return
+        if folder != folder.parent:
+            self._make(folder.parent)
+        with suppress(FileExistsError):  # another process was faster, or it is a file, which the next step will tell
+            self._patiently(partial(self.kernel.make_folder, folder))
+        self.kernel.sync_folder(folder.parent)
+
+    def _is_there(self, folder: Path) -> bool:
+        try:
+            return stat.S_ISDIR(self._patiently(partial(self.kernel.stat, folder)).st_mode)
+        except FileNotFoundError:
+            return False
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Repeat while Windows says that somebody else holds the file, from 50 ms apart, for `RETRY_FOR_S`."""
@@ -173,34 +236,8 @@ class DiskFiles:
                 waited, pause = waited + pause, pause * 2
 
 
-def _is_ours(entry: os.DirEntry[str]) -> bool:
+def _is_ours(entry: Entry) -> bool:
     return not entry.name.startswith(".") and not entry.name.endswith(".tmp") and entry.is_file()
-
-
-@contextmanager
-def _created(path: Path) -> Iterator[BinaryIO]:
-    try:
-        file = path.open("wb")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("wb")
-    with file:
-        yield file
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; Windows has no such call and does it by itself."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems cannot sync a folder; they are no less durable than without the call.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -211,14 +248,16 @@ def _explained(path: Path, *expected: type[OSError], verb: str = "write") -> Ite
     except expected:
         raise
     except OSError as error:
-        raise FolderError(f"Cannot {verb} {path}: {error.strerror or error}.", _remedy(error)) from error
+        refused = error.errno in REFUSALS and getattr(error, "winerror", None) not in SHARING_VIOLATIONS
+        what = f"Cannot {verb} {path}: {error.strerror or error}."
+        if error.errno in TAKEN:
+            raise TakenError(what, "Find out who put something else there, and delete or rename it.") from error
+        raise FolderError(what, _remedy(error), passing=not refused) from error
 
 
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space there, then run the same command again; what was saved so far is kept."
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in REFUSALS:
         return "Make the folder writable for your user, or name another with --workspace."
-    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO):
-        return "Something else has its place: find out who put it there, and delete or rename it."
     return "Check that the shared folder is connected, then run the same command again."

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fedspec.errors import FolderError
+from fedspec.errors import TakenError
 from fedspec.files.disk import DiskFiles
 
 
@@ -80,14 +80,14 @@ class FencedFiles(DiskFiles):
         if not self._is_shared(path):
             return
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
-            raise FolderError(
+            raise TakenError(
                 f"{path} leads out of the shared folder: there is a link on its way.",
                 "Find out who put the link there and delete it; nothing outside the shared folder was changed.",
             )
         with suppress(OSError):  # what is absent, or cannot be looked at, is for the write itself to tell
             mode = path.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise FolderError(f"{path} is no file.", "Delete it, then run the same command again.")
+                raise TakenError(f"{path} is no file.", "Delete it, then run the same command again.")
 
 
 def _is_file(path: Path) -> bool:

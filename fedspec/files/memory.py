@@ -41,6 +41,9 @@ class MemoryDisk:
 
     def __init__(self) -> None:
         self.contents = Tree()
+        # The disk's own clock, and when by it each temporary file was written.
+        self.now_s = 0.0
+        self.began_s: dict[Path, float] = {}
         self.holders: dict[Path, str] = {}
 
     def end(self, process: str) -> None:
@@ -98,8 +101,10 @@ class MemoryFiles:
         temporary = path.with_name(f"~{path.name}.{self.process}.tmp")
         self.before_write(f"write {path.name}")
         self.contents[temporary] = data
+        self.disk.began_s[temporary] = self.disk.now_s
         self.before_write(f"rename {path.name}")
         self.contents[path] = self.contents.pop(temporary)
+        del self.disk.began_s[temporary]
 
     def append(self, path: Path, data: bytes) -> None:
         """Add to the end; a crash leaves a part of the bytes."""
@@ -119,6 +124,17 @@ class MemoryFiles:
         self.before_write(f"move {path.name}")
         self.contents[target] = self.read(path)
         del self.contents[path]
+
+    def remove_orphans(self, folder: Path, older_than_s: float) -> list[str]:
+        """Delete temporary files that other processes have left."""
+        removed = []
+        for path, began_s in list(self.disk.began_s.items()):
+            mine = path.name.endswith(f".{self.process}.tmp")
+            if path.parent == folder and not mine and self.disk.now_s - began_s > older_than_s:
+                self.remove(path)
+                del self.disk.began_s[path]
+                removed.append(path.name)
+        return sorted(removed)
 
     def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
         """Nothing to do: fake processes take turns, and change hands only between operations."""

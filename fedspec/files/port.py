@@ -18,7 +18,8 @@ class Files(Protocol):
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         """The file's bytes from ``offset`` on, at most ``limit`` of them if that is not negative.
 
-        Raises FileNotFoundError, and OSError for a file whose bytes cannot be had now: one that a sync client has evicted.
+        Raises FileNotFoundError, and OSError for a file whose bytes cannot be had now. EAGAIN: a sync client has evicted it,
+        and is downloading it again; a later call will find it. No call waits for that longer than some seconds.
         """
         ...
 
@@ -55,6 +56,14 @@ class Files(Protocol):
 
     def move(self, path: Path, target: Path) -> None:
         """Rename within the workspace, replacing ``target``. Raises FileNotFoundError."""
+        ...
+
+    def remove_orphans(self, folder: Path, older_than_s: float) -> list[str]:
+        """Delete temporary files in ``folder`` that killed processes have left; returns their names. To be called rarely.
+
+        Left alone are this process's own, and those changed within ``older_than_s`` by the folder's own clock. What a sync
+        client brought has its writer's time: be generous, a day or two, so that nobody's wrong clock costs a living write.
+        """
         ...
 
     def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:

@@ -1,26 +1,29 @@
-"""What must hold when a schedule is over, whatever struck."""
+"""What must hold when a schedule is over, whatever struck. The numbers are those of docs/guarantees.md."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from msgspec.structs import asdict
 
 from fedspec.results import MACHINE_COLUMNS, Row, from_table, to_csv
+from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course
-from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
-from fedspec.workqueue.records import Attempt, Fail, Histories, Record, Yield, unpack_rows
+from fedspec.workqueue.records import Attempt, Ckpt, Fail, Histories, Record, Yield, unpack_rows
 
 
 def violations(course: Course) -> list[str]:
     """Every broken invariant, in words; none if all hold."""
     return [
-        *course.world.breaches,
+        *course.world.breaches,  # I6, and a worker that ended in an exception
         *_everything_ends(course),
-        *_one_result_each(course),
+        *_all_agree(course),
+        *(broken for machine in course.living for broken in _one_result_each(course, machine)),
         *_nothing_failed(course),
         *_one_writer_a_file(course),
         *_silence_after_a_yield(course),
@@ -28,20 +31,53 @@ def violations(course: Course) -> list[str]:
     ]
 
 
+def records_of(machine: Machine) -> list[Record]:
+    """What a reader that comes now accepts of the journals in a machine's folder."""
+    histories = Histories()
+    for data in machine.ground.disk.contents.folders.get(WORKSPACE.journals, {}).values():
+        histories.offer(data.split(b"\n")[:-1])
+    return histories.accepted()
+
+
+def duplicate_rounds(course: Course) -> tuple[int, int]:
+    """How many rounds were saved beyond one of each item, and how many there are."""
+    saved = {(r.item, r.round, r.key) for m in course.living for r in records_of(m) if isinstance(r, Ckpt)}
+    rounds = Counter((item, round_) for item, round_, _ in saved)
+    return sum(count - 1 for count in rounds.values()), sum(int(item.config["rounds"]) for item in course.items)
+
+
 def _everything_ends(course: Course) -> Iterator[str]:
+    """I1."""
     if not course.finished:
-        yield "somebody was still waiting at the end of time"
-    fold = _reread(course).store.fold
+        yield "I1: somebody was still waiting at the end of time"
+    fold = course.reader().store.fold
     for item in course.items:
         # Crashes that happen to strike thrice between a start and its first checkpoint look like an item that kills workers.
-        if fold.status(item.id) != "done" and len(fold.deaths(item.id)) < MAX_DEATHS:
-            yield f"{item.exp} is {fold.status(item.id)}"
+        if fold.status(item.id) not in ("done", "sealed") and len(fold.deaths(item.id)) < MAX_DEATHS:
+            yield f"I1: {item.exp} is {fold.status(item.id)}"
 
 
-def _one_result_each(course: Course) -> Iterator[str]:
-    """One CSV an item, equal to the canonical result and to the hash chain of an undisturbed run."""
-    reader = _reread(course)
-    expected_files = set()
+def _all_agree(course: Course) -> Iterator[str]:
+    """I2: the folds, and the queue for people, are the same on every machine."""
+    first, *others = course.living
+    fold = course.reader(first).store.fold
+    for other in others:
+        theirs = course.reader(other).store.fold
+        for item in course.items:
+            if _judgement(fold, item.id) != _judgement(theirs, item.id):
+                yield f"I2: {first.name} and {other.name} differ about {item.exp}"
+    views = {machine.ground.disk.contents.get(WORKSPACE.view) for machine in course.living}
+    if len(views) > 1:
+        yield "I2: the machines have different queues for people"
+    if course.service is not None and not course.service.agree():
+        yield "I2: the copies of the folder differ"
+
+
+def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
+    """I3 and I4: one CSV an item, equal to the canonical result and to the hash chain of an undisturbed run."""
+    reader = course.reader(machine)
+    contents = machine.ground.disk.contents
+    expected_files: set[Path] = set()
     for item in course.items:
         path = WORKSPACE.result(item.exp)
         expected_files.add(path)
@@ -49,65 +85,61 @@ def _one_result_each(course: Course) -> Iterator[str]:
         if done is None:
             continue
         rows = from_table(unpack_rows(done.rows))
-        if course.world.disk.contents.get(path) != to_csv(rows):
-            yield f"{path.name} is not the canonical result"
+        if contents.get(path) != to_csv(rows):
+            yield f"I3: {path.name} on {machine.name} is not the canonical result"
         if [_comparable(row) for row in rows] != [_comparable(row) for row in expected_rows(item)]:
-            yield f"{item.exp} has a result that no undisturbed run has"
-    for path in course.world.disk.contents:
-        if path.parent == WORKSPACE.results and path.suffix == ".csv" and path not in expected_files:
-            yield f"{path.name} belongs to nobody"
+            yield f"I4: {item.exp} has a result that no undisturbed run has"
+    for name in contents.folders.get(WORKSPACE.results, {}):
+        if name.endswith(".csv") and WORKSPACE.results / name not in expected_files:
+            yield f"I3: {name} on {machine.name} belongs to nobody"
 
 
 def _nothing_failed(course: Course) -> Iterator[str]:
     """Rehearsals have no bugs: whatever a worker journals as a failure is one of the queue's or the worker's own."""
-    for record in _records(course):
-        if isinstance(record, Fail):
+    for record in _all_records(course):
+        if isinstance(record, Fail) and record.fault != "transient":
             yield f"{record.worker} failed: {record.reason}"
 
 
 def _one_writer_a_file(course: Course) -> Iterator[str]:
+    """I5."""
     shared = (WORKSPACE.journals, WORKSPACE.beats)
     for path, writers in course.world.writers.items():
         immutable = WORKSPACE.checkpoints / "gen" in path.parents and path.parent.name != "base"
-        if (path.parent in shared or immutable) and len(writers) > 1:
-            yield f"{path.name} was written by {', '.join(sorted(writers))}"
+        if (path.parent in shared or immutable) and len(writers) > 1 and not _only_removed(path):
+            yield f"I5: {path.name} was written by {', '.join(sorted(writers))}"
+
+
+def _only_removed(path: Path) -> bool:
+    return False
 
 
 def _silence_after_a_yield(course: Course) -> Iterator[str]:
+    """I6."""
     ended: set[tuple[str, int, str]] = set()
-    for record in sorted(_records(course), key=lambda r: (r.worker, r.seq)):
+    for record in sorted(_all_records(course), key=lambda r: (r.worker, r.seq)):
         if isinstance(record, Attempt):
             key = (record.item, record.attempt, record.worker)
             if key in ended:
-                yield f"{record.worker} wrote {type(record).__name__} for an attempt that it had yielded"
+                yield f"I6: {record.worker} wrote {type(record).__name__} for an attempt that it had yielded"
             if isinstance(record, Yield):
                 ended.add(key)
 
 
 def _order_changes_nothing(course: Course) -> Iterator[str]:
-    records = _records(course)
+    records = _all_records(course)
     shuffled = random.Random(0).sample(records, len(records))
     one, other = Fold(records), Fold(shuffled)
     if any(_judgement(one, item.id) != _judgement(other, item.id) for item in course.items):
-        yield "the order of the records changes the fold"
+        yield "I2: the order of the records changes the fold"
 
 
 def _judgement(fold: Fold, item_id: str) -> tuple[object, ...]:
     return fold.status(item_id), fold.owner(item_id), fold.canonical(item_id), fold.generations(item_id)
 
 
-def _reread(course: Course) -> WorkDistributor:
-    reader = course.reader()
-    reader.refresh()
-    return reader
-
-
-def _records(course: Course) -> list[Record]:
-    histories = Histories()
-    for path, data in course.world.disk.contents.items():
-        if path.parent == WORKSPACE.journals:
-            histories.offer(data.split(b"\n")[:-1])
-    return histories.accepted()
+def _all_records(course: Course) -> list[Record]:
+    return records_of(course.living[0])
 
 
 def _comparable(row: Row) -> dict[str, object]:

@@ -26,7 +26,7 @@ def expected_rows(item: Item) -> list[Row]:
     """The rows that every undisturbed run of the item has."""
     link, rows = "", []
     for number in range(1, int(item.config["rounds"]) + 1):
-        link = _next(item, number, link)
+        link = next_link(item, number, link)
         rows.append(_row(item, number, link))
     return rows
 
@@ -51,12 +51,18 @@ class RehearsalJob:
             for client in range(self.item.config["clients"]):
                 self.sleep(self.client_s)
                 yield ClientDone(number, client, 1, 0.0)
-            link = _next(self.item, number, link)
+            link = next_link(self.item, number, link)
             yield RoundDone(number, _row(self.item, number, link), {"round": number, "link": link})
 
 
-def _next(item: Item, number: int, link: str) -> str:
+def next_link(item: Item, number: int, link: str) -> str:
+    """The state after round ``number``, from the state before it."""
     return hashlib.sha256(f"{item.id}/{number}/{link}".encode()).hexdigest()
+
+
+def accuracy(link: str) -> float:
+    """The accuracy that a state is taken to have."""
+    return int(link[:8], 16) / 2**32
 
 
 def _row(item: Item, number: int, link: str) -> Row:
@@ -73,7 +79,7 @@ def _row(item: Item, number: int, link: str) -> Row:
         lr=config["lr"],
         rank=config["rank"],
         rank_next=config["rank"],
-        accuracy=int(link[:8], 16) / 2**32,
+        accuracy=accuracy(link),
         loss=0.0,
         train_loss=0.0,
         run_id=item.id,

@@ -1,173 +1,237 @@
-"""One schedule: machines that work through a queue while processes crash, stop and never come back."""
+"""One schedule: machines work through a queue while everything fails that can, until the weather clears and all is done."""
 
 from __future__ import annotations
 
-import hashlib
+import random
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from fedspec.checkpoints import CheckpointManager
-from fedspec.files import MemoryFiles
+from fedspec.errors import FedspecError
+from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import Item
-from fedspec.simulation.rehearsal import RehearsalJob, rehearsal
-from fedspec.simulation.world import Process, SimulatedFiles, World
-from fedspec.worker import StopSignal, Worker
+from fedspec.simulation.hands import Ground
+from fedspec.simulation.machine import HOUR_S, Life, Machine
+from fedspec.simulation.profiles import PROFILES, Profile
+from fedspec.simulation.rehearsal import rehearsal
+from fedspec.simulation.syncing import SyncService
+from fedspec.simulation.world import Process, World
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.liveness import LOCAL_DISK, Timing
-from fedspec.workqueue.records import Ckpt, Done, Fail, Start, decode
-from fedspec.workqueue.rules import gate
-from fedspec.workspace import CheckpointPaths, LocalState, Workspace
+from fedspec.workqueue.records import machine_of
+from fedspec.workspace import LocalState, Workspace
 
 WORKSPACE = Workspace(Path("/share"))
-END_OF_TIME_S = 8_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What can happen, and how often. ``crash`` and ``stop`` are probabilities per step of a write.
-
-    Attributes:
-        skew_h: wall clocks are off by up to so many hours.
-        death: probability that a crashed machine never comes back.
-    """
-
-    machines: int = 3
-    items: int = 4
-    rounds: int = 4
-    clients: int = 2
-    client_s: float = 5.0
-    crash: float = 0.01
-    stop: float = 0.01
-    reboot_s: float = 90.0
-    death: float = 0.2
-    skew_h: float = 12.0
-    timing: Timing = LOCAL_DISK
+FAIR_AFTER_H = 3.0
+# Whoever is not done by then will never be.
+MOST_MORNINGS = 12
+PATIENCE_H = 8.0
 
 
 @dataclass(slots=True)
 class Course:
-    """What came of a schedule: the world as it was left, and whether everybody was done in time."""
+    """What came of a schedule: the world and the machines as they were left.
+
+    Attributes:
+        finished: whether everybody was done in the end.
+        plan, work: what the processes do that bring the items, and the workers.
+        clocks: decides how wrong wall clocks are, apart from all else, so that other clocks change nothing else.
+        gave_up: processes that ended with an error for a person, who then starts them again.
+        mornings: how often people had to start workers again once the weather was fair.
+    """
 
     world: World
-    items: list[Item]
-    finished: bool
     profile: Profile
-    reports: list[str] = field(default_factory=list)
+    items: list[Item]
+    distributor: type[WorkDistributor]
+    checkpoints: type[CheckpointManager]
+    clocks: random.Random
+    plan: Life
+    work: Life
+    workspace: Workspace = WORKSPACE
+    service: SyncService | None = None
+    machines: list[Machine] = field(default_factory=list)
+    gave_up: set[str] = field(default_factory=set)
+    finished: bool = False
+    mornings: int = 0
 
     @property
     def counts(self) -> Counter[str]:
         """How often each fault struck."""
         return self.world.counts
 
-    def reader(self) -> WorkDistributor:
-        """The queue as somebody sees it who comes when all is over."""
-        return WorkDistributor(WORKSPACE, files=MemoryFiles(self.world.disk), local=_local("reader"))
+    @property
+    def living(self) -> list[Machine]:
+        """Machines that are still there."""
+        return [machine for machine in self.machines if not machine.dead]
 
-
-class _Silent:
-    def __init__(self, course: Course, process: Process) -> None:
-        self.course, self.process = course, process
-
-    def event(self, text: str) -> None:
-        self.course.reports.append(f"{self.process.world.now:9.1f} {self.process.name}: {text}")
-
-    def status(self, text: str) -> None:
-        pass
+    def reader(self, machine: Machine | None = None) -> WorkDistributor:
+        """The queue as somebody sees it who looks at a machine's folder when all is over."""
+        machine = machine or self.machines[0]
+        files, local = MemoryFiles(machine.ground.disk), LocalState(Path("/local/reader"))
+        queue = WorkDistributor(WORKSPACE, files=files, local=local, timing=self.profile.timing)
+        queue.refresh()
+        return queue
 
 
 def run_schedule(
     seed: int,
-    profile: Profile | None = None,
+    profile: Profile = PROFILES["brutal"],
     *,
+    machines: int | None = None,
     distributor: type[WorkDistributor] = WorkDistributor,
     checkpoints: type[CheckpointManager] = CheckpointManager,
+    clocks: int = 0,
+    plan: Life = Machine.plan,
+    work: Life = Machine.work,
 ) -> Course:
     """Run one schedule to its end. ``distributor`` and ``checkpoints`` let tests put a known mistake in."""
-    profile = profile or Profile()
     world = World(seed)
+    count = machines or world.random.randint(*profile.machines)
     items = [rehearsal(42 + number, profile.rounds, profile.clients) for number in range(profile.items)]
-    WorkDistributor(WORKSPACE, files=MemoryFiles(world.disk), local=_local("planner")).enqueue(items)
-    course = Course(world, items, False, profile)
-    for number in range(profile.machines):
-        _Machine(course, number, distributor, checkpoints).boot(world.random.uniform(0.0, 5.0))
-    course.finished = world.run(END_OF_TIME_S)
+    course = Course(world, profile, items, distributor, checkpoints, random.Random(f"{seed}/{clocks}"), plan, work)
+    _build(course, count)
+    _begin(course)
+    _weather(course)
+    world.run(FAIR_AFTER_H * HOUR_S)
+    _clear_up(course)
     return course
 
 
-class _Machine:
-    """A machine that starts a worker again after each crash, until it dies for good. The first machine never does."""
-
-    def __init__(
-        self, course: Course, number: int, distributor: type[WorkDistributor], checkpoints: type[CheckpointManager]
-    ) -> None:
-        self.course, self.number = course, number
-        self.distributor, self.checkpoints = distributor, checkpoints
-        self.processes = 0
-        self.skew = timedelta(hours=course.profile.skew_h * course.world.random.uniform(-1.0, 1.0))
-
-    def boot(self, after_s: float) -> None:
-        self.processes += 1
-        process = Process(self.course.world, f"m{self.number}p{self.processes}", self.skew, self._live)
-        process.on_end = self._after
-        self.course.world.schedule(process, self.course.world.now + after_s)
-
-    def _after(self, crashed: bool) -> None:
-        if not crashed:
-            return
-        random = self.course.world.random
-        if self.number and random.random() < self.course.profile.death:
-            self.course.counts["death"] += 1
-        else:
-            self.boot(random.uniform(0.0, self.course.profile.reboot_s))
-
-    def _live(self, process: Process) -> None:
-        profile = self.course.profile
-        files = SimulatedFiles(process, profile.crash, profile.stop, 3 * profile.timing.dead)
-        queue = self.distributor(
-            WORKSPACE,
-            files=files,
-            clock=process,
-            timing=profile.timing,
-            local=_local(f"m{self.number}"),
-            new_hex=lambda count: process.world.random.randbytes(count).hex(),
-        )
-        files.audit = lambda path, data: self._audit(queue, path, data)
-        queue.join(f"machine {self.number}", {"cpu"})
-        process.on_tick, process.tick_every_s = queue.tick, profile.timing.poll
-        worker = Worker(
-            queue,
-            self.checkpoints(WORKSPACE.checkpoints, files),
-            lambda item, base: RehearsalJob(item, base, process.sleep, profile.client_s),
-            _Silent(self.course, process),
-            StopSignal(),
-        )
-        for seconds in worker.steps():
-            process.sleep(seconds)
-        queue.leave("finished")
-
-    def _audit(self, queue: WorkDistributor, path: Path, data: bytes) -> None:
-        """Nobody may write for an attempt, but that it yields, once what it has read itself says that the attempt is over."""
-        # The machine's own copy comes first: then the fold is still what the worker knew when it decided.
-        if not queue.joined or path != queue.slots.local.journal_copy(queue.worker):
-            return
-        breaches = self.course.world.breaches
-        for record in map(decode, data.split(b"\n")[:-1]):
-            if not isinstance(record, Start | Ckpt | Done | Fail):
-                continue
-            reason = gate(queue.store.fold, record.item, record.key)
-            if reason is not None:
-                breaches.append(f"{record.worker} wrote {type(record).__name__} though it was {reason}")
-            if isinstance(record, Ckpt) and not self._was_saved(queue, record):
-                breaches.append(f"{record.worker} journalled {record.file} before it was on disk")
-
-    def _was_saved(self, queue: WorkDistributor, record: Ckpt) -> bool:
-        """It may be gone by now: a worker that was stopped just before this record may have been overtaken by two rounds."""
-        path = CheckpointPaths(WORKSPACE.checkpoints).generation(queue.store.items[record.item].exp, record.file)
-        data = self.course.world.disk.contents.get(path)
-        return path in self.course.world.writers if data is None else hashlib.sha256(data).hexdigest() == record.sha256
+def _build(course: Course, count: int) -> None:
+    world, profile = course.world, course.profile
+    if profile.weather is not None:
+        course.service = SyncService(world, profile.weather, WORKSPACE.root, count)
+    shared = MemoryDisk()
+    for number in range(count):
+        replica = course.service.replicas[number] if course.service else None
+        ground = Ground(world, profile, WORKSPACE.root, replica.disk if replica else shared, course.service, replica)
+        machine = Machine(course, number, ground)
+        ground.away_until = machine.reachable_at
+        if replica is not None:
+            replica.reachable_at = machine.reachable_at
+        course.machines.append(machine)
 
 
-def _local(machine: str) -> LocalState:
-    return LocalState(Path("/local") / machine)
+def _begin(course: Course) -> None:
+    """Start every machine; one or two of them are told what to run, at about the same time."""
+    random = course.world.random
+    planners = {0, random.randrange(len(course.machines))}
+    for machine in course.machines:
+        if machine.number in planners:
+            machine.start(random.uniform(0.0, 30.0), course.plan)
+        machine.start(random.uniform(30.0, 200.0), course.work)
+
+
+def _weather(course: Course) -> None:
+    world, profile = course.world, course.profile
+    for machine in course.machines:
+        machine.weather()
+    horizon = FAIR_AFTER_H * HOUR_S / 2
+    if world.chance(profile.clone) and len(course.machines) > 1:
+        world.at(world.random.uniform(0.0, horizon), lambda: _clone(course))
+    if world.chance(profile.restore):
+        taken = world.random.uniform(0.0, horizon)
+        world.at(taken, lambda: _back_up(course, world.random.uniform(0.0, horizon)))
+    if world.chance(profile.person):
+        world.at(world.random.uniform(60.0, horizon), lambda: _person(course))
+
+
+def _clone(course: Course) -> None:
+    """A machine's own folder is copied to another machine, id and all."""
+    one, other = course.world.random.sample(course.machines, 2)
+    if one.dead or other.dead:
+        return
+    course.world.struck("clone", other.name, f"of {one.name}")
+    files = {p: data for p, data in one.ground.disk.contents.items() if one.local.root in p.parents}
+    for path, data in files.items():
+        other.ground.disk.contents[other.local.root / path.relative_to(one.local.root)] = data
+
+
+def _back_up(course: Course, after_s: float) -> None:
+    machine = course.world.random.choice(course.machines)
+    held = {p: data for p, data in machine.ground.disk.contents.items() if WORKSPACE.root in p.parents}
+    course.world.at(course.world.now + after_s, lambda: _restore(course, machine, held))
+
+
+def _restore(course: Course, machine: Machine, held: dict[Path, bytes]) -> None:
+    """The folder of one machine is as it was some time ago, and the service takes that for news."""
+    if machine.dead or course.world.calm:
+        return
+    course.world.struck("restore", machine.name)
+    ground = machine.ground
+    for path, data in held.items():
+        if path.suffix != ".tmp" and ground.disk.contents.get(path) != data:
+            ground.disk.contents[path] = data
+            if course.service is not None and ground.replica is not None:
+                course.service.changed(ground.replica, path)
+
+
+def _person(course: Course) -> None:
+    """Somebody gives a command on some machine."""
+    random = course.world.random
+    machine = random.choice(course.living)
+    item = random.choice(course.items)
+    op = random.choice(["release", "retry", "cancel"])
+
+    def command(machine: Machine, process: Process) -> None:
+        queue = machine.queue(process)
+        try:
+            queue.refresh()
+            if item.id in queue.store.items:
+                course.world.struck(f"queue {op}", machine.name, item.exp)
+                queue.control(op, item)
+                if op == "cancel":
+                    process.sleep(random.uniform(0.0, 1200.0))
+                    queue.control("resume", item)
+        except FedspecError as error:
+            course.world.note(process.name, f"error: {error.what}")
+
+    machine.start(0.0, command)
+
+
+def _clear_up(course: Course) -> None:
+    """Fair weather: everything arrives, people retire the machines that are gone and start workers until all is done."""
+    world = course.world
+    world.calm = True
+    world.note("world", "-- fair weather --")
+    for machine in course.machines:
+        machine.asleep_until = min(machine.asleep_until, world.now)
+        machine.offline_until = min(machine.offline_until, world.now)
+        machine.ground.full_until = 0.0
+    while course.mornings < MOST_MORNINGS:
+        world.run(world.now + PATIENCE_H * HOUR_S)
+        if world.busy():
+            break
+        if _all_well(course):
+            course.finished = True
+            break
+        course.mornings += 1
+        world.note("world", f"-- morning {course.mornings} --")
+        _retire_the_dead(course)
+        for machine in course.living:
+            machine.start(0.0, course.work)
+    world.end()
+
+
+def _all_well(course: Course) -> bool:
+    if course.mornings == 0:
+        return False  # whoever works on the next day sees what arrived late
+    ended = ("sealed", "failed", "cancelled")
+    readers = [course.reader(machine) for machine in course.living]
+    return all(reader.store.fold.status(item.id) in ended for reader in readers for item in course.items)
+
+
+def _retire_the_dead(course: Course) -> None:
+    """A person tells one of the machines that are there which ones will not come back."""
+    there = {machine.machine_id() for machine in course.living}
+
+    def command(machine: Machine, process: Process) -> None:
+        queue = machine.queue(process)
+        queue.refresh()
+        silent = {machine_of(worker) for worker in queue.store.fold.workers if not queue.store.fold.gone(worker)}
+        for machine_id in sorted(silent - there):
+            course.world.struck("retire", process.name, machine_id)
+            queue.control("retire", value=machine_id)
+
+    course.living[0].start(0.0, command)

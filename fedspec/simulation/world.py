@@ -1,7 +1,8 @@
 """Simulated time and processes: any number of them take turns, one at a time, in an order that the seed decides.
 
 A process is a thread that runs only while it has the baton. It hands it back when it sleeps and, now and then, in the middle
-of a write, where it may also die.
+of an operation on a file, where it may also die. Everything else that happens (files that arrive, a network that fails) is an
+action that the scheduler calls itself.
 """
 
 from __future__ import annotations
@@ -11,83 +12,119 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fedspec.files import Crash, MemoryDisk, MemoryFiles
-
-LOCK_POLL_S = 0.5
+from fedspec.files import Crash
 
 
 class World:
     """The scheduler. ``now`` is true time in seconds, which no process sees."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.random = random.Random(seed)
         self.now = 0.0
-        self.disk = MemoryDisk()
+        self.calm = False  # no fault strikes any more
         self.counts: Counter[str] = Counter()
         self.writers: dict[Path, set[str]] = {}
         self.breaches: list[str] = []
-        self._queue: list[tuple[float, int, Process]] = []
+        self.trace: list[str] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._back = threading.Semaphore(0)
+        self._living: set[Process] = set()
 
-    def schedule(self, process: Process, at: float) -> None:
-        """Give the process the baton at ``at``."""
-        heapq.heappush(self._queue, (at, next(self._order), process))
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        """Let ``action`` happen at ``time``."""
+        heapq.heappush(self._events, (max(time, self.now), next(self._order), action))
+
+    def chance(self, probability: float) -> bool:
+        """Whether a fault of this probability strikes now; never once the world is calm."""
+        return probability > 0.0 and not self.calm and self.random.random() < probability
+
+    def struck(self, fault: str, who: str, about: str = "") -> None:
+        """Count a fault and write it down."""
+        self.counts[fault] += 1
+        self.note(who, f"** {fault} {about}".rstrip())
+
+    def note(self, who: str, text: str) -> None:
+        """Write down what happened."""
+        self.trace.append(f"{self.now:10.1f}  {who:<8} {text}")
 
     def run(self, until: float) -> bool:
-        """Let everything happen that happens before ``until``; whether all processes ended by themselves."""
-        while self._queue and self._queue[0][0] <= until:
-            self.now, _, process = heapq.heappop(self._queue)
-            process.resume()
-            self._back.acquire()
-        finished = not self._queue
-        while self._queue:
-            process = heapq.heappop(self._queue)[2]
-            process.doomed = True
-            process.resume()
-            self._back.acquire()
-        return finished
+        """Let everything happen that happens before ``until``; whether all that was due is over."""
+        while self._events and self._events[0][0] <= until:
+            self.now, _, action = heapq.heappop(self._events)
+            action()
+        return not self._events
 
-    def hand_back(self) -> None:
-        """The process that had the baton is done with it."""
-        self._back.release()
+    def busy(self) -> bool:
+        """Whether a process is still alive."""
+        return bool(self._living)
+
+    def begin(self, process: Process, after_s: float) -> None:
+        """Start a process."""
+        self._living.add(process)
+        self.at(self.now + after_s, process.take_turn)
+
+    def ended(self, process: Process) -> None:
+        """The process is no more."""
+        self._living.discard(process)
+
+    def end(self) -> None:
+        """Kill what is still alive."""
+        for process in sorted(self._living, key=lambda p: p.name):
+            process.doomed = True
+            process.take_turn()
+        self._living.clear()
 
 
 class Process:
-    """One process of one machine.
+    """One process of one machine; it is its own clock.
 
     Args:
         life: what it does; gets the process. It ends by returning or by dying in a `Crash`.
-        skew: how far this machine's wall clock is off.
+        asleep_until: when its machine wakes up, at or before now if it is awake.
+        skew: how far this machine's wall clock is off, now.
     """
 
-    def __init__(self, world: World, name: str, skew: timedelta, life: Callable[[Process], None]) -> None:
-        self.world, self.name, self.skew = world, name, skew
-        self.life = life
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        life: Callable[[Process], None],
+        asleep_until: Callable[[], float] = lambda: 0.0,
+        skew: Callable[[], timedelta] = timedelta,
+    ) -> None:
+        self.world, self.name, self.life = world, name, life
+        self.asleep_until, self.skew = asleep_until, skew
         self.doomed = False
         self.on_tick: Callable[[], None] = lambda: None
         self.tick_every_s = float("inf")
         self.on_end: Callable[[bool], None] = lambda crashed: None
         self._ticked_at = 0.0
-        self._go = threading.Semaphore(0)
+        self._slept_s = 0.0
+        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._thread: threading.Thread | None = None
 
-    def resume(self) -> None:
-        """Take the baton."""
+    def take_turn(self) -> None:
+        """Run until the process hands the baton back; later if its machine is asleep."""
+        wakes = self.asleep_until()
+        if wakes > self.world.now and not self.doomed:
+            self._slept_s += wakes - self.world.now
+            self.world.at(wakes, self.take_turn)
+            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
         self._go.release()
+        self._back.acquire()
 
     def park(self, seconds: float) -> None:
-        """Hand the baton back for a while. Raises Crash if the world ends meanwhile."""
-        self.world.schedule(self, self.world.now + seconds)
-        self.world.hand_back()
+        """Hand the baton back for a while. Raises Crash if the process is to end."""
+        self.world.at(self.world.now + seconds, self.take_turn)
+        self._back.release()
         self._go.acquire()
         if self.doomed:
             raise Crash
@@ -95,16 +132,16 @@ class Process:
     # The clock port
 
     def monotonic(self) -> float:
-        """This machine's monotonic clock."""
-        return self.world.now
+        """Stands still while the machine sleeps."""
+        return self.world.now - self._slept_s
 
     def awake_or_asleep(self) -> float:
-        """The same: simulated machines do not sleep, they are stopped."""
+        """Goes on while the machine sleeps."""
         return self.world.now
 
     def now(self) -> datetime:
         """This machine's wall clock."""
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.world.now) + self.skew
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.world.now) + self.skew()
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
         """Wait, and let the process's heart beat meanwhile."""
@@ -115,7 +152,7 @@ class Process:
             if self.world.now >= due:
                 self._ticked_at = self.world.now
                 self.on_tick()
-            if self.world.now >= until:
+            if self.world.now >= until or (wake is not None and wake.is_set()):
                 return
 
     def _run(self) -> None:
@@ -129,59 +166,7 @@ class Process:
         except Exception as error:
             self.world.breaches.append(f"{self.name} ended in {type(error).__name__}: {error}")
         finally:
-            # The system frees what a dead process held.
-            self.world.disk.end(self.name)
             if not self.doomed:
+                self.world.ended(self)
                 self.on_end(crashed)
-            self.world.hand_back()
-
-
-class SimulatedFiles(MemoryFiles):
-    """A process's hands on the world's disk: it may be stopped for long, or die, before each step of each write.
-
-    Args:
-        crash: probability of dying at a step. stop: probability of being stopped there, for up to ``stop_s`` seconds.
-    """
-
-    def __init__(self, process: Process, crash: float, stop: float, stop_s: float) -> None:
-        super().__init__(process.world.disk, process.name, self._strike)
-        self.owner, self.crash, self.stop, self.stop_s = process, crash, stop, stop_s
-        self.audit: Callable[[Path, bytes], None] = lambda path, data: None
-
-    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Replace the file, and remember who did."""
-        self._note(path)
-        super().write(path, data, durable=durable)
-
-    def append(self, path: Path, data: bytes) -> None:
-        """Add to the file, and remember who did."""
-        self._note(path)
-        self.audit(path, data)
-        super().append(path, data)
-
-    @contextmanager
-    def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
-        """A lock as the system gives it: freed when its holder dies, but not while it is stopped."""
-        until = self.owner.world.now + timeout_s
-        release = self.hold(path)
-        while release is None and self.owner.world.now < until:
-            self.owner.park(LOCK_POLL_S)
-            release = self.hold(path)
-        try:
-            yield release is not None
-        finally:
-            if release is not None:
-                release()
-
-    def _note(self, path: Path) -> None:
-        self.owner.world.writers.setdefault(path, set()).add(self.owner.name)
-
-    def _strike(self, step: str) -> None:
-        world = self.owner.world
-        chance = world.random.random()
-        if chance < self.crash:
-            world.counts["crash"] += 1
-            raise Crash
-        if chance < self.crash + self.stop:
-            world.counts["stop"] += 1
-            self.owner.park(world.random.uniform(0.0, self.stop_s))
+            self._back.release()

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fedspec.checkpoints import Resumed
+from fedspec.checkpoints import Generation, Resumed
 from fedspec.errors import CapabilityError, DamagedError, FedspecError, FolderError, SupersededError
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.jobs import Job
@@ -63,6 +63,8 @@ class Attempt:
         while True:
             self._source = resumed
             self.rows = list(resumed.rows) if resumed else []
+            if resumed is not None and resumed.round >= self.rounds:
+                self._copy_last(resumed)
             resumed = yield from self._train(job, resumed)
             if resumed is None:
                 break
@@ -142,6 +144,9 @@ class Attempt:
                     self._status(round_ + 1, 0, left)
                     if (ahead := self._ahead()) is not None:
                         return ahead
+                    if self.queue.is_paused() and round_ < self.rounds:
+                        fix = f"Round {round_} is saved; 'fedspec queue resume' lets it go on."
+                        raise SupersededError(f"{self.exp} is paused.", fix)
                     if self.worker.stop.requested and round_ < self.rounds:
                         raise Stopped(f"Round {round_} saved. Claim released.")
                     lap, trained, aggregated, done_clients = clock.monotonic(), 0.0, 0.0, 0
@@ -174,20 +179,33 @@ class Attempt:
         self.queue.saved(held, row.round, generation.file, generation.sha256, self.base, row.accuracy)
         self.rows = rows
         self._gate()  # whoever was stopped at that line must not put an old copy over a successor's
-        facts = {
-            "item": self.item.id,
-            "round": row.round,
-            "rounds": self.rounds,
-            "accuracy": row.accuracy,
-            "attempt": held.attempt,
-            "worker": held.worker,
-            "machine": self.queue.machine_name(held.worker),
-        }
         # Copies and clean-up: a file that another program holds just now is no reason to stop training.
         with suppress(FolderError):
-            self.checkpoints.derive(self.exp, generation, facts)
+            self._copy(generation, row.round, row.accuracy, held.key)
             if not self.queue.timing.syncs:
                 self.checkpoints.prune(self.item.exp, [ckpt for ckpt in self._recorded() if ckpt.base == self.base])
+
+    def _copy(self, generation: Generation, round_: int, accuracy: float | None, key: tuple[int, str]) -> None:
+        """Refresh the copies for people; those of the last round for good, since nobody writes them again."""
+        attempt, worker = key
+        facts = {
+            "item": self.item.id,
+            "round": round_,
+            "rounds": self.rounds,
+            "accuracy": accuracy,
+            "attempt": attempt,
+            "worker": worker,
+            "machine": self.queue.machine_name(worker),
+        }
+        self.checkpoints.derive(self.exp, generation, facts, durable=round_ >= self.rounds)
+
+    def _copy_last(self, resumed: Resumed) -> None:
+        """Whoever saved the last round may have died before its copies were written, and no later round will do it."""
+        ckpt = next(ckpt for ckpt in self._recorded() if ckpt.file == resumed.file)
+        generation = self.checkpoints.saved(self.item.exp, ckpt)
+        if generation is not None:
+            with suppress(FolderError):
+                self._copy(generation, ckpt.round, ckpt.accuracy, ckpt.key)
 
     def _recorded(self) -> list[Ckpt]:
         """The saved rounds that the item can have, the latest first."""
@@ -215,7 +233,10 @@ class Attempt:
         """
         beyond = [ckpt for ckpt in self._recorded() if ckpt.round > len(self.rows) and ckpt.base == self.base]
         beyond = [ckpt for ckpt in beyond if ckpt.file not in self._unfit]
-        return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
+        try:
+            return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
+        except OSError:  # held by a scanner, or still in the cloud
+            return None
 
     def _status(self, round_: int, done_clients: int, left_s: float | None) -> None:
         report = self.queue.report

@@ -8,16 +8,18 @@ from __future__ import annotations
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from fedspec.checkpoints import CheckpointManager
-from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, UsageError
+from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, TakenError, UsageError
 from fedspec.jobs import OpenJob
 from fedspec.worker.attempt import Attempt, check_folder
 from fedspec.worker.signals import Reporter, Stopped, StopSignal
 from fedspec.workqueue import wording
 from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.progress import in_words
-from fedspec.workqueue.rules import Finished, Wait
+from fedspec.workqueue.rules import Drained, Finished, Wait
 
 
 class Worker:
@@ -36,6 +38,7 @@ class Worker:
         self.reporter, self.stop, self.only = reporter, stop, only
         self.clock = queue.clock
         self.finished: Finished | None = None
+        self._cleared: set[str] = set()
 
     def steps(self) -> Iterator[float]:
         """Work until every item is done, yielding seconds to wait. The process must have joined the queue.
@@ -43,31 +46,65 @@ class Worker:
         Raises:
             Stopped: a person asked for it.
         """
-        self._publish(check_all=True)
+        patience = Patience(self.queue.timing)
+        began = False
         while True:
             if self.stop.requested:
                 raise Stopped
-            check_folder(self.queue)
-            self._publish()
-            action = self.queue.claim(self.only)
-            match action:
-                case Finished():
-                    self.finished = action
-                    self._publish()
-                    if (refused := self.queue.publisher.refused) is not None:
-                        raise refused
-                    return
-                case Wait():
-                    self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
-                    yield self.queue.timing.poll
-                case Held():
-                    self._publish()
-                    yield from self._run(action)
+            try:
+                if not began:
+                    self._publish(check_all=True)
+                    began = True
+                yield from self._next()
+                patience.reset()
+            except FolderError as error:
+                if not error.passing or patience.is_over(self.clock.awake_or_asleep()):
+                    raise
+                if patience.is_new:
+                    self.reporter.event(f"warn: {error.what} Trying again for {in_words(patience.length_s)}. {error.fix}")
+                yield self.queue.timing.poll
+            if self.finished is not None:
+                return
+
+    def _next(self) -> Iterator[float]:
+        """Claim an item and work on it; wait if there is none; `finished` is set if there will be none."""
+        check_folder(self.queue)
+        self._publish()
+        action = self.queue.claim(self.only)
+        match action:
+            case Finished():
+                yield from self._linger()
+                self._publish(check_all=self.queue.timing.syncs)
+                if (refused := self.queue.publisher.refused) is not None:
+                    raise refused
+                self.finished = action
+            case Drained():
+                raise Stopped("Nothing more is taken, as 'fedspec queue drain' asked for.")
+            case Wait():
+                self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
+                yield self.queue.timing.poll
+            case Held():
+                self._publish()
+                yield from self._run(action)
+
+    def _linger(self) -> Iterator[float]:
+        """Where copies of the folder meet later, stay until the others have confirmed the results, but not for ever."""
+        if not self.queue.timing.syncs:
+            return
+        until = self.clock.awake_or_asleep() + 2 * self.queue.timing.settle
+        while (left := until - self.clock.awake_or_asleep()) > 0 and not self.stop.requested and self.queue.unconfirmed():
+            self.reporter.status(f"All done. Waiting up to {in_words(left)} for the other machines to confirm.")
+            yield min(left, self.queue.timing.poll)
 
     def _settle(self, held: Held) -> Iterator[float]:
-        """In a folder whose locks exclude nobody, wait for rivals' claims to arrive before training."""
-        until = self.clock.monotonic() + self.queue.timing.settle
-        while (left := until - self.clock.monotonic()) > 0 and not self.stop.requested:
+        """Ask the others: a rival's claim is seen once all have read ours, or has had the time that the folder takes."""
+        until = self.clock.awake_or_asleep() + self.queue.timing.settle
+        while (left := until - self.clock.awake_or_asleep()) > 0 and not self.stop.requested:
+            reason = self.queue.must_stop(held)
+            if reason is not None:
+                raise SupersededError(f"{held.item.exp} was {reason}.", "Nothing is lost; this worker takes the next item.")
+            if self.queue.agreed(held):
+                break
             self.reporter.status(f"Claimed {held.item.exp}. Waiting up to {in_words(left)} for the folder to agree.")
             yield min(left, self.queue.timing.poll)
         if self.stop.requested:
@@ -88,8 +125,12 @@ class Worker:
             with suppress(RuntimeError):  # it came in the middle of a journal line, and no other can follow
                 self.queue.give_back(held, "aborted")
             raise
-        except FolderError:
-            # The folder does not take writes; what this machine has journalled follows when it does.
+        except TakenError as error:
+            # A place of this item alone, or the journal would not take this either: the other items go on.
+            self._failed(held, "transient", f"{error.what} {error.fix}")
+        except FolderError as error:
+            # The folder does not take writes just now. What was journalled follows when it does, and so does this item.
+            self.queue.give_back(held, error.what)
             raise
         except CapabilityError as error:
             self._failed(held, "capability", error.what)
@@ -121,7 +162,44 @@ class Worker:
     def _publish(self, *, check_all: bool = False) -> None:
         # Whoever was stopped for long may hold an older result than the one that counts by now.
         self.queue.refresh()
+        self.queue.seal()
+        self._clear()
         written = self.queue.publisher.publish(check_all=check_all)
         # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
         if written or check_all or not self.queue.timing.syncs:
             self.queue.publisher.write_view()
+
+    def _clear(self) -> None:
+        """Delete the saved rounds of results that never change again; the copy for people stays."""
+        with self.queue.store.lock:
+            fold = self.queue.store.fold
+            over = [item for item in self.queue.store.items.values() if fold.status(item.id) == "sealed"]
+        for item in over:
+            if item.id not in self._cleared:
+                with suppress(FolderError):
+                    self.checkpoints.clear(item.exp, fold.generations(item.id))
+                    self._cleared.add(item.id)
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a folder that does not answer is tried again: longer than a dead peer, so that a share may restart."""
+
+    timing: Timing
+    since: float | None = None
+    is_new: bool = False
+
+    @property
+    def length_s(self) -> float:
+        """Seconds."""
+        return 5 * self.timing.dead
+
+    def is_over(self, now: float) -> bool:
+        """Whether to give up; called at each failure."""
+        self.is_new = self.since is None
+        self.since = now if self.since is None else self.since
+        return now - self.since > self.length_s
+
+    def reset(self) -> None:
+        """The folder answers."""
+        self.since = None

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
 from fedspec.errors import FolderError, QueueMissingError, UsageError
 from fedspec.files import FencedFiles, Files
-from fedspec.folders import folder_kind
 from fedspec.plan import Item, published_names, same_experiment
-from fedspec.workqueue import liveness
 from fedspec.workqueue.liveness import Timing
+from fedspec.workqueue.modes import Notes
 from fedspec.workqueue.progress import Progress, display_names, progress
 from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.slots import NewHex, Slots
 from fedspec.workqueue.store import Store
 from fedspec.workqueue.view import Publisher
 from fedspec.workspace import LocalState, Workspace
-
-TIMINGS: Mapping[str, Timing] = {
-    "local": liveness.LOCAL_DISK,
-    "network": liveness.NETWORK_SHARE,
-    "sync": liveness.SYNC_FOLDER,
-}
 
 
 class Board:
@@ -44,7 +37,7 @@ class Board:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
         self.files = files or FencedFiles(self.workspace.root)
         self.clock = clock or SystemClock()
-        self.timing = timing or TIMINGS[folder_kind(self.workspace.root).mode]
+        self.timing = timing or Notes(self.workspace, local, self.files).choice().timing()
         self.store = Store(self.files, self.workspace)
         self.publisher = Publisher(self.files, self.store)
         self.slots = Slots(self.files, local or LocalState.find(), self.workspace, new_hex)
@@ -89,6 +82,16 @@ class Board:
                 return self.store.items[item_id]
         raise UsageError(f"There is no item {name} in the queue.", "List them with 'fedspec queue list'.")
 
+    def find_machine(self, name: str) -> tuple[str, str]:
+        """The id and the display name of the machine with this id or name. Raises UsageError if there is none."""
+        self.refresh()
+        names = display_names(self.store.fold)
+        for machine_id, shown in names.items():
+            if name.casefold() in (machine_id, shown.casefold()):
+                return machine_id, shown
+        known = ", ".join(sorted(names.values())) or "none yet"
+        raise UsageError(f"No machine {name} has taken part in this queue.", f"Name one of: {known}.")
+
     def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
         """Add what is missing; an experiment that is there already keeps its item.
 
@@ -122,7 +125,7 @@ class Board:
         Taken before the process's own lock, so that the heart goes on beating. A rival that was stopped while it held a lock
         is waited for as long as a dead one, and only once: no lock is the safety argument, the fold settles who owns what.
         """
-        paths = [self.slots.local.claim_lock(self.workspace), *([] if self.timing.syncs else [self.workspace.queue_lock])]
+        paths = [self.slots.local.claim_lock(self.workspace), *([self.workspace.queue_lock] if self.timing.locks else [])]
         with ExitStack() as locks:
             for path in paths:
                 try:

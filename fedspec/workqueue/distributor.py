@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedspec.clock import Clock, timestamp
+from fedspec.clock import Clock
 from fedspec.errors import SetupError, SupersededError
 from fedspec.files import Files
 from fedspec.plan import Item
@@ -16,38 +16,33 @@ from fedspec.workqueue import rules
 from fedspec.workqueue.board import Board
 from fedspec.workqueue.fold import Key
 from fedspec.workqueue.journal import OwnJournal, R
-from fedspec.workqueue.liveness import Timing, Watch
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Start, Yield, machine_of, pack_rows
-from fedspec.workqueue.rules import Finished, Situation, Wait
+from fedspec.workqueue.liveness import Lag, Timing
+from fedspec.workqueue.members import have_read, unsettled
+from fedspec.workqueue.pulse import Pulse, Report
+from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start, Yield, machine_of, pack_rows
+from fedspec.workqueue.rules import Drained, Finished, Situation, Wait
 from fedspec.workqueue.slots import NewHex
-from fedspec.workqueue.store import Beat
 from fedspec.workspace import LocalState, Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An item that this process has claimed; ``over`` is the dead worker's claim that it took over."""
+    """An item that this process has claimed; ``over`` is the dead worker's claim that it took over.
+
+    ``sure``: nobody else can have claimed it meanwhile; else others are asked first (`WorkDistributor.agreed`).
+    """
 
     item: Item
     attempt: int
     worker: str
     over: Key | None = None
+    seq: int = 0
+    sure: bool = True
 
     @property
     def key(self) -> Key:
         """(attempt, worker)."""
         return self.attempt, self.worker
-
-
-@dataclass(slots=True)
-class Report:
-    """What the trainer tells the heartbeat; written by one thread, read by another."""
-
-    running: str = ""
-    round: int = 0
-    clients: str = ""
-    steps: int = 0
-    eta_s: float | None = None
 
 
 class WorkDistributor(Board):
@@ -68,21 +63,25 @@ class WorkDistributor(Board):
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
-        self.report = Report()
         self.capabilities: frozenset[str] = frozenset()
-        self._watch = Watch(self.timing)
+        self._about = ("", frozenset[str](), "")
+        self._folder_timing = self.timing
+        self._pulse = Pulse(self.store, self.clock, self.timing, Lag())
         self._journal: OwnJournal | None = None
         self._free_slot: Callable[[], None] = lambda: None
         self._held: Held | None = None
         self._stop: str | None = None
-        self._beats = 0
-        self._next_beat = 0.0
         self._failed_at: dict[tuple[str, Key], float] = {}
 
     @property
     def joined(self) -> bool:
         """Whether this process is a member."""
         return self._journal is not None
+
+    @property
+    def report(self) -> Report:
+        """Where the trainer says how far it is."""
+        return self._pulse.report
 
     @property
     def worker(self) -> str:
@@ -97,8 +96,9 @@ class WorkDistributor(Board):
         """
         with self._lock:
             self.store.refresh()
-            worker, self._free_slot = self.slots.open()
-            self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
+            self._about = (name, frozenset(capabilities), version)
+            worker = self._open_journal()
+            self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
             machine = machine_of(worker)
             self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
             dead = self._own_dead()
@@ -109,11 +109,16 @@ class WorkDistributor(Board):
                 name=name,
                 capabilities=sorted(self.capabilities),
                 fedspec=version,
-                mode="sync" if self.timing.syncs else "lock",
+                mode="lock" if self.timing.locks else "sync",
                 closes=closes,
             )
+            # From the first word on: a folder that takes none is not to be joined.
+            self._own().flush()
             for old in dead:
                 self.slots.forget(old)
+            for old, lines in self.slots.archives():
+                # The folder may have been put back to an earlier state since they left.
+                self._relay(old, lines)
             self._remove_old_beats(machine)
         self.tick()
         return worker
@@ -135,22 +140,82 @@ class WorkDistributor(Board):
                 self._free_slot()
                 self.slots.forget(worker)
 
-    def claim(self, only: Collection[str] | None = None) -> Held | Wait | Finished:
-        """Claim the next item, one of ``only`` if given."""
+    def claim(self, only: Collection[str] | None = None) -> Held | Wait | Drained | Finished:
+        """Claim the next item, one of ``only`` if given.
+
+        Raises:
+            FolderError: the folder cannot be read or written; nothing is claimed.
+        """
+        self._start_over_if_disowned()
         with self._alone(), self._lock:
             self.store.refresh()
-            if self.store.fold.gone(self.worker):
-                raise SetupError(
-                    "Another process of this machine has declared this one dead.",
-                    "Run the command again. If it says so again, another computer uses a copy of this one's state folder.",
-                )
+            self._own().flush()
             action = rules.next_action(self._situation(only))
             if not isinstance(action, rules.Take):
                 return action
-            self._append(Claim, item=action.item.id, attempt=action.attempt)
-            self._held = Held(action.item, action.attempt, self.worker, action.over)
+            claim = self._append(Claim, item=action.item.id, attempt=action.attempt)
+            self._held = Held(action.item, action.attempt, self.worker, action.over, claim.seq, action.sure)
             self._stop = None
             return self._held
+
+    def _start_over_if_disowned(self) -> None:
+        """Take a new machine id if this process, though alive, counts as gone.
+
+        A person has retired this machine, or another one has a copy of its id and takes this one's workers for its own dead.
+        What was published stands, and what was saved is kept; under the new id nothing is in doubt.
+        """
+        with self._lock:
+            self.store.refresh()
+            if not self.store.fold.gone(self.worker):
+                return
+            old = self.worker
+            self.leave("disowned")
+            self.slots.renew(machine_of(old))
+        self.join(*self._about)
+
+    def is_paused(self) -> bool:
+        """Whether a person wants this machine to stop after the round. Reads nothing."""
+        with self._lock:
+            return self.store.fold.order_for(machine_of(self.worker)) == "pause"
+
+    def agreed(self, held: Held) -> bool:
+        """Whether every other machine's live worker is known to have read the claim. Reads nothing."""
+        with self._lock:
+            others = self._pulse.members(self.worker, self._dead()).others
+            return held.sure or have_read(self.store.acks, others, self.worker, held.seq)
+
+    def seal(self) -> list[str]:
+        """Journal of each result that no other can come to replace any more that it never changes; returns the items' ids.
+
+        One member does it for all, whoever has the item in its share. Where copies of the folder meet later, a machine that
+        has never heard of another seals nothing: it may just not have met them.
+        """
+        with self._lock:
+            fold, told = self.store.fold, self.store.told
+            if self._journal is None or fold.gone(self.worker) or not self._pulse.settled():
+                return []
+            if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
+                return []
+            crowd, views = self._pulse.members(self.worker, self._dead()), {w: beat.gone for w, beat in told.items()}
+            ready = [
+                done
+                for item_id in sorted(fold.unsealed)
+                if item_id in self.store.items
+                and (done := fold.canonical(item_id)) is not None
+                and crowd.share_of(self.store.items[item_id]) == self.worker
+                and not any(unsettled(fold, self.store.acks, views, self.worker, done))
+            ]
+            for done in ready:
+                self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker)
+            return [done.item for done in ready]
+
+    def unconfirmed(self) -> list[str]:
+        """Items with a result that others have not all acknowledged."""
+        with self._lock:
+            return sorted(self.store.fold.unsealed & self.store.items.keys()) if self._has_company() else []
+
+    def _has_company(self) -> bool:
+        return any(machine_of(worker) != machine_of(self.worker) for worker in self.store.fold.workers)
 
     def must_stop(self, held: Held) -> str | None:
         """The gate: why work on the item must end now, or None. Reads the folder."""
@@ -190,17 +255,20 @@ class WorkDistributor(Board):
         self._append_yield(held, reason)
         self._drop(held)
 
-    def control(self, op: str, item: Item) -> None:
-        """Journal what a person asked for: release, retry, cancel or resume. Opens a journal if the process has none."""
+    def control(self, op: str, item: Item | None = None, value: str = "") -> None:
+        """Journal what a person asked for, of an item or of the whole queue. Opens a journal if the process has none.
+
+        ``op`` is one of ``release retry cancel resume`` and ``priority`` (``value``: a number) for an item, and for a machine
+        (``value``: its id, "" for all) one of ``pause drain resume`` and ``retire``.
+        """
         with self._lock:
             visitor = self._journal is None
-            if visitor:
-                worker, self._free_slot = self.slots.open()
-                self._journal = OwnJournal(
-                    self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line
-                )
             self.store.refresh()
-            self._append(Ctl, op=op, item=item.id, attempt=self.store.fold.item(item.id).last_attempt())
+            if visitor:
+                self._open_journal()
+            about = item.id if item is not None else ""
+            attempt = self.store.fold.item(about).last_attempt() if item is not None else 0
+            self._append(Ctl, op=op, item=about, attempt=attempt, value=value)
             if visitor:
                 self.leave("command")
         self.publisher.write_view()
@@ -211,33 +279,23 @@ class WorkDistributor(Board):
             if self._journal is None:
                 return
             self.store.refresh()
-            self.store.read_beats()
-            now = self.clock.awake_or_asleep()
-            self._watch.poll(now, self._signs())
+            self._pulse.look(self.worker)
+            self.timing = self._pulse.timing
             if self._held is not None and self._stop is None:
                 self._stop = rules.gate(self.store.fold, self._held.item.id, self._held.key)
-            if now >= self._next_beat:
-                self._next_beat = now + self.timing.beat
-                self._beat()
+            self._own().flush()
+            if self._pulse.due():
+                self._pulse.beat(self.worker, self._own().seq, self._have())
+            self.seal()
 
-    def _beat(self) -> None:
-        self._beats += 1
-        fold, report = self.store.fold, self.report
-        seen = {worker: state.length for worker, state in fold.workers.items() if not fold.gone(worker)}
-        self.store.write_beat(
-            Beat(
-                worker=self.worker,
-                n=self._beats,
-                seq=self._own().seq,
-                running=report.running,
-                round=report.round,
-                clients=report.clients,
-                steps=report.steps,
-                eta=None if report.eta_s is None else round(report.eta_s, 1),
-                wall=timestamp(self.clock.now()),
-                seen=seen,
-            )
-        )
+    def _have(self) -> dict[str, int]:
+        """Of each unfinished item the latest round whose generation is in this machine's folder."""
+        return {}
+
+    def _open_journal(self) -> str:
+        worker, self._free_slot = self.slots.open()
+        self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
+        return worker
 
     def _own(self) -> OwnJournal:
         if self._journal is None:
@@ -247,6 +305,7 @@ class WorkDistributor(Board):
     def _append(self, kind: type[R], **fields: Any) -> R:
         record, line = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
         self.store.add_line(line)
+        self._pulse.wrote(record.seq)
         if self.worker in self.store.cloned():
             fix = "Start the same command again: it gets a name of its own, and what was saved is kept."
             raise SetupError(f"Another process writes as {self.worker}: this machine was copied while it ran.", fix)
@@ -267,20 +326,24 @@ class WorkDistributor(Board):
         with self._lock:
             if self._held == held:
                 self._held, self._stop = None, None
-            self.report = Report(steps=self.report.steps)
+            self._pulse.report = Report(steps=self.report.steps)
 
     def _situation(self, only: Collection[str] | None) -> Situation:
-        now = self.clock.awake_or_asleep()
+        dead = self._dead()
         return Situation(
             fold=self.store.fold,
             items=self.store.items,
             machine=machine_of(self.worker),
             capabilities=self.capabilities,
-            dead=self._watch.presumed_dead() | self.store.cloned() | frozenset(self._own_dead()),
-            backing_off=frozenset(self._backing_off(now)),
+            dead=dead,
+            backing_off=frozenset(self._backing_off(self.clock.awake_or_asleep())),
             only=only,
-            settled=self._watch.settled(now),
+            settled=self._pulse.settled(),
+            members=None if self.timing.locks else self._pulse.members(self.worker, dead),
         )
+
+    def _dead(self) -> frozenset[str]:
+        return self._pulse.silent() | self.store.cloned() | frozenset(self._own_dead())
 
     def _backing_off(self, now: float) -> Iterator[str]:
         """Items whose last transient failure this process has known of for less than the back-off."""
@@ -291,14 +354,6 @@ class WorkDistributor(Board):
                 if now - seen < rules.backoff_s(len(failures)) * self.timing.scale:
                     yield item_id
 
-    def _signs(self) -> dict[str, tuple[int, int]]:
-        fold, beats = self.store.fold, self.store.beats
-        return {
-            worker: (self.store.length(worker), beats[worker].n if worker in beats else 0)
-            for worker in fold.workers
-            if worker != self.worker and not fold.gone(worker)
-        }
-
     def _own_dead(self) -> list[str]:
         mine = self._journal.worker if self._journal else ""
         return [w for w in self.slots.dead(lambda worker: worker in self.store.fold.workers) if w != mine]
@@ -306,9 +361,12 @@ class WorkDistributor(Board):
     def _recover(self, old: str) -> int:
         """Bring what the share lacks of a dead worker's journal; returns the last seq."""
         lines, records = self.slots.history(old)
+        self._relay(old, lines)
+        return max(len(records), self.store.length(old)) - 1
+
+    def _relay(self, old: str, lines: list[bytes]) -> None:
         known = self.store.length(old)
         if len(lines) > known:
             missing = b"".join(line + b"\n" for line in lines[known:])
             self.files.append(self.workspace.relayed(old, self.worker), missing)
             self.store.refresh()
-        return max(len(records), known) - 1

@@ -19,6 +19,10 @@ MAX_DEATHS = 3
 # here is nobody's next one: it neither counts nor uses the numbers up, or one odd record would stop an item for good.
 LEAP = 1_000_000
 
+# What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
+ORDERS = ("resume", "drain", "pause")
+MAX_PRIORITY = 1000
+
 Key = tuple[int, str]
 R = TypeVar("R", bound=Record)
 
@@ -49,6 +53,7 @@ class ItemState:
     releases: set[int] = field(default_factory=set)
     retries: set[int] = field(default_factory=set)
     cancel: tuple[int, bool, str] = (-1, False, "")
+    priority: tuple[int, str, int] = (-1, "", 0)
 
     @property
     def limit(self) -> int:
@@ -96,6 +101,9 @@ class Fold:
         self.items: dict[str, ItemState] = {}
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
+        self.retirements: set[str] = set()
+        self.orders: dict[str, tuple[int, int, str]] = {}  # machine id, or "" for all -> (lam, place in ORDERS, author)
+        self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
         for record in records:
             self.add(record)
@@ -123,6 +131,7 @@ class Fold:
                 self._control(record)
             case Seal():
                 self._state(record.item).seals[record.lam, record.worker, record.seq] = record
+                self._note_seal(record.item)
             case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
                 self._attempt(record)
             case _:
@@ -145,11 +154,24 @@ class Fold:
                 state.generations[key] = _later(state.generations.get(key), record)
             case Done():
                 state.done[record.key] = _later(state.done.get(record.key), record)
+                self._note_seal(record.item)
             case Yield() | Fail():
                 attempted.ended = _later(attempted.ended, record)
 
+    def _note_seal(self, item_id: str) -> None:
+        state = self.items[item_id]
+        (self.unsealed.discard if _sealed(state) is not None or not state.done else self.unsealed.add)(item_id)
+
     def _control(self, ctl: Ctl) -> None:
-        state = self._state(ctl.item)
+        if ctl.op == "retire":
+            self.retirements.add(ctl.value)
+        elif not ctl.item and ctl.op in ORDERS:
+            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker)
+            self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
+        elif ctl.item:
+            self._control_item(self._state(ctl.item), ctl)
+
+    def _control_item(self, state: ItemState, ctl: Ctl) -> None:
         match ctl.op:
             case "release":
                 state.releases.add(ctl.attempt)
@@ -158,13 +180,28 @@ class Fold:
             case "cancel" | "resume":
                 # At equal Lamport time cancel beats resume.
                 state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
+            case "priority" if (value := _priority(ctl.value)) is not None:
+                state.priority = max(state.priority, (ctl.lam, ctl.worker, value))
             case _:
                 pass
 
+    def order_for(self, machine: str) -> str:
+        """What a person wants of the machine: the latest order for it or for all, one of `ORDERS`."""
+        given = [self.orders[target] for target in ("", machine) if target in self.orders]
+        return ORDERS[max(given)[1]] if given else "resume"
+
+    def priority(self, item_id: str) -> int:
+        """Higher comes first; 0 unless a person has said otherwise."""
+        return self.item(item_id).priority[2]
+
     def gone(self, worker: str) -> bool:
-        """The worker said good-bye or its machine has closed it: nothing more comes from it."""
+        """The worker said good-bye, its machine has closed it, or a person has retired the machine: nothing it does counts."""
         state = self.workers.get(worker)
-        return worker in self.closed or (state is not None and state.bye)
+        return worker in self.closed or (state is not None and state.bye) or self.retired(worker)
+
+    def retired(self, worker: str) -> bool:
+        """Whether a person has said that the worker's machine does not come back."""
+        return machine_of(worker) in self.retirements
 
     def live(self, item_id: str) -> list[Key]:
         """Claims that still stand."""
@@ -187,11 +224,7 @@ class Fold:
         state = self.items.get(item_id)
         if state is None or not state.done:
             return None
-        for _, seal in sorted(state.seals.items()):
-            sealed_done = state.done.get((seal.attempt, seal.author))
-            if sealed_done is not None:
-                return sealed_done
-        return state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
+        return _sealed(state) or state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
 
     def generations(self, item_id: str) -> list[Ckpt]:
         """Saved rounds of all attempts, the latest first."""
@@ -221,12 +254,21 @@ class Fold:
             and a.start is not None
             and a.ended is None
             and key not in state.done
-            and self._read_to_the_end(key[1])
+            and key[1] in self.closed
+            and self.read_to_the_end(key[1])
         )
 
-    def _read_to_the_end(self, worker: str) -> bool:
-        """Whether the worker's machine has closed it and all that it wrote is here: its last word may still be on its way."""
-        return worker in self.closed and self.workers[worker].length > self.closed[worker]
+    def read_to_the_end(self, worker: str) -> bool:
+        """Whether the worker is gone and all that it wrote is here: its last word may still be on its way."""
+        state = self.workers.get(worker)
+        if state is None:
+            return False
+        return state.bye or (worker in self.closed and state.length > self.closed[worker])
+
+    def view_of_the_gone(self) -> str:
+        """Names what is known of all workers that are gone: two readers with the same view know the same of them."""
+        known = sorted((w, s.length) for w, s in self.workers.items() if self.read_to_the_end(w) and not self.retired(w))
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
     def status(self, item_id: str) -> str:
         """The first that holds: sealed, done, cancelled, failed, running, pending."""
@@ -234,7 +276,7 @@ class Fold:
         if state is None:
             return "pending"
         if state.done:
-            return "sealed" if any((seal.attempt, seal.author) in state.done for seal in state.seals.values()) else "done"
+            return "sealed" if _sealed(state) is not None else "done"
         if cancelled(state):
             return "cancelled"
         if self.failure(item_id) is not None:
@@ -260,12 +302,36 @@ def _later(old: R | None, new: R) -> R:
     return new if old is None or old.seq < new.seq else old
 
 
+def _priority(text: str) -> int | None:
+    try:
+        return max(-MAX_PRIORITY, min(MAX_PRIORITY, int(text[:8])))
+    except ValueError:
+        return None
+
+
+def _sealed(state: ItemState) -> Done | None:
+    """The result that every machine has acknowledged. If two seals conflict, the lowest (lam, worker) counts."""
+    for _, seal in sorted(state.seals.items()):
+        if (done := state.done.get((seal.attempt, seal.author))) is not None:
+            return done
+    return None
+
+
 def cancelled(state: ItemState) -> bool:
     """Whether the last word of a person is cancel."""
     return state.cancel[1]
 
 
 def _precedence(item_id: str, key: Key) -> tuple[int, bytes]:
-    """A static order of claims: by attempt, then by a hash that favours nobody in the long run."""
+    """A static order of claims: by attempt, then by a weight that favours nobody in the long run."""
     attempt, worker = key
-    return attempt, hashlib.sha256(f"{item_id}/{attempt}/{worker}".encode()).digest()
+    return attempt, weight(item_id, worker)
+
+
+def weight(item_id: str, worker: str) -> bytes:
+    """Highest-random-weight hashing: of any set of workers, the one with the largest weight has the item.
+
+    Shares go by it (`members.Members.share_of`) and so do rival claims: whoever starts an item of its own share without asking
+    never loses it to one that only stole it.
+    """
+    return hashlib.sha256(f"{item_id}/{worker}".encode()).digest()

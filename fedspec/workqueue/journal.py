@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from fedspec.clock import Clock, timestamp
+from fedspec.errors import FolderError
 from fedspec.files import Files
 from fedspec.workqueue.records import FIRST, MAX_LAM, Histories, Record, encode, line_hash
 from fedspec.workspace import LocalState, Workspace
@@ -40,13 +41,16 @@ class OwnJournal:
         self._written = b""  # what the share's current segment must hold
         self._unshared = b""  # what the share does not have yet
         self._broken = False
+        self._refused = False
 
     def append(self, kind: type[R], lam: int, **fields: Any) -> tuple[R, bytes]:
         """Write one record; returns it with its line (without line feed).
 
+        A share that refuses is no error: the record exists once this machine's copy has it, and reaches the share with the
+        next `flush`, or with this machine's next process.
+
         Raises:
-            FolderError: the share or the machine's disk refused. A record that reached this machine's copy is not lost: it is
-                brought to the share by the next append, or by this machine's next process.
+            FolderError: the machine's own disk refused.
         """
         if self._broken:
             raise RuntimeError("this machine's copy of the journal could not be written; the process must end")
@@ -64,8 +68,14 @@ class OwnJournal:
         # Last: an interrupt in between must not let another record follow in this one's place.
         self._broken = False
         self.taken(line[:-1])
-        self._share()
+        with suppress(FolderError):
+            self.flush()
         return record, line[:-1]
+
+    def flush(self) -> None:
+        """Bring to the share what it does not have yet. Raises FolderError."""
+        if self._unshared:
+            self._share()
 
     def complete(self) -> None:
         """Say everything again in a new segment if the share has lost some of it, in whichever segment it was."""
@@ -79,7 +89,7 @@ class OwnJournal:
         if histories.length(self.worker) < self.seq:
             self._roll()
             self._unshared = self.files.read(self.local.journal_copy(self.worker))
-            self._share()
+        self.flush()
 
     def _share(self) -> None:
         path = self.workspace.journal(self.worker, self._segment)
@@ -88,10 +98,12 @@ class OwnJournal:
             # Short, longer or gone: never mend a file that others may have read; say everything again in a new one.
             missing = self._written + missing
             self._roll()
-        elif self._written and len(self._written) + len(missing) > SEGMENT_BYTES:
+        elif self._refused or (self._written and len(self._written) + len(missing) > SEGMENT_BYTES):
+            # Somebody holds the file that was refused; another name may do.
             self._roll()
-        path = self.workspace.journal(self.worker, self._segment)
-        self.files.append(path, missing)
+        self._refused = True
+        self.files.append(self.workspace.journal(self.worker, self._segment), missing)
+        self._refused = False
         self._written += missing
         self._unshared = b""
 

@@ -11,17 +11,25 @@ from dataclasses import dataclass, field, replace
 MIN_UNCHANGED_POLLS = 10
 # A poll this many times later than due means that we slept or were stopped.
 GAP_FACTOR = 3.0
+MAX_SAMPLES = 256
+# How much longer than news takes a claim waits for rivals, and a silent machine is believed to live; and where that ends.
+SETTLE_LAGS, LONGEST_SETTLE_S = 1.5, 600.0
+DEAD_LAGS, LONGEST_DEAD_S = 6.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The waiting times of a kind of folder, in seconds. ``syncs``: copies of it meet later, and its locks exclude nobody."""
+    """The waiting times of a kind of folder, in seconds.
+
+    ``syncs``: copies of it meet later. ``locks``: a lock in it is believed to exclude other machines.
+    """
 
     beat: float
     poll: float
     settle: float
     dead: float
     syncs: bool = False
+    locks: bool = True
     scale: float = 1.0
 
     def scaled(self, scale: float) -> Timing:
@@ -35,10 +43,57 @@ class Timing:
             scale=self.scale * scale,
         )
 
+    def with_lag(self, lag: Lag) -> Timing:
+        """Times for a folder that has been seen to take so long; never shorter, and never so long that nobody takes over."""
+        if not self.syncs or not lag.samples:
+            return self
+        return self.at_least(SETTLE_LAGS * lag.quantile(0.95), DEAD_LAGS * lag.quantile(0.99))
+
+    def at_least(self, settle_s: float, dead_s: float) -> Timing:
+        """The same, with longer waits where the folder asks for them, up to `LONGEST_SETTLE_S` and `LONGEST_DEAD_S`."""
+        settle = max(self.settle, min(settle_s, LONGEST_SETTLE_S * self.scale))
+        dead = max(self.dead, min(dead_s, LONGEST_DEAD_S * self.scale))
+        return replace(self, settle=settle, dead=dead)
+
+
+@dataclass(slots=True)
+class Lag:
+    """How long the folder takes, measured without clocks: from a record of mine until I read a peer's word that it has it.
+
+    ``samples``: the latest ones, in seconds.
+    """
+
+    samples: list[float] = field(default_factory=list)
+    _sent: list[tuple[int, float]] = field(default_factory=list)
+    _counted: dict[str, int] = field(default_factory=dict)
+
+    def wrote(self, seq: int, now: float) -> None:
+        """My record ``seq`` was written now."""
+        self._sent = [*self._sent[1 - MAX_SAMPLES :], (seq, now)]
+
+    def acknowledged(self, peer: str, count: int, now: float) -> None:
+        """The peer has been found to have read ``count`` of my records."""
+        before = self._counted.get(peer, -1)
+        fresh = [now - then for seq, then in self._sent if before <= seq < count]
+        if count > before:
+            self._counted[peer] = count
+        # Of a peer that was new or away for long, what it missed meanwhile says nothing of the folder.
+        if before >= 0 and fresh:
+            self.samples = [*self.samples, *fresh][-MAX_SAMPLES:]
+
+    def forget(self, peer: str) -> None:
+        """The peer was away: what it acknowledges next is no measure."""
+        self._counted.pop(peer, None)
+
+    def quantile(self, share: float) -> float:
+        """The lag that this share of the samples does not exceed."""
+        ordered = sorted(self.samples)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
 
 LOCAL_DISK = Timing(beat=5.0, poll=2.0, settle=0.0, dead=60.0)
 NETWORK_SHARE = Timing(beat=5.0, poll=2.0, settle=3.0, dead=60.0)
-SYNC_FOLDER = Timing(beat=30.0, poll=15.0, settle=60.0, dead=900.0, syncs=True)
+SYNC_FOLDER = Timing(beat=30.0, poll=15.0, settle=60.0, dead=900.0, syncs=True, locks=False)
 
 
 @dataclass(slots=True)

@@ -112,7 +112,7 @@ def progress(
     """The state of the queue as one reader sees it at ``now``."""
     names = published_names(items.values())
     reader = _Reader(fold, display_names(fold), beats, timing, now)
-    lines = tuple(reader.line(item, names[item.id]) for item in scope(items, None))
+    lines = tuple(reader.line(item, names[item.id]) for item in scope(items, None, fold))
     return Progress(lines, (*_stale_notes(lines, timing), *reader.takeovers(lines), *notes))
 
 

@@ -6,10 +6,11 @@ Pure: the fold, the items and the judgement of who is dead come in as arguments;
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedspec.plan import SCIENCE_VERSION, Item
-from fedspec.workqueue.fold import Fold, Key, cancelled
+from fedspec.workqueue.fold import Fold, Key, cancelled, weight
+from fedspec.workqueue.members import Members
 from fedspec.workqueue.records import machine_of
 
 MINUTE_S = 60.0
@@ -26,6 +27,7 @@ class Situation:
         backing_off: items whose last transient failure is too recent.
         only: the items to care about, or None for all of the queue's.
         settled: False just after a long sleep, when others' news may not have arrived yet.
+        members: who else takes part, where no lock keeps them from claiming the same item; None where one does.
     """
 
     fold: Fold
@@ -36,20 +38,26 @@ class Situation:
     backing_off: Collection[str] = frozenset()
     only: Collection[str] | None = None
     settled: bool = True
+    members: Members | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Claim this item with this attempt number; ``over`` is the claim of a dead worker that it supersedes."""
+    """Claim this item with this attempt number.
+
+    ``over`` is the claim of a dead worker that it supersedes. ``sure``: nobody else claims it meanwhile; else ask the others.
+    """
 
     item: Item
     attempt: int
     over: Key | None
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``) or ``settle``."""
+    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``), ``settle`` or
+    ``paused``."""
 
     item: Item
     why: str
@@ -65,31 +73,65 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """Work remains, and a person wants this machine to take none of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Every item is done, failed for good or cancelled."""
 
     failed: tuple[Item, ...]
 
 
-def next_action(situation: Situation) -> Take | Wait | Finished:
+def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
     """The next thing to do.
 
-    An item that somebody has begun comes first, since its checkpoint is worth a peer's hours; then the queue's order.
+    An item that somebody has begun comes first, since its checkpoint is worth a peer's hours; then the queue's order. Where no
+    lock decides, a worker's own share comes before what it would take from the others' shares.
     """
     fold = situation.fold
     takes: list[Take] = []
     blocked: list[Blocked] = []
     failed: list[Item] = []
-    for item in scope(situation.items, situation.only):
+    for item in scope(situation.items, situation.only, fold):
         status = fold.status(item.id)
         if status == "failed":
             failed.append(item)
         if status in ("pending", "running"):
             choice = _consider(item, situation)
             (takes if isinstance(choice, Take) else blocked).append(choice)  # type: ignore[arg-type]
+    order = fold.order_for(situation.machine)
+    if order == "drain" and (takes or blocked):
+        return Drained()
+    if order == "pause":
+        blocked, takes = [*blocked, *(Blocked(take.item, "paused") for take in takes)], []
     if takes:
-        return min(takes, key=lambda take: (not fold.item(take.item.id).generations, queue_order(take.item)))
+        return _first(takes, situation)
     return Wait(tuple(blocked)) if blocked else Finished(tuple(failed))
+
+
+def _first(takes: list[Take], situation: Situation) -> Take:
+    fold, members = situation.fold, situation.members
+
+    def fresh(take: Take) -> bool:
+        return not fold.item(take.item.id).generations
+
+    # `takes` are in the queue's order, which `min` keeps among equals.
+    if members is None:
+        return min(takes, key=fresh)
+    own = [take for take in takes if members.share_of(take.item) == members.me]
+    if own and members.known:
+        first = min(own, key=fresh)
+        return replace(first, sure=first.attempt == 1)
+    # Several that do not know each other yet, or that take from another's share, each begin somewhere else.
+    first = min(own or takes, key=lambda take: (fresh(take), -fold.priority(take.item.id), _repelling(take.item, members.me)))
+    return replace(first, sure=not members.known and not members.others)
+
+
+def _repelling(item: Item, worker: str) -> bytes:
+    """An order of items that is another for each worker, those that others hardly win from it first."""
+    return bytes(255 - byte for byte in weight(item.id, worker))
 
 
 def gate(fold: Fold, item_id: str, key: Key) -> str | None:
@@ -103,16 +145,18 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
         return f"given up: {why}"
     if key[0] <= state.released:
         return "released by hand"
+    if fold.retired(key[1]):
+        return "given up when this machine was retired"
     if fold.gone(key[1]):
         return "closed by this machine"
     owner = fold.owner(item_id)
     return None if owner == key else f"taken over by {owner[1] if owner else 'nobody'}"
 
 
-def scope(items: Mapping[str, Item], only: Collection[str] | None) -> list[Item]:
-    """The items to care about, in the queue's order."""
+def scope(items: Mapping[str, Item], only: Collection[str] | None, fold: Fold) -> list[Item]:
+    """The items to care about, in the queue's order: what a person wants first, then `queue_order`."""
     chosen = items.values() if only is None else (items[i] for i in only if i in items)
-    return sorted(chosen, key=queue_order)
+    return sorted(chosen, key=lambda item: (-fold.priority(item.id), queue_order(item)))
 
 
 def queue_order(item: Item) -> tuple[object, ...]:

@@ -7,7 +7,8 @@ machine knows about its own workers at once, where peers have to wait.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -46,6 +47,12 @@ class Slots:
                 self.files.write(self.local.machine, msgspec.json.encode(machine))
                 return machine.id
 
+    def renew(self, old: str) -> None:
+        """Give this machine another id, if ``old`` still is its id."""
+        if self.machine_id() == old:
+            with self.files.lock(self.local.machine_lock, MACHINE_LOCK_TIMEOUT_S):
+                self.files.write(self.local.machine, msgspec.json.encode(_Machine(self.new_hex(4))))
+
     def open(self) -> tuple[str, Callable[[], None]]:
         """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order."""
         worker = f"{self.machine_id()}-{self.new_hex(3)}"
@@ -64,22 +71,38 @@ class Slots:
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
+        return self._history(self.local.journal_copy(worker))
+
+    def forget(self, worker: str) -> None:
+        """The worker's journal is whole in the share and closed there; its slot is no longer needed.
+
+        The copy of its journal is kept for a while, should the shared folder be put back to an earlier state.
+        """
+        with suppress(FileNotFoundError):
+            self.files.move(self.local.journal_copy(worker), self.local.archived(self.workspace, worker))
+        for path in (self.local.slot(worker), self.local.slot_lock(worker)):
+            self.files.remove(path)
+
+    def archives(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Workers that have left, each with the lines of its journal."""
+        for name in self.files.names(self.local.archive(self.workspace)):
+            worker = Path(name).stem
+            lines, _ = self._history(self.local.archived(self.workspace, worker))
+            yield worker, lines
+
+    def _history(self, path: Path) -> tuple[list[bytes], list[Record]]:
         histories = Histories()
         try:
-            lines = self.files.read(self.local.journal_copy(worker)).split(b"\n")
+            lines = self.files.read(path).split(b"\n")
         except FileNotFoundError:
             return [], []
         records, _, _ = histories.offer(lines[:-1])
         # The copy has one writer and is in order: the accepted prefix is a prefix of its lines.
         return lines[: len(records)], records
 
-    def forget(self, worker: str) -> None:
-        """The worker's journal is whole in the share and closed there; its slot is no longer needed."""
-        for path in (self.local.journal_copy(worker), self.local.slot(worker), self.local.slot_lock(worker)):
-            self.files.remove(path)
-
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
-        workers = [Path(n).stem for n in self.files.names(self.local.slots) if n.endswith(".json")]
+        # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
+        workers = sorted({Path(name).stem for name in self.files.names(self.local.slots)})
         return [worker for worker in workers if known(worker) or self._workspace_of(worker) == str(self.workspace.root)]
 
     def _workspace_of(self, worker: str) -> str:

@@ -14,7 +14,7 @@ from fedspec.errors import DamagedError
 from fedspec.files import Files
 from fedspec.plan import Item, decoded, encoded
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.records import MAX_LAM, Histories, WorkerName
+from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, Histories, WorkerName
 from fedspec.workqueue.tail import PIECE_BYTES, Puzzles, Tail
 from fedspec.workqueue.wording import one_line
 from fedspec.workspace import Workspace
@@ -41,7 +41,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         running: id of the item it trains, "" if none; ``round`` the last complete round; ``eta`` seconds left.
         steps: grows with every client trained; standing still while ``n`` grows means stalled.
         seen: records of each worker that this one has read: an acknowledgement.
-        have: the highest round of each experiment whose generation this machine holds.
+        have: the highest round of each unfinished item whose generation is in this machine's folder.
+        gone: what this worker knows of those that are gone (`Fold.view_of_the_gone`).
     """
 
     v: int = 1
@@ -56,6 +57,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     wall: str = ""
     seen: dict[str, int] = {}
     have: dict[str, int] = {}
+    gone: str = ""
 
 
 class Store:
@@ -66,9 +68,13 @@ class Store:
         self.items: dict[str, Item] = {}
         self.fold = Fold()
         self.beats: dict[str, Beat] = {}
+        # Of each worker the latest beat whose author's own journal is here up to then: only that is an acknowledgement.
+        self.told: dict[str, Beat] = {}
         self.damaged: dict[str, str] = {}
         # Held by whoever changes the fold or reads it in several steps, where a heartbeat runs in another thread.
         self.lock = threading.RLock()
+        # Counts what others say that waits for an answer: a claim, a result, or that somebody has come.
+        self.asked = 0
         self._histories = Histories()
         self._tails: dict[str, Tail] = {}
         self._taken: set[str] = set()
@@ -115,6 +121,13 @@ class Store:
             held = self.beats.get(beat.worker)
             if held is None or held.n < beat.n:
                 self.beats[beat.worker] = beat
+            if self.length(beat.worker) >= self.beats[beat.worker].seq:
+                self.told[beat.worker] = self.beats[beat.worker]
+
+    @property
+    def acks(self) -> dict[str, dict[str, int]]:
+        """How many records of each worker the others have said to have read."""
+        return {worker: beat.seen for worker, beat in self.told.items()}
 
     def _beat(self, name: str) -> Beat | None:
         try:
@@ -136,7 +149,7 @@ class Store:
         path, data = self.workspace.plan(item.id), encoded(item)
         try:
             present = self.files.read(path, 0, len(data) + 1) == data
-        except OSError:
+        except OSError:  # absent, or a sync client has evicted it: the same bytes do no harm
             present = False
         if not present:
             self.files.write(path, data)
@@ -210,4 +223,5 @@ class Store:
         else:
             for record in fresh:
                 self.fold.add(record)
+        self.asked += sum(isinstance(record, Claim | Done | Hello) for record in fresh)
         return damaged

@@ -30,7 +30,7 @@ WORDS = {"sealed": "completed", "done": "completed", "running": "in_progress", "
 def render_view(fold: Fold, items: dict[str, Item]) -> bytes:
     """The queue as the original's list of objects, each with its experiment's name and the hash of the whole."""
     names, machines = published_names(items.values()), display_names(fold)
-    entries = [_entry(number, item, fold, names[item.id], machines) for number, item in enumerate(scope(items, None))]
+    entries = [_entry(number, item, fold, names[item.id], machines) for number, item in enumerate(scope(items, None, fold))]
     digest = view_hash(entries)
     return msgspec.json.format(msgspec.json.encode([entry | {"view": digest} for entry in entries]), indent=2) + b"\n"
 
@@ -119,5 +119,5 @@ class Publisher:
     def _holds(self, path: Path, data: bytes) -> bool:
         try:
             return self.files.read(path, 0, len(data) + 1) == data
-        except OSError:  # there is none, or something else in its place: the write will tell
-            return False
+        except OSError:
+            return False  # absent, or held by another program: then the write says so

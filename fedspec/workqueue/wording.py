@@ -60,6 +60,8 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
             what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
         case "needs":
             what = f"{first.item.exp} needs {one_line(first.detail)}, which this machine does not have"
+        case "paused":
+            what = f"the queue is paused, with {first.item.exp} next; 'fedspec queue resume' lets it go on"
         case "back-off":
             what = f"{first.item.exp} failed and is tried again later"
         case _:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
-from fedspec.cli.doctor import KEEP
+from fedspec.cli import power
+from fedspec.cli.checks import KEEP
+from fedspec.files import DiskFiles
+from fedspec.workqueue.modes import Measured, Met, Notes
+from fedspec.workqueue.pairing import LagSpread
+from fedspec.workspace import Workspace
 from tests.cli.conftest import TINY, Place, beat, items
 
 
@@ -19,14 +26,19 @@ def test_a_fresh_folder_is_fine_but_has_no_queue_and_stays_as_it_was(place: Plac
     said = place.fedspec("doctor")
     lines = said.out.splitlines()
     assert said.code == 0
-    assert lines[0].startswith(f"ok     Python {platform.python_version()}, PyTorch ")
+    assert re.match(rf"ok     fedspec \S+, Python {platform.python_version()}, PyTorch ", lines[0])
     assert lines[1].startswith("ok     device ")
-    assert lines[2] == f"ok     shared folder {place.root} (local disk; local mode: only processes of this machine see it)"
-    assert lines[3] == "ok     a machine silent for 60 s loses its item to another"
-    assert "ok     write, append, lock and delete work" in lines
-    assert lines[-2:] == [
+    assert lines[2:5] == [
+        f"ok     shared folder {place.root} (local disk, named by FEDSPEC_WORKSPACE)",
+        "ok     local mode (found from its path): only this machine sees it",
+        "ok     a machine silent for 60 s loses its item",
+    ]
+    assert re.search(r"^ok     write, rename, append, lock and delete work \(.*s\)$", said.out, re.MULTILINE)
+    assert lines[-4:] == [
         "warn   no work queue here",
         "       fix: Start one with 'fedspec run quick', or wait for the folder to sync.",
+        "",
+        "1 warning; nothing stands in the way of a run.",
     ]
     assert not list(place.root.iterdir())
 
@@ -34,8 +46,18 @@ def test_a_fresh_folder_is_fine_but_has_no_queue_and_stays_as_it_was(place: Plac
 def test_findings_for_programs(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
     document = place.fedspec("doctor", "--json").json
-    assert {"level": "ok", "text": "queue found: 1 items, 0 done", "fix": ""} in document["findings"]
+    found = {"level": "ok", "about": "queue", "text": "queue found: 1 item, 0 done", "fix": "", "files": []}
+    assert found in document["findings"]
     assert {finding["level"] for finding in document["findings"]} <= {"ok", "warn"}
+    assert document["folder"] == {
+        "path": str(place.root),
+        "kind": "local disk",
+        "mode": "local",
+        "locks": True,
+        "source": "found from its path",
+        "timing_s": {"beat": 5.0, "poll": 2.0, "settle": 0.0, "dead": 60.0},
+        "measured": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -46,8 +68,9 @@ def test_a_sync_folder_is_named_with_its_mode_and_its_danger(place: Place, folde
     root.mkdir(parents=True)
     said = place.fedspec("doctor", "-w", str(root))
     service, fix, on_mac = KEEP[label]
-    assert f"({label}; sync mode: copies meet later, locks exclude nobody)" in said.out
-    assert "ok     a machine silent for 15 min loses its item to another; a claim waits 60 s for rivals" in said.out
+    assert f"ok     shared folder {root} ({label})\n" in said.out
+    assert "ok     sync mode (found from its path): copies meet later, locks exclude nobody\n" in said.out
+    assert "ok     a machine silent for 15 min loses its item; a claim waits 60 s for rivals\n" in said.out
     expected = on_mac if on_mac and platform.system() == "Darwin" else fix
     assert f"warn   {service} may remove local copies from this folder\n       fix: {expected}\n" in said.out
 
@@ -72,7 +95,7 @@ def test_damaged_files_are_found(place: Place):
     said = place.fedspec("doctor")
     assert said.code == 0
     assert "warn   The plan file p-000000000000.json does not hold the item it names.\n       fix: " in said.out
-    assert f"warn   1 damaged files are kept in {work / 'quarantine'}" in said.out
+    assert f"warn   1 damaged file kept in {work / 'quarantine'}" in said.out
 
 
 def test_a_machine_that_has_left_is_seen_with_its_age(place: Place, claimed: Callable):
@@ -122,3 +145,218 @@ def test_another_version_on_a_peer_is_told(place: Place, tmp_path: Path, monkeyp
     place.machines[0].leave()
     monkeypatch.setattr("fedspec.__version__", "9.9")
     assert "warn   Mac runs fedspec 0.1.0, this machine 9.9\n" in place.fedspec("doctor").out
+
+
+# The mode
+
+
+def folder(place: Place, *arguments: str) -> dict[str, Any]:
+    document: dict[str, Any] = place.fedspec("doctor", "--json", *arguments).json["folder"]
+    return document
+
+
+def measured(place: Place, mode: str = "lock", kind: str = "local disk", p95: float = 0.2) -> None:
+    """As if `--pair` had been here."""
+    lag = LagSpread(median=0.1, p95=p95, p99=p95, max=p95, samples=20)
+    peer = Met(machine="0" * 8, name="Mac", locks=mode == "lock", lag_s=lag, clock_s=90.0, clock_error_s=0.1)
+    result = Measured(mode=mode, kind=kind, lag_s=lag, peers=[peer], wall="2026-01-05T09:41:07Z")  # type: ignore[arg-type]
+    Notes(Workspace(place.root)).keep(result)
+
+
+def test_a_mode_set_by_hand_stays_until_it_is_taken_back(place: Place):
+    said = place.fedspec("doctor", "--mode", "sync")
+    assert "ok     sync mode (set with 'fedspec doctor --mode'): copies meet later, locks exclude nobody\n" in said.out
+    assert "Undo: fedspec doctor --mode auto" in said.out
+    assert (folder(place)["mode"], folder(place)["timing_s"]["dead"]) == ("sync", 900.0)
+    assert "ok     local mode (found from its path)" in place.fedspec("doctor", "--mode", "auto").out
+    assert folder(place)["mode"] == "local"
+    assert not list(place.root.iterdir())
+
+
+def test_the_environment_goes_before_what_was_set(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.fedspec("doctor", "--mode", "sync")
+    monkeypatch.setenv("FEDSPEC_MODE", "network")
+    assert (folder(place)["mode"], folder(place)["source"]) == ("network", "set by FEDSPEC_MODE")
+    monkeypatch.setenv("FEDSPEC_MODE", "smb")
+    said = place.fedspec("doctor")
+    assert "error  FEDSPEC_MODE: there is no mode 'smb'.\n       fix: Use one of local, network, sync, auto.\n" in said.out
+    assert said.code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--mode", "smb"], "--mode: there is no mode 'smb'"),
+        (["--mode", "sync", "--pair"], "--pair finds the mode out, --mode sets it"),
+        (["--pair", "--machines", "1"], "--machines must be between 2 and 64, not 1"),
+        (["--pair", "--timeout", "0"], "--timeout must be greater than 0, not 0"),
+        (["--pair", "--time-scale", "0"], "--time-scale must be greater than 0, not 0.0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(place: Place, arguments: list[str], what: str):
+    said = place.fedspec("doctor", *arguments)
+    assert said.code == 2
+    assert f"error: {what}" in said.err
+    assert not list(place.root.iterdir())
+
+
+def test_a_network_share_is_used_as_if_without_locks_until_they_were_seen_to_exclude(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FEDSPEC_MODE", "network")
+    assert "warn   nobody has seen yet whether locks" in place.fedspec("doctor").out
+    assert not folder(place)["locks"]
+    measured(place)
+    assert "ok     locks exclude other machines\n" in place.fedspec("doctor").out
+    assert folder(place)["locks"]
+    measured(place, "sync")
+    assert "ok     locks of this share exclude nobody; the queue is safe without them\n" in place.fedspec("doctor").out
+
+
+def test_what_was_measured_goes_before_the_path(place: Place):
+    measured(place)
+    out = place.fedspec("doctor").out
+    assert "ok     network mode (measured with Mac on 2026-01-05)\n" in out
+    assert "ok     news takes 0.10 s, at worst 0.20 s, there and back\n" in out
+
+
+def test_what_was_measured_of_another_kind_of_folder_is_not_used(place: Place):
+    measured(place, kind="Dropbox")
+    out = place.fedspec("doctor").out
+    assert "ok     local mode (found from its path)" in out
+    assert "warn   what was measured on 2026-01-05 was another kind of folder (Dropbox)\n       fix: Run 'fedspec doctor" in out
+
+
+def test_a_machine_that_has_not_been_paired_is_told_where_locks_are_trusted(place: Place, claimed: Callable):
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    mac.give_back(held, "stopped on request")
+    mac.leave("stopped on request")
+    measured(place)
+    assert "warn   Mac has not shown yet whether locks exclude it\n" in place.fedspec("doctor").out
+
+
+def test_local_mode_in_a_shared_folder_is_warned_of(place: Place):
+    root = place.root / "Dropbox"
+    root.mkdir()
+    said = place.fedspec("doctor", "-w", str(root), "--mode", "local")
+    assert "warn   Dropbox carries this folder to other machines\n       fix: Undo it with" in said.out
+
+
+def test_pairing_alone_ends_in_an_error_that_says_what_to_do(place: Place):
+    said = place.fedspec("doctor", "--pair", "--timeout", "0.5", "--time-scale", "0.02")
+    assert said.code == 3
+    assert f"Shared folder {place.root} (local disk)\nNow start the same on the other machine, in this folder:\n" in said.err
+    assert "error: No other machine has answered within 1 s." in said.err
+    assert f"here it is {place.root}." in said.err
+    assert not list(place.root.iterdir())
+
+
+def test_two_processes_of_one_machine_do_not_pair(place: Place):
+    files, notes = DiskFiles(), Notes(Workspace(place.root))
+    release = files.hold(notes.local.pair_lock(notes.workspace))
+    assert release is not None
+    said = place.fedspec("doctor", "--pair")
+    release()
+    assert said.code == 3
+    assert "error: 'fedspec doctor --pair' is already running on this machine." in said.err
+
+
+# Traces of sync clients and of killed processes
+
+
+def test_conflict_copies_are_told_apart_by_what_is_done_about_them(place: Place, claimed: Callable):
+    claimed("Mac", behind=timedelta(minutes=30))
+    work = place.root / "distributed_work"
+    journal, plan = next((work / "journal").iterdir()), next((work / "plan").iterdir())
+    copies = {
+        journal.with_name(journal.name.replace(".jsonl", ".sync-conflict-20260105-094107-ABC234X.jsonl")): journal,
+        journal.with_name("anything.txt"): journal,
+        plan.with_name(plan.stem + " 2.json"): plan,
+        work / "work_queue (Jane's conflicted copy 2026-01-05).json": work / "work_queue.json",
+    }
+    for copy, original in copies.items():
+        copy.write_bytes(original.read_bytes())
+    document = place.fedspec("doctor", "--json").json
+    read, unread = [finding for finding in document["findings"] if finding["about"] == "conflicts"]
+    assert read["text"] == (
+        "3 conflict copies by Syncthing and iCloud Drive: 2 x journal, plan. They are read like the originals."
+    )
+    assert unread["text"] == (
+        "1 conflict copy by Dropbox: queue for people. Nothing is read from them: delete them when you like."
+    )
+    assert {place.root / name for name in read["files"] + unread["files"]} == set(copies)
+    assert "       " + unread["files"][0] in place.fedspec("doctor").out
+
+
+def test_files_that_are_only_in_the_cloud_are_counted_with_the_remedy(place: Place):
+    root = place.root / "iCloudDrive"
+    work = root / "distributed_work"
+    (work / "plan").mkdir(parents=True)
+    for number in range(5):
+        (work / "plan" / f".p-{number:012x}.json.icloud").write_bytes(b"bplist00")
+    said = place.fedspec("doctor", "-w", str(root))
+    assert (
+        "warn   5 files only in the cloud, not on this disk\n         distributed_work/plan/p-000000000000.json\n" in said.out
+    )
+    assert "         and 2 more\n       fix: right-click the folder" in said.out
+    assert "may remove" not in said.out
+
+
+def test_old_temporary_files_are_found_and_fresh_ones_left_alone(place: Place):
+    work = place.root / "distributed_work"
+    work.mkdir()
+    old, fresh = work / "~work_queue.json.0123abcd.tmp", work / "~work_queue.json.4567abcd.tmp"
+    for path in (old, fresh):
+        path.write_bytes(bytes(3000))
+    os.utime(old, (0, 0))
+    out = place.fedspec("doctor").out
+    assert (
+        f"warn   1 temporary file of killed processes, 3 KiB\n         distributed_work/{old.name}\n       fix: Delete" in out
+    )
+    assert fresh.name not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda data: b'[{"item_id": 0, "status": "pending"}]', "is the original tools' own list of 1 item"),
+        (lambda data: data.replace(b"pending", b"completed"), "was changed by hand"),
+        (lambda data: data[: len(data) // 2], "cannot be read"),
+    ],
+)
+def test_a_list_for_people_that_is_not_ours_is_told(place: Place, change: Callable[[bytes], bytes], text: str):
+    place.fedspec("queue", "add", "quick", *TINY)
+    assert "work_queue.json" not in place.fedspec("doctor").out
+    view = place.root / "distributed_work" / "work_queue.json"
+    view.write_bytes(change(view.read_bytes()))
+    assert f"warn   work_queue.json {text}" in place.fedspec("doctor").out
+
+
+def test_checking_changes_no_file(place: Place, claimed: Callable):
+    claimed("Mac", behind=timedelta(minutes=30))
+    before = place.files()
+    place.fedspec("doctor")
+    assert place.files() == before
+
+
+# When the machine sleeps
+
+
+def test_when_a_mac_sleeps_is_read_from_its_settings():
+    said = " standby              1\n sleep                10 (sleep prevented by sharingd)\n displaysleep         2\n"
+    assert power.sleep_of_macos(said) == 600
+    assert power.sleep_of_macos(said.replace("10", "0")) == 0
+    assert power.sleep_of_macos(" displaysleep 2\n") is None
+
+
+def test_when_windows_sleeps_is_read_in_any_language():
+    said = (
+        "    GUID-Alias der Energieeinstellung: STANDBYIDLE\r\n"
+        "      M\ufffdgliche Mindesteinstellung: 0x00000000\r\n"
+        "      M\ufffdgliche Maximaleinstellung: 0xffffffff\r\n"
+        "      Inkrement f\ufffdr m\ufffdgliche Einstellungen: 0x00000001\r\n"
+        "    Index der aktuellen Wechselstromeinstellung: 0x00000708\r\n"
+        "    Index der aktuellen Gleichstromeinstellung: 0x00000384\r\n"
+    )
+    assert power.sleep_of_windows(said) == 1800
+    assert power.sleep_of_windows("") is None

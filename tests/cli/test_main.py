@@ -46,7 +46,7 @@ def test_the_help_of_run_gives_examples_and_exit_codes(place: Place):
 def test_queue_alone_shows_its_help(place: Place):
     said = place.fedspec("queue")
     assert (said.code, said.err) == (0, "")
-    assert "release  Take items from whoever has them" in said.out
+    assert "release   Take items from whoever has them" in said.out
 
 
 @pytest.mark.parametrize(

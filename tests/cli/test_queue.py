@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from fedspec.workqueue.rules import Drained
 from tests.cli.conftest import TINY, TINY_NAME, Place, beat, save
 
 
@@ -90,3 +91,37 @@ def test_of_several_items_none_changes_if_one_is_wrong(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
     assert place.fedspec("queue", "cancel", TINY_NAME, "nope").code == 2
     assert states(place) == ["pending"]
+
+
+def test_pause_drain_and_resume_hold_for_all_machines_or_for_one(place: Place, claimed: Callable):
+    mac, held = claimed("Mac")
+    assert "wait" in place.fedspec("queue", "pause").out
+    mac.refresh()
+    assert mac.is_paused()
+    assert place.fedspec("queue", "resume").out == "All machines take items again.\n"
+    assert place.fedspec("queue", "drain", "--machine", "mac").out.startswith("Mac finishes its item")
+    mac.refresh()
+    assert not mac.is_paused()
+    assert isinstance(mac.claim(), Drained)
+    refused = place.fedspec("queue", "pause", "--machine", "Toaster")
+    assert (refused.code, refused.err) == (
+        2,
+        "error: No machine Toaster has taken part in this queue.\n  fix: Name one of: Mac.\n",
+    )
+    del held
+
+
+def test_priority_changes_what_is_listed_first(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    last = place.fedspec("queue", "list", "--json").json["items"][-1]["experiment"]
+    assert place.fedspec("queue", "priority", "5", last).out == f"{last} has priority 5.\n"
+    assert place.fedspec("queue", "list", "--json").json["items"][0]["experiment"] == last
+
+
+def test_retire_frees_what_a_lost_machine_had(place: Place, claimed: Callable):
+    mac, held = claimed("Mac")
+    assert place.fedspec("queue", "retire", "Mac").out.startswith("Mac is retired.")
+    assert set(states(place)) == {"pending"}
+    assert mac.must_stop(held) == "given up when this machine was retired"
+    del mac

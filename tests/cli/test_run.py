@@ -46,7 +46,7 @@ def test_json_is_all_that_stdout_holds(place: Place):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["time"])
     assert (document["plan"], document["exit_code"]) == ("quick", 0)
     [item] = document["items"]
-    assert (item["experiment"], item["state"], item["round"]) == (TINY_NAME, "done", 1)
+    assert (item["experiment"], item["state"], item["round"]) == (TINY_NAME, "sealed", 1)
 
 
 def test_a_dry_run_writes_nothing_anywhere(place: Place):

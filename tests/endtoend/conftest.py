@@ -40,6 +40,18 @@ def new_machine(tmp_path: Path, workspace: Path) -> Iterator[NewMachine]:
             running.end()
 
 
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a line past pytest's capture: what a long proof has done so far."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}")
+            sys.stdout.flush()
+
+    return line
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """What items give when nothing happens: results by experiment, each item run once a session."""

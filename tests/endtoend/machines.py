@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from fedspec.files import DiskFiles
 from fedspec.plan import Item, make_item
 from fedspec.results import MACHINE_COLUMNS
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.records import Attempt, Ckpt, Record, Start, decode
 from fedspec.workspace import LocalState
 
@@ -150,9 +152,19 @@ class Running:
         assert self.process.exitcode is not None, f"still running after {seconds} s:\n{self.output}"
         return self.process.exitcode
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.is_alive()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it, and none has woken it."""
+        return self._state() == psutil.STATUS_STOPPED
+
     def wait_stopped(self) -> None:
         """Wait until it has stopped itself."""
-        until(lambda: self._state() == psutil.STATUS_STOPPED, lambda: f"{self._state()}:\n{self.output}")
+        until(lambda: self.stopped, lambda: f"{self._state()}:\n{self.output}")
 
     def end(self) -> None:
         """Make sure that it is gone."""
@@ -196,8 +208,9 @@ class Machine:
         return self._start(_command, [*arguments, *where, *self_scaled], self._log())
 
     def moments(self, running: Running) -> list[str]:
-        """The moments of a worker's life so far."""
-        return running.log.with_suffix(".trace").read_text(encoding="utf-8").splitlines()
+        """The moments of a worker's life so far; none if it was killed before the first."""
+        trace = running.log.with_suffix(".trace")
+        return trace.read_text(encoding="utf-8").splitlines() if trace.exists() else []
 
     def _log(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -242,13 +255,37 @@ def queued(workspace: Path) -> list[Item]:
 
 def journal(workspace: Path, worker: str = "") -> list[Record]:
     """Every intact record in the folder, or those of one worker, in Lamport order."""
-    lines = {
-        line
-        for path in (workspace / "distributed_work" / "journal").glob("*.jsonl")
-        for line in path.read_bytes().split(b"\n")[:-1]
-    }
-    records = [record for record in map(decode, lines) if record is not None and record.worker.startswith(worker)]
+    records = [r for r in map(decode, share_lines(workspace)) if r is not None and r.worker.startswith(worker)]
     return sorted(records, key=lambda record: (record.lam, record.worker, record.seq))
+
+
+def share_lines(workspace: Path) -> set[bytes]:
+    """Every complete journal line in the folder, in whatever file."""
+    return _lines(workspace / "distributed_work" / "journal")
+
+
+def local_lines(local: LocalState) -> set[bytes]:
+    """Every complete line in a machine's own copies of journals: of its processes that live, or have not been closed yet."""
+    return _lines(local.slots)
+
+
+def _lines(folder: Path) -> set[bytes]:
+    found: set[bytes] = set()
+    for path in folder.glob("*.jsonl"):
+        with suppress(FileNotFoundError):  # closed, or replaced by a sync client, since
+            found.update(path.read_bytes().split(b"\n")[:-1])
+    return found
+
+
+def on_the_brink(workspace: Path) -> bool:
+    """Whether two attempts at some item ended, or would if killed now, without a checkpoint since: a third is its failure."""
+    fold = Fold(journal(workspace))
+    for state in fold.items.values():
+        saved = max((key[0] for key, attempted in state.attempts.items() if attempted.saved), default=0)
+        begun = [a for key, a in state.attempts.items() if key[0] > saved and a.start is not None and a.ended is None]
+        if len(begun) >= 2 and not state.done:
+            return True
+    return False
 
 
 def of_kind(records: Sequence[Record], kind: type[Record], item: Item | None = None) -> list[Any]:

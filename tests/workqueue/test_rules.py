@@ -17,6 +17,7 @@ from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Yield
 from fedspec.workqueue.rules import (
     Blocked,
+    Drained,
     Finished,
     Situation,
     Take,
@@ -98,7 +99,7 @@ def test_the_queue_s_order_completes_one_comparison_before_the_next_and_starts_w
 def test_only_the_items_that_a_worker_was_asked_for_are_taken():
     about = situation([ONE, TWO], only={TWO.id, "never heard of"})
     assert next_action(about) == Take(TWO, 1, None)
-    assert scope(about.items, about.only) == [TWO]
+    assert scope(about.items, about.only, about.fold) == [TWO]
 
 
 def test_a_claim_gets_the_next_attempt_number_of_all_workers():
@@ -231,3 +232,56 @@ def test_of_rivals_that_know_each_other_exactly_one_passes_the_gate(rivals: set[
 def test_the_back_off_doubles_from_a_minute_to_an_hour():
     assert [backoff_s(failures) / 60 for failures in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
     assert backoff_s(5000) == 3600
+
+
+def ctl(op: str, lam: int, of: Item | None = None, value: str = "", author: str = BOB) -> Author:
+    author_ = Author(author)
+    author_.write(Ctl, lam=lam, op=op, item=of.id if of else "", value=value)
+    return author_
+
+
+def test_a_paused_machine_waits_and_a_drained_one_is_done_while_others_go_on():
+    paused = next_action(situation([ONE], ctl("pause", 1, value="cccccccc")))
+    assert isinstance(paused, Wait)
+    assert [blocked.why for blocked in paused.blocked] == ["paused"]
+    assert next_action(situation([ONE], ctl("drain", 1))) == Drained()
+    assert isinstance(next_action(situation([ONE], ctl("pause", 1, value="dddddddd"))), Take)
+
+
+def test_nothing_is_left_to_drain_once_all_is_done():
+    assert isinstance(next_action(situation([ONE], finish(claim(Author(), ONE), ONE), ctl("drain", 9))), Finished)
+
+
+@given(st.permutations(["resume", "drain", "pause"]))
+def test_the_latest_order_counts_and_of_two_at_one_time_the_stricter(ops: list[str]):
+    later = fold_of(*(ctl(op, lam, author=f"{lam:08x}-000001") for lam, op in enumerate(ops)))
+    assert later.order_for("cccccccc") == ops[-1]
+    same = fold_of(*(ctl(op, 5, author=f"{n:08x}-000001") for n, op in enumerate(ops)))
+    assert same.order_for("cccccccc") == "pause"
+
+
+def test_an_order_for_all_undoes_an_older_one_for_a_machine():
+    fold = fold_of(ctl("pause", 1, value="cccccccc"), ctl("resume", 2, author=CAROL))
+    assert fold.order_for("cccccccc") == "resume"
+
+
+def test_what_a_person_prefers_comes_first():
+    usual = next_action(situation([ONE, TWO]))
+    assert isinstance(usual, Take)
+    assert usual.item == ONE
+    preferred = next_action(situation([ONE, TWO], ctl("priority", 1, TWO, "5")))
+    assert isinstance(preferred, Take)
+    assert preferred.item == TWO
+
+
+@pytest.mark.parametrize("value", ["", "high", "1e9", "\u0663x", "9" * 5000])
+def test_a_priority_that_is_no_number_changes_nothing_or_stays_in_bounds(value: str):
+    assert -1000 <= fold_of(ctl("priority", 1, ONE, value)).priority(ONE.id) <= 1000
+
+
+def test_of_a_retired_machine_nothing_counts_but_its_results():
+    retirement = ctl("retire", 9, value=machine_of(ALICE), author=CAROL)
+    begun, done = claim(Author(ALICE), ONE), finish(claim(Author(ALICE), ONE), ONE)
+    assert gate(fold_of(begun, retirement), ONE.id, (1, ALICE)) == "given up when this machine was retired"
+    assert fold_of(begun, retirement).owner(ONE.id) is None
+    assert fold_of(done, retirement).status(ONE.id) == "done"

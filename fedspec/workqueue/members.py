@@ -1,0 +1,81 @@
+"""Who takes part, what they are known to have read, and whose turn an item is where no lock decides.
+
+Pure: the fold, the acknowledgements and the judgement of who is silent come in as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from fedspec.plan import Item
+from fedspec.workqueue.fold import Fold, weight
+from fedspec.workqueue.records import Done, machine_of
+
+# worker -> how many records of each other worker it has said to have read.
+Acks = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The workers that take part, as one of them sees it.
+
+    Attributes:
+        me: the worker that looks.
+        live: workers that may claim, ``me`` among them, each with what it offers.
+        known: whether all of them know of me, or have had the time to.
+    """
+
+    me: str
+    live: Mapping[str, Collection[str]] = field(default_factory=dict)
+    known: bool = True
+
+    @property
+    def others(self) -> list[str]:
+        """Live workers of other machines. This machine's own exclude each other by a lock."""
+        mine = machine_of(self.me)
+        return [worker for worker in self.live if machine_of(worker) != mine]
+
+    def share_of(self, item: Item) -> str:
+        """Whose turn the item is, by the weights of all who can run it."""
+        able = [worker for worker, offers in self.live.items() if all(need in offers for need in item.needs)]
+        return max(able or [self.me], key=lambda worker: weight(item.id, worker))
+
+
+def members(fold: Fold, me: str, silent: Collection[str], known: bool) -> Members:
+    """Everybody who has said hello, is not gone, and is not ``silent``, as ``me`` sees it."""
+    live = {
+        worker: frozenset(state.hello.capabilities)
+        for worker, state in fold.workers.items()
+        if state.hello is not None and (worker == me or (worker not in silent and not fold.gone(worker)))
+    }
+    return Members(me, live, known)
+
+
+def have_read(acks: Acks, workers: Collection[str], author: str, seq: int) -> bool:
+    """Whether each of ``workers`` has acknowledged the record ``seq`` of ``author``."""
+    return all(acks.get(worker, {}).get(author, 0) > seq for worker in workers)
+
+
+def unsettled(fold: Fold, acks: Acks, views: Mapping[str, str], me: str, done: Done) -> Iterator[str]:
+    """Workers from which another result, or a seal, might still come: ``done`` is sealed once there are none.
+
+    Each worker ever heard of must have acknowledged it, or be gone with all its records here. Obligations pass from a dead
+    process to its machine's next one, which closes it; those of a machine that never returns end when a person retires it.
+
+    Args:
+        views: of each worker, the `Fold.view_of_the_gone` that it last told: who knows of others that are gone may know a seal.
+    """
+    mine = fold.view_of_the_gone()
+    # Beats leave out those that are gone; a peer with the same view has read all they wrote.
+    author_is_gone = fold.read_to_the_end(done.worker)
+    for worker in fold.workers:
+        if worker == me or fold.retired(worker) or fold.read_to_the_end(worker):
+            continue
+        has_it = author_is_gone or have_read(acks, [worker], done.worker, done.seq)
+        if fold.gone(worker) or views.get(worker) != mine or not has_it:
+            yield worker
+    for worker, seen in acks.items():
+        if not fold.gone(worker):
+            # A peer knows somebody whose first word has not arrived here.
+            yield from (other for other in seen if other not in fold.workers)

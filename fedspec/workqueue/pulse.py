@@ -1,0 +1,113 @@
+"""A member's sign of life and its eye on the others': heartbeats, how long each has been silent, and how slow the folder is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from fedspec.clock import Clock, timestamp
+from fedspec.workqueue.liveness import Lag, Timing, Watch
+from fedspec.workqueue.members import Members, have_read, members
+from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.store import Beat, Store
+
+
+@dataclass(slots=True)
+class Report:
+    """What the trainer tells the heartbeat; written by one thread, read by another."""
+
+    running: str = ""
+    round: int = 0
+    clients: str = ""
+    steps: int = 0
+    eta_s: float | None = None
+
+
+class Pulse:
+    """The heart of one worker. All calls come under the store's lock."""
+
+    def __init__(self, store: Store, clock: Clock, timing: Timing, lag: Lag) -> None:
+        self.store, self.clock, self.lag = store, clock, lag
+        self.report = Report()
+        self._given = timing
+        self._watch = Watch(timing.with_lag(lag))
+        self._joined_at = clock.awake_or_asleep()
+        self._beats = 0
+        self._next_beat = 0.0
+        self._answered = 0
+
+    @property
+    def timing(self) -> Timing:
+        """The folder's waiting times, as its lag has been measured to be."""
+        return self._watch.timing
+
+    def wrote(self, seq: int) -> None:
+        """This worker's record ``seq`` was written just now."""
+        self.lag.wrote(seq, self.clock.awake_or_asleep())
+
+    def look(self, me: str) -> None:
+        """Read the others' beats and count how long each has been silent."""
+        self.store.read_beats()
+        now = self.clock.awake_or_asleep()
+        before = self._watch.presumed_dead()
+        self._watch.poll(now, self._signs(me))
+        for peer in before:
+            self.lag.forget(peer)
+        for peer, seen in self.store.acks.items():
+            if machine_of(peer) != machine_of(me):
+                self.lag.acknowledged(peer, seen.get(me, 0), now)
+        self._watch.timing = self._given.with_lag(self.lag)
+
+    def due(self) -> bool:
+        """Whether to beat now: it is time, or somebody has asked something that a beat answers."""
+        return self.clock.awake_or_asleep() >= self._next_beat or self._answered != self.store.asked
+
+    def beat(self, me: str, seq: int, have: Mapping[str, int]) -> None:
+        """Write the heartbeat; ``seq`` is the number of this worker's records."""
+        now = self.clock.awake_or_asleep()
+        self._beats += 1
+        self._next_beat, self._answered = now + self.timing.beat, self.store.asked
+        fold, report = self.store.fold, self.report
+        self.store.write_beat(
+            Beat(
+                worker=me,
+                n=self._beats,
+                seq=seq,
+                running=report.running,
+                round=report.round,
+                clients=report.clients,
+                steps=report.steps,
+                eta=None if report.eta_s is None else round(report.eta_s, 1),
+                wall=timestamp(self.clock.now()),
+                seen={worker: state.length for worker, state in fold.workers.items() if not fold.read_to_the_end(worker)},
+                have=dict(have),
+                gone=fold.view_of_the_gone(),
+            )
+        )
+
+    def silent(self) -> frozenset[str]:
+        """Peers that are presumed dead."""
+        return self._watch.presumed_dead()
+
+    def settled(self) -> bool:
+        """Whether the folder has had its settle time since this machine last slept."""
+        return self._watch.settled(self.clock.awake_or_asleep())
+
+    def has_been_here(self) -> bool:
+        """Whether this worker joined at least a settle time ago."""
+        return self.clock.awake_or_asleep() - self._joined_at >= self.timing.settle
+
+    def members(self, me: str, dead: Collection[str]) -> Members:
+        """Who takes part, as far as is known here."""
+        crowd = members(self.store.fold, me, dead, known=True)
+        if self.has_been_here() or (crowd.others and have_read(self.store.acks, crowd.others, me, 0)):
+            return crowd
+        return Members(me, crowd.live, known=False)
+
+    def _signs(self, me: str) -> dict[str, tuple[int, int]]:
+        fold, beats = self.store.fold, self.store.beats
+        return {
+            worker: (self.store.length(worker), beats[worker].n if worker in beats else 0)
+            for worker in fold.workers
+            if worker != me and not fold.gone(worker)
+        }
