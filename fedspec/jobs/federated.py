@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.config import CentralizedConfig, FederatedConfig, complaints
 from fedspec.errors import CapabilityError
 from fedspec.federated.events import Event
 from fedspec.federated.experiment import prepare
 from fedspec.federated.rounds import rounds
-from fedspec.plan import Item, complaints, effective
+from fedspec.plan import Item, effective
 
 
 class FederatedJob:

@@ -14,7 +14,7 @@ from fedspec.plan import Item
 from fedspec.simulation.hands import Ground
 from fedspec.simulation.machine import HOUR_S, Life, Machine
 from fedspec.simulation.profiles import PROFILES, Profile
-from fedspec.simulation.rehearsal import rehearsal
+from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
 from fedspec.simulation.world import Process, World
 from fedspec.workqueue.distributor import WorkDistributor
@@ -49,6 +49,7 @@ class Course:
     plan: Life
     work: Life
     workspace: Workspace = WORKSPACE
+    link: Link = field(default_factory=lambda: Link(lambda: 0.0))
     service: SyncService | None = None
     machines: list[Machine] = field(default_factory=list)
     gave_up: set[str] = field(default_factory=set)
@@ -88,8 +89,13 @@ def run_schedule(
     """Run one schedule to its end. ``distributor`` and ``checkpoints`` let tests put a known mistake in."""
     world = World(seed)
     count = machines or world.random.randint(*profile.machines)
-    items = [rehearsal(42 + number, profile.rounds, profile.clients) for number in range(profile.items)]
+    pairs = profile.pairs if count > 1 else 0
+    items = [
+        rehearsal(42 + number, profile.rounds, profile.clients, ROLES if number < pairs else ())
+        for number in range(profile.items)
+    ]
     course = Course(world, profile, items, distributor, checkpoints, random.Random(f"{seed}/{clocks}"), plan, work)
+    course.link.clock = lambda: world.now
     _build(course, count)
     _begin(course)
     _weather(course)

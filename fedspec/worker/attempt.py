@@ -12,10 +12,12 @@ from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Eve
 from fedspec.jobs import Job
 from fedspec.plan import published_names
 from fedspec.results import Row, to_table
+from fedspec.worker.gang import Place
 from fedspec.worker.signals import Stopped
 from fedspec.workqueue import wording
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.records import Ckpt
+from fedspec.workqueue.rules import Held
 
 if TYPE_CHECKING:
     from fedspec.worker.loop import Worker
@@ -85,10 +87,11 @@ class Attempt:
         with self.queue.store.lock:
             names = dict.fromkeys([ckpt.base for ckpt in recorded] or [self.queue.store.fold.base(self.item.id)])
         base = next((found for name in names if name and (found := self.checkpoints.load_base(name)) is not None), None)
+        together = (Place(self.worker, self.held),) if self.held.role else ()
         try:
-            job = self.worker.open_job(self.item, base)
+            job = self.worker.open_job(self.item, base, *together)
         except DamagedError:
-            job = self.worker.open_job(self.item, None)
+            job = self.worker.open_job(self.item, None, *together)
         self.base = self.checkpoints.save_base(job.base)
         usable = [ckpt for ckpt in recorded if ckpt.base == self.base and ckpt.file not in self._unfit]
         if recorded and not usable and not self._unfit:

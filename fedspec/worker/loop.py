@@ -14,12 +14,14 @@ from fedspec.checkpoints import CheckpointManager
 from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, TakenError, UsageError
 from fedspec.jobs import OpenJob
 from fedspec.worker.attempt import Attempt, check_folder
+from fedspec.worker.gang import Incomplete, assist, gather
 from fedspec.worker.signals import Reporter, Stopped, StopSignal
 from fedspec.workqueue import wording
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.fold import ROOT
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.progress import in_words
-from fedspec.workqueue.rules import Drained, Finished, Wait
+from fedspec.workqueue.rules import Drained, Finished, Held, Wait
 
 
 class Worker:
@@ -113,11 +115,19 @@ class Worker:
     def _run(self, held: Held) -> Iterator[float]:
         try:
             yield from self._settle(held)
-            yield from Attempt(self, held).steps()
+            if held.role:
+                yield from gather(self, held)
+            if held.role in ("", ROOT):
+                yield from Attempt(self, held).steps()
+            else:
+                yield from assist(self, held)
         except SupersededError as error:
             text = self._dropped(held, error)
             self.queue.give_back(held, error.what)
             self.reporter.event(text)
+        except Incomplete as short:
+            self.queue.give_back(held, str(short))
+            self.reporter.status(f"{short}. It is tried again when more are free.")
         except Stopped:
             self.queue.give_back(held, "stopped on request")
             raise

@@ -11,7 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield, machine_of
+from fedspec.workqueue.records import (
+    Bye,
+    Ckpt,
+    Claim,
+    Ctl,
+    Done,
+    Fail,
+    Hello,
+    Lost,
+    Meet,
+    Record,
+    Seal,
+    Start,
+    Yield,
+    machine_of,
+)
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
@@ -22,6 +37,8 @@ LEAP = 1_000_000
 # What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
 ORDERS = ("resume", "drain", "pause")
 MAX_PRIORITY = 1000
+# The role of the member that journals for all.
+ROOT = "root"
 
 Key = tuple[int, str]
 R = TypeVar("R", bound=Record)
@@ -52,6 +69,8 @@ class ItemState:
     seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
     releases: set[int] = field(default_factory=set)
     retries: set[int] = field(default_factory=set)
+    meets: dict[Key, Meet] = field(default_factory=dict)
+    losses: set[tuple[Key, str]] = field(default_factory=set)  # (the member's claim, whoever says that it is lost)
     cancel: tuple[int, bool, str] = (-1, False, "")
     priority: tuple[int, str, int] = (-1, "", 0)
 
@@ -132,7 +151,7 @@ class Fold:
             case Seal():
                 self._state(record.item).seals[record.lam, record.worker, record.seq] = record
                 self._note_seal(record.item)
-            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
+            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done() | Meet() | Lost():
                 self._attempt(record)
             case _:
                 pass
@@ -140,8 +159,11 @@ class Fold:
     def _state(self, item_id: str) -> ItemState:
         return self.items.setdefault(item_id, ItemState())
 
-    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done) -> None:
+    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done | Meet | Lost) -> None:
         state = self._state(record.item)
+        if isinstance(record, Lost):
+            state.losses.add(((record.attempt, record.member), record.worker))
+            return
         attempted = state.attempts.setdefault(record.key, Attempted())
         match record:
             case Claim():
@@ -155,6 +177,8 @@ class Fold:
             case Done():
                 state.done[record.key] = _later(state.done.get(record.key), record)
                 self._note_seal(record.item)
+            case Meet():
+                state.meets[record.key] = _later(state.meets.get(record.key), record)
             case Yield() | Fail():
                 attempted.ended = _later(attempted.ended, record)
 
@@ -212,12 +236,24 @@ class Fold:
         return [
             key
             for key, attempted in state.attempts.items()
-            if attempted.ended is None and released < key[0] <= limit and not self.gone(key[1])
+            if attempted.ended is None and released < key[0] <= limit and not self.gone(key[1]) and not self._lost(item_id, key)
         ]
 
+    def _lost(self, item_id: str, key: Key) -> bool:
+        """Whether the root of the claim's own attempt has lost that member."""
+        losses = self.item(item_id).losses
+        return any(lost == key and self.role(item_id, (key[0], author)) == ROOT for lost, author in losses)
+
+    def role(self, item_id: str, key: Key) -> str:
+        """The role that a claim is for, "" for all of an item that one worker runs alone."""
+        attempted = self.item(item_id).attempts.get(key)
+        return attempted.claim.role if attempted is not None and attempted.claim is not None else ""
+
     def owner(self, item_id: str) -> Key | None:
-        """The claim that counts. Rivals who know of each other's claims always agree on it, whoever is ahead."""
-        return max(self.live(item_id), key=lambda key: _precedence(item_id, key), default=None)
+        """The claim that counts, of a gang its root's. Rivals who know of each other's claims agree on it, whoever is ahead."""
+        live = self.live(item_id)
+        roots = [key for key in live if self.role(item_id, key) in ("", ROOT)]
+        return max(roots or live, key=lambda key: _precedence(item_id, key), default=None)
 
     def canonical(self, item_id: str) -> Done | None:
         """The one result that is published."""

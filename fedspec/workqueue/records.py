@@ -70,7 +70,9 @@ class Attempt(Record, frozen=True, kw_only=True):
 
 
 class Claim(Attempt, frozen=True, kw_only=True, tag="claim", tag_field="type"):
-    """The worker wants to run the item."""
+    """The worker wants to run the item, or to have the ``role`` in it if several run it together."""
+
+    role: str = ""
 
 
 class Start(Attempt, frozen=True, kw_only=True, tag="start", tag_field="type"):
@@ -126,12 +128,17 @@ class Seal(Record, frozen=True, kw_only=True, tag="seal", tag_field="type"):
     author: str
 
 
-class Lost(Record, frozen=True, kw_only=True, tag="lost", tag_field="type"):
-    """The root of a gang lost the member that had ``role``."""
+class Meet(Attempt, frozen=True, kw_only=True, tag="meet", tag_field="type"):
+    """The root of a gang tells its members where to find it; the ``token`` admits to this attempt alone."""
 
-    item: str
-    attempt: int
-    role: str
+    addresses: list[str]
+    token: str
+
+
+class Lost(Attempt, frozen=True, kw_only=True, tag="lost", tag_field="type"):
+    """The root of a gang has lost the ``member`` (a worker) on its link: its role is open again."""
+
+    member: str
 
 
 class Ctl(Record, frozen=True, kw_only=True, tag="ctl", tag_field="type"):
@@ -168,7 +175,7 @@ class Opaque(Record, frozen=True, kw_only=True):
     """A record of a type that this version does not know: kept in its chain, ignored otherwise."""
 
 
-KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Lost | Ctl | Gc | Import | Bye
+KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Meet | Lost | Ctl | Gc | Import | Bye
 _TYPES = frozenset(str(kind.__struct_config__.tag) for kind in KINDS.__args__)
 _known = msgspec.json.Decoder(KINDS)
 _unknown = msgspec.json.Decoder(Opaque)

@@ -60,6 +60,10 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
             what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
         case "needs":
             what = f"{first.item.exp} needs {one_line(first.detail)}, which this machine does not have"
+        case "members":
+            what = f"{first.item.exp} needs more machines at work than there are"
+        case "full":
+            what = f"{first.item.exp} is run by others"
         case "paused":
             what = f"the queue is paused, with {first.item.exp} next; 'fedspec queue resume' lets it go on"
         case "back-off":

@@ -16,7 +16,7 @@ from fedspec.config import FederatedConfig
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_table
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.liveness import LOCAL_DISK, Timing
 from fedspec.workqueue.records import (
@@ -34,6 +34,7 @@ from fedspec.workqueue.records import (
     encode,
     line_hash,
 )
+from fedspec.workqueue.rules import Held
 from fedspec.workspace import LocalState, Workspace
 
 WORKSPACE = Workspace(Path("/share"))

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from queuekit import ANY_RECORD, WORKSPACE, Author, Share, claimed, fold_of, item, pass_time, table
 
 from fedspec.files import MemoryDisk, MemoryFiles
-from fedspec.plan import encoded, published_names
+from fedspec.plan import Role, encoded, published_names
 from fedspec.workqueue import wording
 from fedspec.workqueue.fold import LEAP
+from fedspec.workqueue.gangs import Gang, role_to_take
 from fedspec.workqueue.liveness import LOCAL_DISK
+from fedspec.workqueue.members import Members
 from fedspec.workqueue.progress import display_names
 from fedspec.workqueue.records import (
     FIRST,
@@ -214,6 +216,8 @@ PLANS = {
     "deep JSON": {"config": {"x": DEEP}},
     "needs that are none": {"needs": [[]]},
     "a configuration that is none": {"config": []},
+    "thousands of roles": {"roles": [{"name": str(n), "needs": []} for n in range(1000)]},
+    "roles that are none": {"roles": "root"},
 }
 
 
@@ -235,6 +239,17 @@ def test_no_two_items_ever_have_one_file_name():
     thief = msgspec.structs.replace(item(45), exp=f"{one.exp}_{told_apart.id[:6]}")
     names = published_names([one, other, thief])
     assert len(set(names.values())) == 3
+
+
+def test_many_roles_that_nobody_can_fill_are_found_out_in_a_blink():
+    roles = [Role(name=str(n), needs=["cuda"] if n == 31 else []) for n in range(32)]
+    gang = msgspec.structs.replace(ITEM, roles=roles)
+    workers = {f"{n:08x}-000001": {"cpu"} for n in range(40)}
+    me = next(iter(workers))
+    nobody = Gang(1, {}, gang.members)
+    assert role_to_take(nobody, gang, Members(me, workers), me, barred=False) is None
+    able = {**workers, "ffffffff-000001": {"cpu", "cuda"}}
+    assert role_to_take(nobody, gang, Members(me, able), me, barred=False) is not None
 
 
 # Words

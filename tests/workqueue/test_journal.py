@@ -14,10 +14,11 @@ from queuekit import ALICE, WORKSPACE, Share, claimed, item, local_state, table
 from fedspec.clock import FakeClock
 from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.journal import SEGMENT_BYTES, OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.records import Bye, Claim, Histories, Record
+from fedspec.workqueue.rules import Held
 
 FIRST_SEGMENT = WORKSPACE.journal(ALICE, 0)
 

@@ -13,10 +13,11 @@ from fedspec.checkpoints import CheckpointManager, Generation, Recorded
 from fedspec.errors import SupersededError
 from fedspec.files import Crash, MemoryFiles
 from fedspec.results import from_table
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.journal import OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.records import Attempt, Ckpt, Claim, Yield, line_hash, pack_rows
+from fedspec.workqueue.rules import Held
 
 ONE = item()
 Broken = list[str]
