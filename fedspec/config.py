@@ -21,6 +21,10 @@ LARGEST = (1 << 31) - 1
 MAX_ROUNDS = 2000
 # Leaves room for what is added to it in file names.
 MAX_NAME = 100
+# More is a slip, and would end every process that takes the item: no system starts so many threads.
+MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
+# A configuration is flat; a later version's may hold lists and tables.
+MAX_DEPTH = 4
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +131,17 @@ FEDERATED_SUFFIXES: dict[str, str] = {
 }
 
 
+def check_values(values: Any, depth: int = MAX_DEPTH) -> None:
+    """Raise msgspec.ValidationError for values that every program which shows or copies them would stumble over."""
+    if isinstance(values, dict | list):
+        if not depth:
+            raise msgspec.ValidationError("its configuration is nested too deep")
+        for inner in values.values() if isinstance(values, dict) else values:
+            check_values(inner, depth - 1)
+    elif isinstance(values, int) and abs(values) >= 1 << 63:
+        raise msgspec.ValidationError("a number in its configuration is too large")
+
+
 def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
     """What types cannot say: (key, complaint, remedy) for each value that no experiment can have."""
     yield from _counts(config, "rounds", "local_epochs", "batch_size", "rank", "threads")
@@ -144,6 +159,9 @@ def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
     name = config.name  # type: ignore[attr-defined]
     if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
         yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
+    for key, most in MOST.items():
+        if getattr(config, key, 0) > most:
+            yield key, f"{key} must be at most {most}, not {getattr(config, key)}", "Use a smaller number."
     if isinstance(config, FederatedConfig):
         yield from _federated_complaints(config)
 

@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, complaints, tuned_lr
+from fedspec.config import LARGEST, CentralizedConfig, FederatedConfig, TrainingConfig, check_values, complaints, tuned_lr
 from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.workspace import checked
 
@@ -28,6 +28,11 @@ SCIENCE_VERSION = 1
 Vocabulary = Mapping[str, Collection[str]]
 KINDS: dict[str, type[TrainingConfig]] = {"federated": FederatedConfig, "centralized": CentralizedConfig}
 GRID_KEYS = ("method", "alpha", "seed")
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+
+
+# More than any household has machines.
+MAX_ROLES = 32
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +57,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     exp: str
     config: dict[str, Any]
     needs: list[str] = []
-    science_version: int = SCIENCE_VERSION
+    science_version: Count = SCIENCE_VERSION
     # Left out of the bytes where unset: items made before there were roles keep their ids.
-    roles: list[Role] | msgspec.UnsetType = msgspec.UNSET
+    roles: Annotated[list[Role], msgspec.Meta(max_length=MAX_ROLES)] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def members(self) -> tuple[Role, ...]:
@@ -73,8 +78,8 @@ class _Basics(msgspec.Struct):
     method: str = ""
     alpha: float | None = None
     seed: int = 0
-    rounds: int = 0
-    clients: int = 0
+    rounds: Count = 0
+    clients: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +123,15 @@ def decoded(data: bytes, name: str = "") -> Item:
     try:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
-        checked(_told_apart(item))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
+        check_values(item.config)
+        checked(f"{checked(item.exp)}_{item.id}")
+        same = encoded(item) == data
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, UsageError) as error:
         raise DamagedError(
             f"The plan file {name} is damaged: {error}.", "Enqueue the plan again; the same bytes come back."
         ) from error
     # A conflict copy has something after the id; the same bytes are the same item.
-    if item.v != 1 or encoded(item) != data or (name and not name.startswith(f"p-{item.id}")):
+    if item.v != 1 or not same or (name and not name.startswith(f"p-{item.id}")):
         raise DamagedError(f"The plan file {name} does not hold the item it names.", "Enqueue the plan again.")
     return item
 
@@ -168,8 +175,9 @@ def published_names(items: Iterable[Item]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for item in sorted(items, key=lambda i: i.id):
-        names[item.id] = _told_apart(item) if item.exp in taken else item.exp
-        taken.add(item.exp)
+        wanted = (item.exp, _told_apart(item), f"{item.exp}_{item.id}")
+        names[item.id] = next((name for name in wanted if name not in taken), item.id)
+        taken |= {item.exp, names[item.id]}
     return names
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
+from fedspec.workqueue.wording import MAX_TIME, one_line
 
 if TYPE_CHECKING:
     from fedspec.plan import Item
@@ -51,7 +52,7 @@ def _attempts(queue: WorkDistributor, item: Item) -> Iterator[dict[str, Any]]:
             "attempt": attempt,
             "machine": queue.machine_name(worker),
             "worker": worker,
-            "claimed_at": made.claimed_at,
+            "claimed_at": one_line(made.claimed_at, MAX_TIME),
             "saved": made.saved,
             "end": "done" if (attempt, worker) in state.done else _end(made, gone=fold.gone(worker)),
         }
@@ -59,7 +60,7 @@ def _attempts(queue: WorkDistributor, item: Item) -> Iterator[dict[str, Any]]:
 
 def _end(made: Attempted, *, gone: bool) -> str:
     if made.ended is not None:
-        return made.ended.reason
+        return one_line(made.ended.reason)
     return "its process ended without a word" if gone else "none yet"
 
 
@@ -72,7 +73,7 @@ def _settings(item: Item) -> tuple[str, str]:
 
     fields = msgspec.structs.fields(KINDS[item.kind]) if item.kind in KINDS else ()
     defaults = {field.name: field.default for field in fields} | {"lr": tuned_lr(item.config.get("method", item.kind))}
-    texts = {key: f"{key} {value}" for key, value in item.config.items()}
+    texts = {key: one_line(f"{key} {value}") for key, value in item.config.items()}
     chosen = {key for key, value in item.config.items() if key in ("method", "alpha", "seed") or defaults.get(key) != value}
     return tuple(", ".join(text for key, text in texts.items() if (key in chosen) is which) for which in (True, False))  # type: ignore[return-value]
 
@@ -80,4 +81,4 @@ def _settings(item: Item) -> tuple[str, str]:
 def _traceback(queue: WorkDistributor, item: Item) -> list[str]:
     state = queue.store.fold.item(item.id)
     failures = sorted((fail.lam, fail.traceback) for fault in ("code", "transient", "final") for fail in state.failures(fault))
-    return failures[-1][1].splitlines()[-SHOWN_TRACEBACK_LINES:] if failures else []
+    return [one_line(text) for text in failures[-1][1].splitlines()[-SHOWN_TRACEBACK_LINES:]] if failures else []

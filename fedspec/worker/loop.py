@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from fedspec.checkpoints import CheckpointManager
-from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, UsageError
+from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, TakenError, UsageError
 from fedspec.jobs import OpenJob
 from fedspec.worker.attempt import Attempt, check_folder
 from fedspec.worker.gang import Incomplete, assist, gather
@@ -135,6 +135,9 @@ class Worker:
             with suppress(RuntimeError):  # it came in the middle of a journal line, and no other can follow
                 self.queue.give_back(held, "aborted")
             raise
+        except TakenError as error:
+            # A place of this item alone, or the journal would not take this either: the other items go on.
+            self._failed(held, "transient", f"{error.what} {error.fix}")
         except FolderError as error:
             # The folder does not take writes just now. What was journalled follows when it does, and so does this item.
             self.queue.give_back(held, error.what)

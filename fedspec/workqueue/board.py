@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
-from fedspec.errors import QueueMissingError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.errors import FolderError, QueueMissingError, UsageError
+from fedspec.files import FencedFiles, Files
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
@@ -35,7 +35,7 @@ class Board:
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
-        self.files = files or DiskFiles()
+        self.files = files or FencedFiles(self.workspace.root)
         self.clock = clock or SystemClock()
         self.timing = timing or Notes(self.workspace, local, self.files).choice().timing()
         self.store = Store(self.files, self.workspace)
@@ -64,8 +64,8 @@ class Board:
         with self._lock:
             self.store.refresh()
             self.store.read_beats()
-            notes = tuple(self.store.damaged.values())
-            return progress(self.store.fold, self.store.items, self.store.beats, self.timing, self.clock.now(), notes)
+            about = self.store.fold, self.store.items, self.store.beats
+            return progress(*about, self.timing, self.clock.now(), self.store.notes())
 
     def print_progress(self) -> None:
         """Print the summary block."""
@@ -129,6 +129,9 @@ class Board:
         paths = [self.slots.local.claim_lock(self.workspace), *([self.workspace.queue_lock] if self.timing.locks else [])]
         with ExitStack() as locks:
             for path in paths:
-                alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                try:
+                    alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
+                    alone = False
                 (self._stuck.discard if alone else self._stuck.add)(path)
             yield

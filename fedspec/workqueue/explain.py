@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.progress import ItemLine, elapsed_s, in_words
+from fedspec.workqueue.wording import one_line
 
 
 def explain(queue: WorkDistributor, item: Item) -> str:
@@ -33,9 +34,9 @@ def explain(queue: WorkDistributor, item: Item) -> str:
         parts.append(f"round {line.round} of {line.rounds} is saved")
     fails = state.failures("transient") + state.failures("code")
     if fails:
-        parts.append(f"it failed {len(fails)} time{'s' * (len(fails) > 1)}, last: {fails[-1].reason}")
+        parts.append(f"it failed {len(fails)} time{'s' * (len(fails) > 1)}, last: {one_line(fails[-1].reason)}")
     if item.needs:
-        parts.append("it needs " + ", ".join(need.replace("machine:", "the machine ") for need in item.needs))
+        parts.append("it needs " + one_line(", ".join(need.replace("machine:", "the machine ") for need in item.needs)))
     return "; ".join(parts) + ". Start one with 'fedspec work'."
 
 

@@ -31,6 +31,9 @@ from fedspec.workqueue.records import (
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
+# An attempt's number is one above the highest that its writer knew. Whatever is this far above the number of attempts known
+# here is nobody's next one: it neither counts nor uses the numbers up, or one odd record would stop an item for good.
+LEAP = 1_000_000
 
 # What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
 ORDERS = ("resume", "drain", "pause")
@@ -65,20 +68,40 @@ class ItemState:
     generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
     done: dict[Key, Done] = field(default_factory=dict)
     seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
+    releases: set[int] = field(default_factory=set)
+    retries: set[int] = field(default_factory=set)
     meets: dict[Key, Meet] = field(default_factory=dict)
     losses: set[tuple[Key, str]] = field(default_factory=set)  # (the member's claim, whoever says that it is lost)
-    released: int = 0
-    retried: int = 0
     cancel: tuple[int, bool, str] = (-1, False, "")
     priority: tuple[int, str, int] = (-1, "", 0)
 
+    @property
+    def limit(self) -> int:
+        """The highest attempt number that counts: a function of the set of records, which grows with it."""
+        return LEAP + len(self.attempts)
+
+    @property
+    def released(self) -> int:
+        """Attempts up to this one have been taken from their workers by hand."""
+        return max((attempt for attempt in self.releases if attempt <= self.limit), default=0)
+
+    @property
+    def retried(self) -> int:
+        """Failures of attempts up to this one are forgiven."""
+        return max((attempt for attempt in self.retries if attempt <= self.limit), default=0)
+
     def last_attempt(self) -> int:
         """The highest attempt number in use, 0 if nobody ever claimed the item."""
-        return max((attempt for attempt, _ in self.attempts), default=0)
+        return max((attempt for attempt, _ in self.attempts if attempt <= self.limit), default=0)
+
+    def next_attempt(self) -> int:
+        """The number of the next claim: above all in use, and above those that a person has spoken of."""
+        return max(self.last_attempt(), self.released, self.retried) + 1
 
     def failures(self, fault: str) -> list[Fail]:
         """Failed attempts of one kind since the last retry, oldest first."""
-        ended = ((key, a.ended) for key, a in self.attempts.items() if key[0] > self.retried)
+        retried, limit = self.retried, self.limit
+        ended = ((key, a.ended) for key, a in self.attempts.items() if retried < key[0] <= limit)
         return [end for _, end in sorted(ended, key=lambda pair: pair[0]) if isinstance(end, Fail) and end.fault == fault]
 
 
@@ -179,9 +202,9 @@ class Fold:
     def _control_item(self, state: ItemState, ctl: Ctl) -> None:
         match ctl.op:
             case "release":
-                state.released = max(state.released, ctl.attempt)
+                state.releases.add(ctl.attempt)
             case "retry":
-                state.retried = max(state.retried, ctl.attempt)
+                state.retries.add(ctl.attempt)
             case "cancel" | "resume":
                 # At equal Lamport time cancel beats resume.
                 state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
@@ -213,10 +236,11 @@ class Fold:
         state = self.item(item_id)
         if cancelled(state):
             return []
+        released, limit = state.released, state.limit
         return [
             key
             for key, attempted in state.attempts.items()
-            if attempted.ended is None and key[0] > state.released and not self.gone(key[1]) and not self._lost(item_id, key)
+            if attempted.ended is None and released < key[0] <= limit and not self.gone(key[1]) and not self._lost(item_id, key)
         ]
 
     def _lost(self, item_id: str, key: Key) -> bool:
@@ -261,11 +285,12 @@ class Fold:
         item that has failed must not come back to life.
         """
         state = self.item(item_id)
-        saved = max((key[0] for key, a in state.attempts.items() if a.saved), default=0)
+        saved = max((key[0] for key, a in state.attempts.items() if a.saved and key[0] <= state.limit), default=0)
+        since, limit = max(state.retried, saved), state.limit
         return sorted(
             key
             for key, a in state.attempts.items()
-            if key[0] > max(state.retried, saved)
+            if since < key[0] <= limit
             and a.start is not None
             and a.ended is None
             and key not in state.done

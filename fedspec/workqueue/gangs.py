@@ -42,7 +42,7 @@ def gang_of(fold: Fold, item: Item, dead: Collection[str] = ()) -> Gang:
     attempt = state.last_attempt()
     live = [key for key in fold.live(item.id) if key[0] == attempt]
     if not live or is_over(fold, item.id, attempt, dead):
-        return Gang(attempt + 1, {}, roles)
+        return Gang(state.next_attempt(), {}, roles)
     holders = _holders(fold, item.id, live)
     return Gang(attempt, holders, tuple(role for role in roles if role.name not in holders))
 
@@ -90,15 +90,19 @@ def role_to_take(gang: Gang, item: Item, members: Members, me: str, barred: bool
 
 
 def _fill(roles: tuple[Role, ...], free: Mapping[str, Collection[str]], item: Item, filled: dict[str, str]) -> bool:
-    """Whether each role can have a worker of its own."""
-    role = next((role for role in roles if role.name not in filled), None)
-    if role is None:
-        return True
-    return any(
-        _fill(roles, free, item, {**filled, role.name: worker})
-        for worker, offers in free.items()
-        if worker not in filled.values() and _can(offers, item, role)
-    )
+    """Whether each role can have a worker of its own: a matching, since trying all ways out takes for ever with many roles."""
+    taken, has = set(filled.values()), dict[str, Role]()
+
+    def placed(role: Role, asked: set[str]) -> bool:
+        for worker, offers in free.items():
+            if worker not in taken and worker not in asked and _can(offers, item, role):
+                asked.add(worker)
+                if worker not in has or placed(has[worker], asked):
+                    has[worker] = role
+                    return True
+        return False
+
+    return all(placed(role, set()) for role in roles if role.name not in filled)
 
 
 def _can(offers: Collection[str], item: Item, role: Role) -> bool:

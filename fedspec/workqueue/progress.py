@@ -14,12 +14,16 @@ from fedspec.clock import moment
 from fedspec.plan import Item, published_names
 from fedspec.workqueue.fold import Fold, Key
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.records import Start, machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
+from fedspec.workqueue.wording import one_line
 
 RULE = "=" * 40
 MAX_TAKEOVERS = 5
+MAX_MACHINE_NAME = 40
+# Some thirty years: more is no estimate.
+LONGEST_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,19 @@ class Progress:
 def display_names(fold: Fold) -> dict[str, str]:
     """Machine id -> the name people read; of several machines with one name the later ones get a number."""
     names: dict[str, str] = {}
+    used: set[str] = set()
+    numbers: Counter[str] = Counter()
     hellos = sorted(((s.hello.lam, worker, s.hello) for worker, s in fold.workers.items() if s.hello), key=lambda h: h[:2])
     for _, worker, hello in hellos:
         machine = machine_of(worker)
         if machine not in names:
-            used = set(names.values())
-            number = next(n for n in range(1, len(used) + 2) if _numbered(hello.name, n) not in used)
-            names[machine] = _numbered(hello.name, number)
+            name = one_line(hello.name, MAX_MACHINE_NAME)
+            # Thousands may have one name: go on from the last number of it.
+            numbers[name] += 1
+            while (shown := _numbered(name, numbers[name])) in used:
+                numbers[name] += 1
+            names[machine] = shown
+            used.add(shown)
     return names
 
 
@@ -150,7 +160,7 @@ class _Reader:
             line = replace(line, machine=self.name(done.worker), worker=done.worker, attempt=done.attempt)
             return replace(line, round=done.rounds, accuracy=done.accuracy)
         if status != "running" or owner is None:
-            return replace(line, why=self.fold.failure(item.id) or "")
+            return replace(line, why=one_line(self.fold.failure(item.id) or ""))
         return self._held(line, owner)
 
     def _held(self, line: ItemLine, owner: Key) -> ItemLine:
@@ -165,25 +175,26 @@ class _Reader:
             return replace(line, state="stale")
         if beat is None or beat.running != line.id:
             return line
-        return replace(line, round=max(line.round, beat.round), eta_s=beat.eta)
+        return replace(line, round=max(line.round, beat.round), eta_s=_estimate(beat.eta))
 
     def takeovers(self, lines: Sequence[ItemLine]) -> list[str]:
         """One sentence for each item that a machine carried on from another's saved round, the latest last."""
-        found: list[tuple[int, str]] = []
+        found: list[tuple[int, str, str, Start]] = []
         for line in lines:
-            saved = self.fold.generations(line.id)
-            writers = {ckpt.file: ckpt.worker for ckpt in saved}
+            writers = {ckpt.file: ckpt.worker for ckpt in self.fold.generations(line.id)}
             for (_, worker), attempted in self.fold.item(line.id).attempts.items():
                 start = attempted.start
-                if start is None or machine_of(writers.get(start.source, worker)) == machine_of(worker):
-                    continue
-                heir, dead = self.name(worker), self.name(writers[start.source])
-                text = f"{heir} took {line.experiment} over from {dead} after round {start.round}"
-                whole = all(ckpt.round <= start.round for ckpt in saved if ckpt.attempt < start.attempt)
-                found.append((start.lam, f"{text}; nothing was lost." if whole else f"{text}, the last that was intact."))
-        told = [text for _, text in sorted(found)]
-        more = [f"... and {len(told) - MAX_TAKEOVERS} takeovers before."] if len(told) > MAX_TAKEOVERS else []
-        return more + told[-MAX_TAKEOVERS:]
+                if start is not None and machine_of(writers.get(start.source, worker)) != machine_of(worker):
+                    found.append((start.lam, line.experiment, writers[start.source], start))
+        found.sort(key=lambda one: (*one[:3], one[3].worker, one[3].seq))
+        more = [f"... and {len(found) - MAX_TAKEOVERS} takeovers before."] if len(found) > MAX_TAKEOVERS else []
+        return more + [self._takeover(*one[1:]) for one in found[-MAX_TAKEOVERS:]]
+
+    def _takeover(self, experiment: str, dead: str, start: Start) -> str:
+        saved = self.fold.generations(start.item)
+        whole = all(ckpt.round <= start.round for ckpt in saved if ckpt.attempt < start.attempt)
+        text = f"{self.name(start.worker)} took {experiment} over from {self.name(dead)} after round {start.round}"
+        return f"{text}; nothing was lost." if whole else f"{text}, the last that was intact."
 
 
 def _stale_notes(lines: Sequence[ItemLine], timing: Timing) -> list[str]:
@@ -197,6 +208,10 @@ def _stale_notes(lines: Sequence[ItemLine], timing: Timing) -> list[str]:
                 f"{line.experiment} over {when}; at once: fedspec queue release {line.experiment}"
             )
     return notes
+
+
+def _estimate(eta: float | None) -> float | None:
+    return eta if eta is not None and 0 <= eta <= LONGEST_S else None
 
 
 def _numbered(name: str, number: int) -> str:

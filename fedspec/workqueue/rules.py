@@ -209,7 +209,7 @@ def queue_order(item: Item) -> tuple[object, ...]:
 
 def backoff_s(failures: int) -> float:
     """Seconds to wait after this many transient failures in a row: 1, 2, 4 ... 60 minutes."""
-    return MINUTE_S * min(2 ** (failures - 1), MAX_BACKOFF_MINUTES) if failures else 0.0
+    return MINUTE_S * min(2 ** min(failures - 1, 10), MAX_BACKOFF_MINUTES) if failures else 0.0
 
 
 def unmet(item: Item, situation: Situation) -> str:
@@ -236,7 +236,7 @@ def _consider(item: Item, situation: Situation) -> Take | Blocked:
         return Blocked(item, "back-off")
     if not situation.settled:
         return Blocked(item, "settle")
-    return Take(item, situation.fold.item(item.id).last_attempt() + 1, owner)
+    return Take(item, situation.fold.item(item.id).next_attempt(), owner)
 
 
 def _consider_gang(item: Item, situation: Situation) -> Take | Blocked:

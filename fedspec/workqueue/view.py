@@ -20,6 +20,7 @@ from fedspec.workqueue.progress import display_names
 from fedspec.workqueue.records import Done, machine_of, unpack_rows
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Store
+from fedspec.workqueue.wording import one_line
 
 # The original knew four status words.
 WORDS = {"sealed": "completed", "done": "completed", "running": "in_progress", "failed": "failed", "cancelled": "failed"}
@@ -88,7 +89,7 @@ class Publisher:
             try:
                 data = to_csv(from_table(unpack_rows(done.rows)))
             except (DamagedError, ValueError) as error:
-                self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {error}."
+                self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {one_line(str(error))}."
                 continue
             try:
                 if self._replace(name, data):
@@ -124,6 +125,6 @@ class Publisher:
 
     def _holds(self, path: Path, data: bytes) -> bool:
         try:
-            return self.files.read(path) == data
+            return self.files.read(path, 0, len(data) + 1) == data
         except OSError:
             return False  # absent, or held by another program: then the write says so

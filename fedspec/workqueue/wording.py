@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
+
+# Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
+_UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+MAX_SHOWN = 500
+MAX_TIME = 20
+
+
+def one_line(text: str, limit: int = MAX_SHOWN) -> str:
+    """What a peer or a file name says, as a part of our own sentence: one line, at most ``limit`` characters, nothing that a
+    terminal would obey."""
+    return readable(text[: limit + 1].replace("\n", " "), limit)
+
+
+def readable(text: str, limit: int | None = None) -> str:
+    """The text without what a terminal would obey; line feeds stay."""
+    if not text.isprintable():
+        kept = (c if c == "\n" or unicodedata.category(c) not in _UNREADABLE else "\ufffd" for c in text.replace("\t", " "))
+        text = "".join(kept)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def count(number: int, noun: str) -> str:
@@ -25,8 +45,8 @@ def clock_face(seconds: float) -> str:
 def local_time(wall: str, now: datetime) -> str:
     """A record's wall time as the reader's clock has it: ``09:41``, with the date if that was another day."""
     written = moment(wall)
-    if written is None:
-        return wall
+    if written is None or not 1970 < written.year < 9999:  # at the calendar's ends no time zone can be told
+        return one_line(wall, MAX_TIME)
     then = written.astimezone()
     return then.strftime("%H:%M" if then.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
@@ -39,7 +59,7 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
         case "running":
             what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
         case "needs":
-            what = f"{first.item.exp} needs {first.detail}, which this machine does not have"
+            what = f"{first.item.exp} needs {one_line(first.detail)}, which this machine does not have"
         case "members":
             what = f"{first.item.exp} needs more machines at work than there are"
         case "full":
@@ -80,7 +100,7 @@ def failed(exp: str, fault: str, reason: str) -> str:
         "capability": "Nothing to do here. Another machine may run it.",
     }
     fix = fixes.get(fault, f"It is not tried again. More: fedspec progress {exp}")
-    return f"error: {exp} failed: {reason.rstrip('.')}.\n  fix: {fix}"
+    return f"error: {exp} failed: {one_line(reason).rstrip('.')}.\n  fix: {fix}"
 
 
 def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: str, round_: int) -> str:
@@ -93,7 +113,7 @@ def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: s
     if done_by:
         return f"{exp} is already done by {done_by}. Nothing is lost; this {me} takes the next item."
     if not rival or "taken over" not in error.what:
-        return f"{error.what} {error.fix}"
+        return one_line(f"{error.what} {error.fix}")
     who = rival if rival != me else f"another worker of this {me}"
     if not round_:
         return f"{exp} was claimed by {who} first. This {me} takes the next item."

@@ -29,6 +29,7 @@ from fedspec.workqueue.records import (
     Histories,
     Record,
     Start,
+    WorkerName,
     Yield,
     encode,
     line_hash,
@@ -101,13 +102,15 @@ def closing(authors: list[Author]) -> Author:
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=8)
+WORKERS = st.from_regex(r"[0-9a-f]{8}-[0-9a-f]{6}", fullmatch=True)
 NUMBERS = st.integers(0, MAX_COUNT)
 _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
+    WorkerName: WORKERS,
     int: NUMBERS,
     float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
     list[str]: st.lists(TEXT, max_size=3),
-    dict[str, int]: st.dictionaries(TEXT, NUMBERS, max_size=3),
+    dict[WorkerName, int]: st.dictionaries(WORKERS, NUMBERS, max_size=3),
 }
 
 

@@ -281,11 +281,11 @@ class Blinking(MemoryFiles):
 
     blind = False
 
-    def size(self, path: Path) -> int | None:
-        if self.blind and path.parent == WORKSPACE.journals:
+    def sizes(self, folder: Path) -> dict[str, int]:
+        if self.blind and folder == WORKSPACE.journals:
             self.blind = False
             raise FolderError("Cannot read it.", "Connect the share.")
-        return super().size(path)
+        return super().sizes(folder)
 
 
 def test_a_share_that_does_not_answer_once_leaves_no_hole_in_the_journal():
