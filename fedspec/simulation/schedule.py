@@ -230,15 +230,17 @@ def _clear_up(course: Course) -> None:
         machine.ground.full_until = 0.0
     while course.mornings < MOST_MORNINGS:
         world.run(world.now + PATIENCE_H * HOUR_S)
-        if world.busy():
-            break
-        if _all_well(course):
+        resting = [machine for machine in course.living if not machine.living]
+        if not resting:
+            break  # all are at work, and none comes to an end
+        if not world.busy() and _all_well(course):
             course.finished = True
             break
         course.mornings += 1
         world.note("world", f"-- morning {course.mornings} --")
-        _set_right(course)
-        for machine in course.living:
+        if not world.busy():
+            _set_right(course)
+        for machine in resting:
             machine.start(0.0, course.work)
     world.end()
 

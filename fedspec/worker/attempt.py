@@ -111,6 +111,8 @@ class Attempt:
         if self.held.over is not None:
             lost, journalled = self.queue.machine_name(self.held.over[1]), recorded[0].round if recorded else 0
             return wording.taking_over(self.exp, lost, start, journalled, self.rounds)
+        if start >= self.rounds:
+            return f"Finishing {self.exp}: all {self.rounds} rounds are saved"
         if start:
             saved = next(ckpt for ckpt in recorded if ckpt.file == source)
             by, at = self.queue.machine_name(saved.worker), wording.local_time(saved.wall, self.worker.clock.now())

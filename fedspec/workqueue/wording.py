@@ -78,6 +78,8 @@ def taking_over(exp: str, lost: str, start: int, journalled: int, rounds: int) -
     if not journalled:
         return f"Taking over {exp} from {lost}, which had saved no round: starting from round 1"
     at = f"Taking over {exp} from {lost} at round {start + 1} of {rounds}"
+    if start >= rounds:
+        return f"Taking over {exp} from {lost}: all {rounds} rounds are saved; nothing was lost"
     if start == journalled:
         return f"{at}; nothing was lost"
     return f"{at}; of the {count(journalled, 'round')} that were saved, no later one can be read here"
