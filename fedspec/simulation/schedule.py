@@ -12,6 +12,7 @@ import msgspec
 from fedspec.checkpoints import CheckpointManager
 from fedspec.errors import FedspecError
 from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.folders import original_of
 from fedspec.plan import Item
 from fedspec.simulation.hands import Ground
 from fedspec.simulation.machine import HOUR_S, Life, Machine
@@ -19,7 +20,6 @@ from fedspec.simulation.profiles import PROFILES, Profile
 from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
 from fedspec.simulation.world import Process, World
-from fedspec.workqueue.copies import original_of
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.records import machine_of
 from fedspec.workspace import LocalState, Workspace

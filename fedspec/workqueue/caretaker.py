@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fedspec.errors import DamagedError, FolderError
+from fedspec.folders import original_of
 from fedspec.plan import published_names
 from fedspec.results import from_table, to_csv
-from fedspec.workqueue.copies import original_of
 from fedspec.workqueue.edits import MAX_BYTES, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.store import Beat

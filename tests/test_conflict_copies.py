@@ -1,10 +1,10 @@
-"""Names of conflict copies."""
+"""Of which file a name is a conflict copy."""
 
 from __future__ import annotations
 
 import pytest
 
-from fedspec.workqueue.copies import original_of
+from fedspec.folders import original_of
 
 COPIES = {
     "fedavg_iid.sync-conflict-20260131-120102-ABCDEF7.csv": "fedavg_iid.csv",
