@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
@@ -39,6 +40,30 @@ class Ground:
     listings: dict[Path, tuple[float, dict[str, int]]] = field(default_factory=dict)
 
 
+class Witness(Protocol):
+    """Sees what a process does to its files, so that a broken promise is told where it is broken."""
+
+    def writes(self, path: Path, data: bytes) -> None:
+        """About to happen; it may still fail."""
+        ...
+
+    def appends(self, path: Path, data: bytes) -> None:
+        """About to happen; it may still fail."""
+        ...
+
+    def appended(self, path: Path, data: bytes) -> None:
+        """It is on the disk."""
+        ...
+
+    def removes(self, path: Path) -> None:
+        """About to happen to a file that is there."""
+        ...
+
+    def looks(self) -> None:
+        """The process has just read the folder."""
+        ...
+
+
 class SimulatedFiles(MemoryFiles):
     """The files port on a machine's ground. Its own folder outside the share never fails but by the process's death."""
 
@@ -46,7 +71,7 @@ class SimulatedFiles(MemoryFiles):
         super().__init__(ground.disk, process.name, self._strike)
         self.owner, self.ground, self.world = process, ground, process.world
         self._root = str(ground.root)
-        self.audit: Callable[[Path, bytes], None] = lambda path, data: None
+        self.witness: Witness | None = None
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         """Read; what a sync client has evicted is not here, or comes late."""
@@ -76,23 +101,30 @@ class SimulatedFiles(MemoryFiles):
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Replace the file, and remember who did."""
         self._begin(path)
+        if self.witness is not None:
+            self.witness.writes(path, data)
         super().write(path, data, durable=durable)
         self._changed(path)
 
     def append(self, path: Path, data: bytes) -> None:
         """Add to the file, and remember who did."""
         self._begin(path)
-        self.audit(path, data)
+        if self.witness is not None:
+            self.witness.appends(path, data)
         try:
             super().append(path, data)
         finally:
             self._changed(path)
+        if self.witness is not None:
+            self.witness.appended(path, data)
 
     def remove(self, path: Path) -> None:
         """Delete the file."""
         self._reach(path)
         self._refuse(path)
         there = path in self.contents
+        if there and self.witness is not None:
+            self.witness.removes(path)
         super().remove(path)
         if there:
             self._changed(path)
@@ -100,6 +132,7 @@ class SimulatedFiles(MemoryFiles):
     def move(self, path: Path, target: Path) -> None:
         """Rename the file."""
         self._begin(path)
+        self._begin(target)
         super().move(path, target)
         self._changed(path)
         self._changed(target)
@@ -150,10 +183,11 @@ class SimulatedFiles(MemoryFiles):
         elif path in self.contents and world.chance(profile.unreadable):
             world.struck("evicted", self.process, path.name)
             evicted[path] = world.now + world.random.uniform(0.0, DOWNLOAD_S)
+            world.took("download", evicted[path] - world.now)
             raise OSError(errno.EAGAIN, "is being downloaded", str(path))
         elif world.chance(profile.blocking):
             world.struck("blocked", self.process, path.name)
-            self.owner.park(world.random.uniform(0.0, DOWNLOAD_S))
+            self._pause(DOWNLOAD_S, "download")
 
     def _strike(self, step: str) -> None:
         world, profile = self.world, self.ground.profile
@@ -165,7 +199,12 @@ class SimulatedFiles(MemoryFiles):
             raise Crash
         if chance < profile.crash + profile.stop:
             world.struck("stop", self.process, step)
-            self.owner.park(world.random.uniform(0.0, 3 * profile.timing.dead))
+            self._pause(3 * profile.timing.dead, "stop")
+
+    def _pause(self, most_s: float, why: str) -> None:
+        length = self.world.random.uniform(0.0, most_s)
+        self.world.took(why, length)
+        self.owner.park(length)
 
     def _refuse(self, path: Path) -> None:
         """Raise FolderError where the folder takes no write just now."""

@@ -1,7 +1,16 @@
-"""What must hold when a schedule is over, whatever struck. The numbers are those of docs/guarantees.md."""
+"""What must hold when a schedule is over, whatever struck; `bystander` sees the rest while it runs. The promises by number:
+
+I1 every item ends. I2 all folds and views are equal, and rivals agree. I3 one CSV an item, equal to the canonical result. I4 it
+is that of an undisturbed run. I5 no file that matters has two writers. I6 nothing is written for an attempt that is known to be
+over. I7 rivals repeat no more rounds than news of them takes. I8 a sealed result never changes. I9 what the journal names is on
+disk, and the best generation of an unsealed item stays. I10 no decision reads a wall clock. I11 nothing journalled is lost,
+whatever could not be read meanwhile. I13 nobody takes over from a peer but after watching it being silent. I14 nobody
+acknowledges what it has not read.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -9,24 +18,28 @@ from pathlib import Path
 
 from msgspec.structs import asdict
 
-from fedspec.results import MACHINE_COLUMNS, Row, from_table, to_csv
+from fedspec.errors import DamagedError
+from fedspec.results import MACHINE_COLUMNS, Row, to_csv
 from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
-from fedspec.workqueue.records import Attempt, Ckpt, Fail, Histories, Record, Yield, unpack_rows
+from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Histories, Record, Yield
 
 
 def violations(course: Course) -> list[str]:
     """Every broken invariant, in words; none if all hold."""
     return [
-        *course.world.breaches,  # I6, and a worker that ended in an exception
+        *course.world.breaches,  # what `bystander` saw (I6, I8, I9), and a worker that ended in an exception
         *_everything_ends(course),
         *_all_agree(course),
         *(broken for machine in course.living for broken in _one_result_each(course, machine)),
         *_nothing_failed(course),
         *_one_writer_a_file(course),
         *_silence_after_a_yield(course),
+        *_little_is_repeated(course),
+        *_sealed_stays(course),
+        *_nothing_is_lost(course),
         *_order_changes_nothing(course),
     ]
 
@@ -75,7 +88,7 @@ def _all_agree(course: Course) -> Iterator[str]:
 
 def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
     """I3 and I4: one CSV an item, equal to the canonical result and to the hash chain of an undisturbed run."""
-    reader = course.reader(machine)
+    reader = course.reader(machine, course.distributor)
     contents = machine.ground.disk.contents
     expected_files: set[Path] = set()
     for item in course.items:
@@ -84,7 +97,11 @@ def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
         done = reader.store.fold.canonical(item.id)
         if done is None:
             continue
-        rows = from_table(unpack_rows(done.rows))
+        try:
+            rows = reader.publisher.rows(done)
+        except (DamagedError, ValueError) as error:
+            yield f"I3: {item.exp} is done, and {machine.name} has no rows of it: {error}"
+            continue
         if contents.get(path) != to_csv(rows):
             yield f"I3: {path.name} on {machine.name} is not the canonical result"
         if [_comparable(row) for row in rows] != [_comparable(row) for row in expected_rows(item)]:
@@ -109,12 +126,8 @@ def _one_writer_a_file(course: Course) -> Iterator[str]:
     shared = (WORKSPACE.journals, WORKSPACE.beats)
     for path, writers in course.world.writers.items():
         immutable = WORKSPACE.checkpoints / "gen" in path.parents and path.parent.name != "base"
-        if (path.parent in shared or immutable) and len(writers) > 1 and not _only_removed(path):
+        if (path.parent in shared or immutable) and len(writers) > 1:
             yield f"I5: {path.name} was written by {', '.join(sorted(writers))}"
-
-
-def _only_removed(path: Path) -> bool:
-    return False
 
 
 def _silence_after_a_yield(course: Course) -> Iterator[str]:
@@ -127,6 +140,52 @@ def _silence_after_a_yield(course: Course) -> Iterator[str]:
                 yield f"I6: {record.worker} wrote {type(record).__name__} for an attempt that it had yielded"
             if isinstance(record, Yield):
                 ended.add(key)
+
+
+def news_takes_s(course: Course) -> float:
+    """The longest time for which a machine may have gone on in good faith, from what really happened in this schedule."""
+    timing = course.profile.timing
+    return sum(course.world.longest.values()) + course.profile.stale_s + timing.settle + timing.poll
+
+
+def _little_is_repeated(course: Course) -> Iterator[str]:
+    """I7: a rival costs no more rounds than news of it takes. A folder put back, or a cloned machine, may cost any number."""
+    if course.counts["restore"] or course.counts["clone"]:
+        return
+    round_s = course.profile.clients * course.profile.client_s
+    a_rival = math.ceil(news_takes_s(course) / round_s) + 1
+    records = {r.worker + str(r.seq): r for machine in course.living for r in records_of(machine)}.values()
+    for item in course.items:
+        attempts = {r.key for r in records if isinstance(r, Claim) and r.item == item.id}
+        saved = Counter(
+            round_ for round_, _ in {(r.round, r.key) for r in records if isinstance(r, Ckpt) and r.item == item.id}
+        )
+        repeated = sum(count - 1 for count in saved.values())
+        if repeated > (most := (len(attempts) - 1) * a_rival):
+            yield f"I7: {item.exp} repeated {repeated} rounds, and {most} is the most that its {len(attempts)} attempts explain"
+
+
+def _sealed_stays(course: Course) -> Iterator[str]:
+    """I8: what any machine has ever seen sealed is the result everywhere in the end."""
+    for machine in course.living:
+        fold = course.reader(machine).store.fold
+        for (number, item_id), told in course.books.seen_sealed.items():
+            done = fold.canonical(item_id)
+            if done is None or (done.attempt, done.worker, done.rows) != told:
+                yield f"I8: m{number} saw {item_id} sealed, and {machine.name} has another result"
+
+
+def _nothing_is_lost(course: Course) -> Iterator[str]:
+    """I11: what a living machine has journalled, and every item, is there in the end, whatever could not be read meanwhile."""
+    living = {machine.number for machine in course.living}
+    for machine in course.living:
+        store = course.reader(machine).store
+        for worker, (count, number) in course.books.journalled.items():
+            if number in living and store.length(worker) < count and worker not in store.cloned():
+                yield f"I11: {machine.name} has {store.length(worker)} of the {count} records of {worker}"
+        for item in course.items:
+            if item.id not in store.items:
+                yield f"I11: {machine.name} has lost {item.exp}"
 
 
 def _order_changes_nothing(course: Course) -> Iterator[str]:

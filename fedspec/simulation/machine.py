@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,15 +12,14 @@ from fedspec.files import MemoryFiles
 from fedspec.jobs import Job
 from fedspec.jobs.meeting import Meeting
 from fedspec.plan import Item
+from fedspec.simulation.bystander import Bystander
 from fedspec.simulation.hands import Ground, SimulatedFiles
 from fedspec.simulation.rehearsal import PairJob, RehearsalJob
 from fedspec.simulation.world import Process
 from fedspec.worker import StopSignal, Worker
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.records import Ckpt, Done, Fail, Start, decode
-from fedspec.workqueue.rules import gate
 from fedspec.workqueue.slots import Slots
-from fedspec.workspace import CheckpointPaths, LocalState
+from fedspec.workspace import LocalState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,10 +80,11 @@ class Machine:
         days = self.world.chance(profile.days)
         length = profile.timing.dead * (random.uniform(20, 60) if days else random.uniform(0.05, 3.0))
         self.world.struck("days away" if days else fault, self.name, f"for {length:.0f} s")
+        self.world.took("days away" if days else fault, length)
         if fault == "sleep" and not days:
-            self.asleep_until = self.world.now + length
+            self.asleep_until = max(self.asleep_until, self.world.now + length)
         else:
-            self.offline_until = self.world.now + length
+            self.offline_until = max(self.offline_until, self.world.now + length)
         if random.random() < 0.5:
             self._skew_h = profile.skew_h * self.course.clocks.uniform(-1.0, 1.0)
             self.world.counts["clock jump"] += 1
@@ -119,7 +118,7 @@ class Machine:
             new_hex=lambda count: self.world.random.randbytes(count).hex(),
         )
         assert isinstance(queue.files, SimulatedFiles)
-        queue.files.audit = lambda path, data: self._audit(queue, path, data)
+        queue.files.witness = Bystander(course, self, process, queue)
         return queue
 
     def plan(self, process: Process) -> None:
@@ -152,7 +151,7 @@ class Machine:
             self.give_up(process, error.what)
 
     def _job(self, process: Process, item: Item, base: Mapping[str, Tensor] | None, meeting: Meeting | None) -> Job:
-        about = (item, base, process.sleep, self.course.profile.client_s)
+        about = (item, base, process.sleep, self.course.profile.client_s, self.name)
         if meeting is None:
             return RehearsalJob(*about)
         return PairJob(*about, meeting=meeting, link=self.course.link, patience_s=2 * self.course.profile.timing.dead)
@@ -169,27 +168,9 @@ class Machine:
             queue.caretaker.glance()
         except FedspecError as error:
             self.world.note(self.name, f"no heartbeat: {error.what}")
-
-    def _audit(self, queue: WorkDistributor, path: Path, data: bytes) -> None:
-        """Nobody may write for an attempt, but that it yields, once what it has read itself says that the attempt is over."""
-        # The machine's own copy comes first: then the fold is still what the worker knew when it decided.
-        if not queue.joined or path != queue.slots.local.journal_copy(queue.worker):
-            return
-        for record in map(decode, data.split(b"\n")[:-1]):
-            if not isinstance(record, Start | Ckpt | Done | Fail):
-                continue
-            reason = gate(queue.store.fold, record.item, record.key)
-            if reason is not None:
-                self.world.breaches.append(f"{record.worker} wrote {type(record).__name__} though it was {reason}")
-            if isinstance(record, Ckpt) and not self._was_saved(queue, record):
-                self.world.breaches.append(f"{record.worker} journalled {record.file} before it was on disk")
-
-    def _was_saved(self, queue: WorkDistributor, record: Ckpt) -> bool:
-        """It may be gone by now: a worker that was stopped just before this record may have been overtaken by two rounds."""
-        paths = CheckpointPaths(self.course.workspace.checkpoints)
-        path = paths.generation(queue.store.items[record.item].exp, record.file)
-        data = self.ground.disk.contents.get(path)
-        return path in self.world.writers if data is None else hashlib.sha256(data).hexdigest() == record.sha256
+        assert isinstance(queue.files, SimulatedFiles)
+        if queue.files.witness is not None:
+            queue.files.witness.looks()
 
 
 class Diary:

@@ -37,14 +37,21 @@ def expected_rows(item: Item) -> list[Row]:
 
 
 class RehearsalJob:
-    """Trains nothing, but takes time: ``sleep(seconds)`` is called for every client."""
+    """Trains nothing, but takes time: ``sleep(seconds)`` is called for every client. Rows tell on which ``device`` it ran."""
 
-    device = "simulated"
     runtime = "0"
 
-    def __init__(self, item: Item, base: Mapping[str, Tensor] | None, sleep: Callable[[float], None], client_s: float) -> None:
+    def __init__(
+        self,
+        item: Item,
+        base: Mapping[str, Tensor] | None,
+        sleep: Callable[[float], None],
+        client_s: float,
+        device: str = "simulated",
+    ) -> None:
         import torch
 
+        self.device = device
         self.item, self.sleep, self.client_s = item, sleep, client_s
         self.base: Mapping[str, Tensor] = base or {"seed": torch.tensor([int(item.config["seed"])])}
 

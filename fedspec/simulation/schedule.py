@@ -14,6 +14,7 @@ from fedspec.errors import FedspecError
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.folders import original_of
 from fedspec.plan import Item
+from fedspec.simulation.bystander import Books
 from fedspec.simulation.hands import Ground
 from fedspec.simulation.machine import HOUR_S, Life, Machine
 from fedspec.simulation.profiles import PROFILES, Profile
@@ -21,6 +22,7 @@ from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
 from fedspec.simulation.world import Process, World
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.records import machine_of
 from fedspec.workspace import LocalState, Workspace
 
@@ -58,6 +60,7 @@ class Course:
     gave_up: set[str] = field(default_factory=set)
     finished: bool = False
     mornings: int = 0
+    books: Books = field(default_factory=Books)
 
     @property
     def counts(self) -> Counter[str]:
@@ -69,11 +72,11 @@ class Course:
         """Machines that are still there."""
         return [machine for machine in self.machines if not machine.dead]
 
-    def reader(self, machine: Machine | None = None) -> WorkDistributor:
+    def reader(self, machine: Machine | None = None, kind: type[WorkDistributor] = WorkDistributor) -> WorkDistributor:
         """The queue as somebody sees it who looks at a machine's folder when all is over."""
         machine = machine or self.machines[0]
         files, local = MemoryFiles(machine.ground.disk), LocalState(Path("/local/reader"))
-        queue = WorkDistributor(WORKSPACE, files=files, local=local, timing=self.profile.timing)
+        queue = kind(WORKSPACE, files=files, local=local, timing=self.profile.timing)
         queue.refresh()
         return queue
 
@@ -86,10 +89,14 @@ def run_schedule(
     distributor: type[WorkDistributor] = WorkDistributor,
     checkpoints: type[CheckpointManager] = CheckpointManager,
     clocks: int = 0,
+    patience_h: float = PATIENCE_H,
     plan: Life = Machine.plan,
     work: Life = Machine.work,
 ) -> Course:
-    """Run one schedule to its end. ``distributor`` and ``checkpoints`` let tests put a known mistake in."""
+    """Run one schedule to its end. ``distributor`` and ``checkpoints`` let tests put a known mistake in.
+
+    ``patience_h``: who still waits for something after so many hours of fair weather waits for ever.
+    """
     world = World(seed)
     count = machines or world.random.randint(*profile.machines)
     pairs = profile.pairs if count > 1 else 0
@@ -103,14 +110,15 @@ def run_schedule(
     _begin(course)
     _weather(course)
     world.run(FAIR_AFTER_H * HOUR_S)
-    _clear_up(course)
+    _clear_up(course, patience_h)
     return course
 
 
 def _build(course: Course, count: int) -> None:
     world, profile = course.world, course.profile
     if profile.weather is not None:
-        course.service = SyncService(world, profile.weather, WORKSPACE.root, count)
+        news = (WORKSPACE.journals, WORKSPACE.beats)
+        course.service = SyncService(world, profile.weather, WORKSPACE.root, count, news)
     shared = MemoryDisk()
     for number in range(count):
         replica = course.service.replicas[number] if course.service else None
@@ -219,17 +227,19 @@ def _edit_by_hand(course: Course, machine: Machine, item: Item) -> None:
         ground.service.changed(ground.replica, view)
 
 
-def _clear_up(course: Course) -> None:
+def _clear_up(course: Course, patience_h: float) -> None:
     """Fair weather: everything arrives, people retire the machines that are gone and start workers until all is done."""
     world = course.world
     world.calm = True
     world.note("world", "-- fair weather --")
+    # What waits for a machine that was away for days arrives when it would have come back.
+    back = max(machine.reachable_at() for machine in course.living)
     for machine in course.machines:
         machine.asleep_until = min(machine.asleep_until, world.now)
         machine.offline_until = min(machine.offline_until, world.now)
         machine.ground.full_until = 0.0
     while course.mornings < MOST_MORNINGS:
-        world.run(world.now + PATIENCE_H * HOUR_S)
+        world.run(max(world.now, back) + patience_h * HOUR_S)
         resting = [machine for machine in course.living if not machine.living]
         if not resting:
             break  # all are at work, and none comes to an end
@@ -248,10 +258,14 @@ def _clear_up(course: Course) -> None:
 def _all_well(course: Course) -> bool:
     if course.mornings == 0:
         return False  # whoever works on the next day sees what arrived late
-    ended = ("sealed", "failed")
-    readers = [course.reader(machine) for machine in course.living]
-    done = all(reader.store.fold.status(item.id) in ended for reader in readers for item in course.items)
+    done = all(_ended(course.reader(machine).store.fold, item) for machine in course.living for item in course.items)
     return done and not any(left_over(machine) for machine in course.living)
+
+
+def _ended(fold: Fold, item: Item) -> bool:
+    """A machine that never hears of another, since that one died before it could say a word, has nobody to seal with."""
+    alone = len({machine_of(worker) for worker in fold.workers}) == 1
+    return fold.status(item.id) in ("sealed", "failed", *(["done"] if alone else []))
 
 
 def left_over(machine: Machine) -> list[Path]:

@@ -6,7 +6,7 @@ otherwise; all sides then choose the later one, and the other becomes a conflict
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,10 +53,10 @@ class _Change:
 
 
 class SyncService:
-    """Carries changes below ``root`` between ``count`` replicas."""
+    """Carries changes below ``root`` between ``count`` replicas. How long it took is told of files in the folders ``news``."""
 
-    def __init__(self, world: World, weather: Weather, root: Path, count: int) -> None:
-        self.world, self.weather, self.root = world, weather, root
+    def __init__(self, world: World, weather: Weather, root: Path, count: int, news: Collection[Path] = ()) -> None:
+        self.world, self.weather, self.root, self.news = world, weather, root, news
         self.replicas = [Replica(number) for number in range(count)]
         self._root = str(root)
         self._zero: Version = (0,) * count
@@ -108,6 +108,8 @@ class SyncService:
             if until < float("inf"):
                 self.world.at(self._retry_at(until), lambda: self._download(target, change))
             return
+        if change.path.parent in self.news:
+            self.world.took("delay", self.world.now - change.stamp[0])
         mine = target.versions.get(change.path, self._zero)
         if _covers(mine, change.version):
             return

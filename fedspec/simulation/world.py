@@ -31,6 +31,7 @@ class World:
         self.calm = False  # no fault strikes any more
         self.counts: Counter[str] = Counter()
         self.writers: dict[Path, set[str]] = {}
+        self.longest: dict[str, float] = {}
         self.breaches: list[str] = []
         self.trace: list[str] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -53,6 +54,10 @@ class World:
     def note(self, who: str, text: str) -> None:
         """Write down what happened."""
         self.trace.append(f"{self.now:10.1f}  {who:<8} {text}")
+
+    def took(self, what: str, seconds: float) -> None:
+        """Remember how long something took that keeps news from arriving, the longest of each kind."""
+        self.longest[what] = max(seconds, self.longest.get(what, 0.0))
 
     def run(self, until: float) -> bool:
         """Let everything happen that happens before ``until``; whether all that was due is over."""

@@ -22,7 +22,12 @@ from fedspec.workspace import LocalState, Workspace
 
 
 class Board:
-    """The queue of one workspace, read by a process that need not be a member. Methods may be called from any thread."""
+    """The queue of one workspace, read by a process that need not be a member. Methods may be called from any thread.
+
+    ``store_type``: what reads the folder. Tests of the tests put known mistakes in here, and in `Store.fold_type`.
+    """
+
+    store_type: type[Store] = Store
 
     def __init__(
         self,
@@ -38,7 +43,7 @@ class Board:
         self.files = files or FencedFiles(self.workspace.root)
         self.clock = clock or SystemClock()
         self.timing = timing or Notes(self.workspace, local, self.files).choice().timing()
-        self.store = Store(self.files, self.workspace)
+        self.store = self.store_type(self.files, self.workspace)
         self.publisher = Publisher(self.files, self.store)
         self.slots = Slots(self.files, local or LocalState.find(), self.workspace, new_hex)
         # Covers fold, publishing `seen`, and gate + append: the beat must not acknowledge what the trainer contradicts.

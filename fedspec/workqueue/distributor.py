@@ -201,11 +201,14 @@ class WorkDistributor(Board):
                 if item_id in self.store.items
                 and (done := fold.canonical(item_id)) is not None
                 and crowd.share_of(self.store.items[item_id]) == self.worker
-                and not any(unsettled(fold, self.store.acks, views, self.worker, done))
+                and not self._may_change(done, views)
             ]
             for done in ready:
                 self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker)
             return [done.item for done in ready]
+
+    def _may_change(self, done: Done, views: Mapping[str, str]) -> bool:
+        return any(unsettled(self.store.fold, self.store.acks, views, self.worker, done))
 
     def unconfirmed(self) -> list[str]:
         """Items with a result that others have not all acknowledged."""
@@ -314,9 +317,9 @@ class WorkDistributor(Board):
             self.seal()
 
     def everywhere(self, item: Item) -> float:
-        """The latest round of which every live worker is known to have the generation; infinite where all see one folder."""
+        """The latest round of which all who have not left have the generation; infinite where all see one folder."""
         with self._lock:
-            return self._pulse.everywhere(self.worker, self._dead(), item.id) if self.timing.syncs else float("inf")
+            return self._pulse.everywhere(self.worker, item.id) if self.timing.syncs else float("inf")
 
     def _open_journal(self) -> str:
         worker, self._free_slot = self.slots.open()

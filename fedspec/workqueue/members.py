@@ -73,7 +73,9 @@ def unsettled(fold: Fold, acks: Acks, views: Mapping[str, str], me: str, done: D
     mine = fold.view_of_the_gone()
     # Beats leave out those that are gone; a peer with the same view has read all they wrote.
     author_is_gone = fold.read_to_the_end(done.worker)
-    for worker in fold.workers:
+    # Of a worker that its machine has closed nothing may have arrived here yet; -1: it never wrote a word.
+    unheard = [worker for worker, last in fold.closed.items() if last >= 0 and worker not in fold.workers]
+    for worker in (*fold.workers, *unheard):
         if worker == me or fold.retired(worker) or fold.read_to_the_end(worker):
             continue
         has_it = author_is_gone or have_read(acks, [worker], done.worker, done.seq)

@@ -106,10 +106,13 @@ class Pulse:
             return crowd
         return Members(me, crowd.live, known=False)
 
-    def everywhere(self, me: str, dead: Collection[str], item_id: str) -> float:
-        """The latest round of which every other live worker is known to have the generation; infinite if there is none."""
+    def everywhere(self, me: str, item_id: str) -> float:
+        """The latest round of which every other worker that has not left is known to have the generation.
+
+        Silent ones count: what they miss may be on its way, and what is deleted here may reach them first.
+        """
         told = self.store.told
-        others = self.members(me, dead).others
+        others = members(self.store.fold, me, (), known=True).others
         return min((told[other].have.get(item_id, 0) if other in told else 0 for other in others), default=float("inf"))
 
     def _signs(self, me: str) -> dict[str, tuple[int, int]]:

@@ -63,10 +63,12 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
 class Store:
     """Items, the fold of all journals, and the last beat of every worker."""
 
+    fold_type: type[Fold] = Fold
+
     def __init__(self, files: Files, workspace: Workspace) -> None:
         self.files, self.workspace = files, workspace
         self.items: dict[str, Item] = {}
-        self.fold = Fold()
+        self.fold = self.fold_type()
         self.beats: dict[str, Beat] = {}
         # Of each worker the latest beat whose author's own journal is here up to then: only that is an acknowledgement.
         self.told: dict[str, Beat] = {}
@@ -219,7 +221,7 @@ class Store:
         """Fold lines; returns how many are damaged."""
         fresh, revoked, damaged = self._histories.offer(lines)
         if revoked:
-            self.fold = Fold(self._histories.accepted())
+            self.fold = self.fold_type(self._histories.accepted())
         else:
             for record in fresh:
                 self.fold.add(record)

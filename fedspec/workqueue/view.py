@@ -14,7 +14,7 @@ import msgspec
 from fedspec.errors import DamagedError, FolderError
 from fedspec.files import Files
 from fedspec.plan import Item, published_names
-from fedspec.results import from_table, to_csv
+from fedspec.results import Row, from_table, to_csv
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.progress import display_names
 from fedspec.workqueue.records import Done, machine_of, unpack_rows
@@ -87,7 +87,7 @@ class Publisher:
             if not final and machine not in (None, machine_of(done.worker)) and not (check_all and self._is_absent(name)):
                 continue
             try:
-                data = to_csv(from_table(unpack_rows(done.rows)))
+                data = to_csv(self.rows(done))
             except (DamagedError, ValueError) as error:
                 self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {one_line(str(error))}."
                 continue
@@ -98,6 +98,10 @@ class Publisher:
             except FolderError as error:
                 self.refused = error
         return written
+
+    def rows(self, done: Done) -> list[Row]:
+        """A result's rows. Raises DamagedError or ValueError if they cannot be read."""
+        return from_table(unpack_rows(done.rows))
 
     def _results(self) -> list[tuple[str, Done, bool]]:
         """Of each experiment its name, its result, and whether that never changes."""

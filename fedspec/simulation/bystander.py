@@ -1,0 +1,198 @@
+"""Who stands beside a simulated process and sees each promise broken at the moment when it is broken.
+
+What can only be told when all is over is for `invariants`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.fold import Key
+from fedspec.workqueue.records import Ckpt, Claim, Done, Fail, Seal, Start, Yield, decode, machine_of
+from fedspec.workqueue.rules import gate
+from fedspec.workqueue.store import Beat
+from fedspec.workspace import CheckpointPaths
+
+if TYPE_CHECKING:
+    from fedspec.simulation.machine import Machine
+    from fedspec.simulation.schedule import Course
+    from fedspec.simulation.world import Process
+
+
+@dataclass(slots=True)
+class Books:
+    """What is kept of a schedule beside the folders, and no machine knows.
+
+    Attributes:
+        journalled: of each worker how many records its machine's own copy has taken, and which machine that is.
+        results: of each item the attempts that journalled one, and where. seals: who sealed an item first,
+            and the workers that it knew of then.
+        seen_sealed: of each machine and item the result that it first saw sealed: attempt, worker and rows.
+        yielded: items given up, with the attempt that did and the one that it left the item to.
+    """
+
+    journalled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    results: dict[str, dict[Key, Machine]] = field(default_factory=dict)
+    seals: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    seen_sealed: dict[tuple[int, str], tuple[int, str, str]] = field(default_factory=dict)
+    yielded: set[tuple[str, Key, Key]] = field(default_factory=set)
+
+
+class Bystander:
+    """The witness (`hands.Witness`) of one process, whose queue it may look into."""
+
+    def __init__(self, course: Course, machine: Machine, process: Process, queue: WorkDistributor) -> None:
+        self.course, self.machine, self.process, self.queue, self.world = course, machine, process, queue, course.world
+        self.paths = CheckpointPaths(course.workspace.checkpoints)
+        # Of each peer its last sign of life, and when by this machine's waking hours that came.
+        self._signs: dict[str, tuple[tuple[int, int], float]] = {}
+
+    def writes(self, path: Path, data: bytes) -> None:
+        """I14: a heartbeat says to have read what its author has read, and nothing more."""
+        if path.parent != self.course.workspace.beats:
+            return
+        for worker, count in msgspec.json.decode(data, type=Beat).seen.items():
+            if count > (read := self.queue.store.length(worker)):
+                self._broken(f"I14: {path.stem} says to have read {count} records of {worker}, and has read {read}")
+
+    def appends(self, path: Path, data: bytes) -> None:
+        """I6, I9 and I13: nobody writes for an attempt that is over, but that it yields, nor of a round that is not on disk,
+        nor claims the item of a peer that it has not watched being silent for long enough.
+
+        What counts as over is what the worker itself has read. Its machine's own copy comes first: then the fold is still
+        what it knew when it decided.
+        """
+        if not self._is_own_copy(path):
+            return
+        for record in map(decode, data.split(b"\n")[:-1]):
+            if isinstance(record, Claim):
+                self._takes(record)
+            if isinstance(record, Yield):
+                self._yields(record)
+            if not isinstance(record, Start | Ckpt | Done | Fail):
+                continue
+            reason = gate(self.queue.store.fold, record.item, record.key)
+            if reason is not None:
+                self._broken(f"I6: {record.worker} wrote {type(record).__name__} though it was {reason}")
+            if isinstance(record, Ckpt) and not self._was_saved(record):
+                self._broken(f"I9: {record.worker} journalled {record.file} before it was on disk")
+
+    def appended(self, path: Path, data: bytes) -> None:
+        """Keep the books, for I8 and I11: a record exists once the machine's own copy has it."""
+        if not self._is_own_copy(path):
+            return
+        books, worker = self.course.books, self.queue.worker
+        before, _ = books.journalled.get(worker, (0, 0))
+        books.journalled[worker] = before + data.count(b"\n"), self.machine.number
+        for record in map(decode, data.split(b"\n")[:-1]):
+            if isinstance(record, Done):
+                self._finishes(record)
+            elif isinstance(record, Seal):
+                self._seals(record)
+
+    def _finishes(self, done: Done) -> None:
+        """I8: who has let another seal a result, being known to that one, journals no other."""
+        books = self.course.books
+        books.results.setdefault(done.item, {})[done.key] = self.machine
+        sealer, known = books.seals.get(done.item, ("", frozenset()))
+        if done.worker in known and not self._was_disturbed():
+            self._broken(f"I8: {done.worker} journalled a result of {done.item}, which {sealer} had sealed with another")
+
+    def _seals(self, seal: Seal) -> None:
+        """I8: who seals a result has read every other of those whom it knows.
+
+        What a machine that is gone for good had not sent does not count.
+        """
+        books, fold = self.course.books, self.queue.store.fold
+        books.seals.setdefault(seal.item, (seal.worker, frozenset(fold.workers)))
+        for key, author in books.results.get(seal.item, {}).items():
+            missed = key not in fold.item(seal.item).done and key[1] in fold.workers
+            if missed and not author.dead and not self._was_disturbed():
+                self._broken(f"I8: {seal.worker} sealed {seal.item} and had not read the result of {key[1]}")
+
+    def _was_disturbed(self) -> bool:
+        """Whether a folder was put back, or a machine's notes were copied."""
+        return bool(self.course.counts["restore"] or self.course.counts["clone"])
+
+    def removes(self, path: Path) -> None:
+        """I9: the best intact generation that a machine at work has of an item is not deleted before the item is sealed."""
+        item = next((item for item in self.course.items if path.parent == self.paths.generations(item.exp)), None)
+        fold = self.queue.store.fold
+        if item is None or fold.status(item.id) == "sealed":
+            return
+        at_work = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)}
+        for machine in self.course.living:
+            if machine.machine_id() not in at_work:
+                continue
+            best = next(self._intact(machine, item.exp, fold.generations(item.id)), None)
+            if best is not None and best.file == path.name:
+                self._broken(f"I9: {path.name} was deleted, the best that {machine.name} has of {item.exp}")
+
+    def looks(self) -> None:
+        """I8: what this machine has once seen sealed is still the result."""
+        self._watch()
+        fold = self.queue.store.fold
+        for item in self.course.items:
+            if fold.status(item.id) == "sealed" and (done := fold.canonical(item.id)) is not None:
+                told = (done.attempt, done.worker, done.rows)
+                if self.course.books.seen_sealed.setdefault((self.machine.number, item.id), told) != told:
+                    self._broken(f"I8: {item.exp} was sealed, and has another result now")
+
+    def _takes(self, claim: Claim) -> None:
+        """I13. This machine's own dead are known at once, and who has copied another machine's notes may be wrong about those.
+
+        A sleep of our own may add two polls to a peer's age.
+        """
+        self._watch()
+        store, timing = self.queue.store, self.course.profile.timing
+        owner = store.fold.owner(claim.item)
+        if owner is None or machine_of(owner[1]) == machine_of(claim.worker) or self.course.counts["clone"]:
+            return
+        if claim.role:
+            return  # who takes a place in a gang takes it from nobody
+        silent_s = self.process.monotonic() - self._signs[owner[1]][1]
+        if silent_s < timing.dead - 4 * timing.poll:
+            self._broken(f"I13: {claim.worker} took over from {owner[1]}, silent for {silent_s:.0f} s")
+
+    def _yields(self, given: Yield) -> None:
+        """I2: of two rivals one goes on, whichever of them looks."""
+        owner = self.queue.store.fold.owner(given.item)
+        if owner is not None and owner != given.key:
+            self.course.books.yielded.add((given.item, given.key, owner))
+            if (given.item, owner, given.key) in self.course.books.yielded:
+                self._broken(f"I2: {given.worker} and {owner[1]} have yielded {given.item} to each other")
+
+    def _watch(self) -> None:
+        store, now = self.queue.store, self.process.monotonic()
+        for worker in store.fold.workers:
+            beat = store.beats.get(worker)
+            sign = (store.length(worker), beat.n if beat is not None else 0)
+            if self._signs.get(worker, (None, 0.0))[0] != sign:
+                self._signs[worker] = sign, now
+
+    def _is_own_copy(self, path: Path) -> bool:
+        return self.queue.joined and path == self.queue.slots.local.journal_copy(self.queue.worker)
+
+    def _intact(self, machine: Machine, exp: str, generations: list[Ckpt]) -> Iterator[Ckpt]:
+        """Those that are in the machine's folder as their writer wrote them, the best first."""
+        for ckpt in generations:
+            data = machine.ground.disk.contents.get(self.paths.generation(exp, ckpt.file))
+            if data is not None and hashlib.sha256(data).hexdigest() == ckpt.sha256:
+                yield ckpt
+
+    def _was_saved(self, record: Ckpt) -> bool:
+        """It may be gone by now: a worker that was stopped just before this record may have been overtaken by two rounds."""
+        path = self.paths.generation(self.queue.store.items[record.item].exp, record.file)
+        data = self.machine.ground.disk.contents.get(path)
+        return path in self.world.writers if data is None else hashlib.sha256(data).hexdigest() == record.sha256
+
+    def _broken(self, promise: str) -> None:
+        if promise not in self.world.breaches:
+            self.world.breaches.append(promise)
