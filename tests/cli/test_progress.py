@@ -115,7 +115,8 @@ def test_watching_without_a_terminal_prints_a_document_a_line(place: Place, clai
 
 
 STATES = ["done", "running", "pending", "stale", "failed", "done", "pending", "done"]
-MANY = Progress(tuple(ItemLine(str(n), f"experiment_{n}" + "_and_so_on" * (n % 3), state) for n, state in enumerate(STATES)))
+NAMES = [f"experiment_{n}" + "_and_so_on" * (n % 3) for n in range(len(STATES))]
+MANY = Progress(tuple(ItemLine(name, name, state, condition=state) for name, state in zip(NAMES, STATES, strict=True)))
 
 
 def texts(height: int | None, width: int = 80) -> list[str]:

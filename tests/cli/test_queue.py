@@ -26,7 +26,7 @@ def test_add_enqueues_once(place: Place):
 def test_list(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
     header, row = place.fedspec("queue", "list").out.splitlines()
-    assert header.split() == ["Item", "State", "Id"]
+    assert header.split() == ["Item", "State", "Machine", "Id"]
     assert row.split()[:2] == [TINY_NAME, "pending"]
 
 
