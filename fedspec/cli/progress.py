@@ -23,7 +23,7 @@ WATCH_EVERY_S = 2.0
 HEADER = ("Item", "State", "Machine", "Round", "Acc.", "Beat", "ETA")
 NUMBERS = "3456"
 TROUBLE, ASIDE, NEWS = "yellow", "dim", "green"
-# Of a screen that is watched, what the notes below the table may take at most: a third.
+# Of a screen that is watched, the notes below the table take at most a third of what the block leaves.
 NOTES_SHARE = 3
 STYLES = {
     "failed": "red",
@@ -89,7 +89,7 @@ def page(state: Progress, width: int | None, height: int | None = None) -> Itera
     yield state.block(), ""
     notes = [(_fitted(note, width), style) for told, style in ((state.warnings, TROUBLE), (state.news, NEWS)) for note in told]
     if height is not None:
-        notes = _first(notes, height // NOTES_SHARE)
+        notes = _first(notes, (height - _height(state.block())) // NOTES_SHARE)
     room = None if height is None else height - state.block().count("\n") - 2 - sum(_height(note) for note, _ in notes)
     header, *rows = table(HEADER, [_cells(line) for line in state.lines], NUMBERS, width)
     hidden = _hidden(state.lines, [_height(row) for row in rows], room)
