@@ -17,7 +17,7 @@ from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.records import Fail, machine_of
 from fedspec.workqueue.rules import backoff_s
 from fedspec.workqueue.store import Beat
-from fedspec.workqueue.wording import elapsed_s, in_words, listed
+from fedspec.workqueue.wording import elapsed_s, in_words, listed, one_line
 
 # A round that takes so many times what it usually takes is slow; below a few beats nobody would notice.
 SLOW_FACTOR, SLOW_BEATS = 3.0, 3.0
@@ -266,8 +266,9 @@ def lacks(item: Item, fold: Fold, machine: Machine) -> str:
     missing = [need for need in item.needs if need not in machine.offers]
     if missing:
         return f"it needs {named_needs(missing)}"
-    refused = [fail for fail in fold.item(item.id).failures("capability") if machine_of(fail.worker) == machine.id]
-    return " ".join(refused[-1].reason.split()).rstrip(".") if refused else ""
+    failures = fold.item(item.id).failures("capability") if item.id in fold.items else ()
+    refused = [fail for fail in failures if machine_of(fail.worker) == machine.id]
+    return one_line(refused[-1].reason).rstrip(".") if refused else ""
 
 
 def _who_could(item: Item, crew: Mapping[str, Machine], able: list[Machine], lacking: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fedspec.plan import Item
 from fedspec.workqueue.condition import Machine, ending, lacks, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
-from fedspec.workqueue.hindrances import quoted
+from fedspec.workqueue.hindrances import typed
 from fedspec.workqueue.progress import ItemLine, Reader
 from fedspec.workqueue.records import Yield
 from fedspec.workqueue.rules import scope
@@ -174,7 +174,10 @@ def _finished(reader: Reader, item: Item, line: ItemLine) -> Said:
     return (
         what,
         next_,
-        tuple(Fix(f"If {machine.name} is gone for good", f"fedspec queue retire {quoted(machine.name)}") for machine in away),
+        tuple(
+            Fix(f"If {machine.name} is gone for good", f"fedspec queue retire {typed(machine.name, machine.id)}")
+            for machine in away
+        ),
     )
 
 
@@ -192,7 +195,7 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
             order = next(iter(reader.orders()), None)
             since = "" if order is None or order.age_s is None else f", since ~{in_words(order.age_s)} ago"
             by = f", by {order.by}" if order is not None and order.by else ""
-            machine = f" --machine {quoted(order.name)}" if order is not None and order.machine else ""
+            machine = f" --machine {typed(order.name, order.machine)}" if order is not None and order.machine else ""
             what = f"{name} waits: {order.name if machine and order else 'the queue'} {word}{since}{by}."
             return what, _saved(line), (Fix("To let it go on", f"fedspec queue resume{machine}"),)
         case "retry-wait":
@@ -259,7 +262,7 @@ def _doing(reader: Reader, line: ItemLine) -> str:
     if beat is None or beat.running != line.id:
         return ""
     clients = f", {beat.clients} clients" if beat.clients else ""
-    return f" and is in round {min(beat.round + 1, line.rounds or beat.round + 1)} of {line.rounds}{clients}"
+    return f" and is in round {min(line.round + 1, line.rounds)} of {line.rounds}{clients}"
 
 
 def _saved(line: ItemLine) -> str:

@@ -5,13 +5,14 @@ Pure: the lines of the table and what is known of the machines come in as values
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedspec.workqueue.condition import Machine, quiet_s, seen, succession
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.wording import count, in_words, listed, sentence
+from fedspec.workqueue.wording import count, in_words, listed, one_line, sentence
 
 if TYPE_CHECKING:
     from fedspec.workqueue.progress import ItemLine
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # Conditions of items that somebody could work on.
 OPEN = ("pending", "crashed", "stale", "retry-wait", "no-machine", "paused", "draining")
 SHOWN_NAMES = 3
+# Names come from peers, and commands are pasted.
+_PLAIN = re.compile(r"\w[\w .-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,10 @@ def hindrances(
     )
 
 
-def quoted(name: str) -> str:
-    """A machine's name as it is typed on a command line."""
+def typed(name: str, machine_id: str) -> str:
+    """A machine as it is typed on a command line: by its name, or by its id if a shell would read more into the name."""
+    if not _PLAIN.fullmatch(name):
+        return machine_id
     return f'"{name}"' if " " in name else name
 
 
@@ -95,7 +100,7 @@ def _orders(orders: Sequence[Order], lines: Sequence[ItemLine]) -> Iterator[Hind
         who, verb = (order.name, "is") if order.machine else ("Every machine", "is")
         since = "" if order.age_s is None else f" since ~{in_words(order.age_s)} ago"
         by = f", by {order.by}" if order.by else ""
-        fix = "fedspec queue resume" + (f" --machine {quoted(order.name)}" if order.machine else "")
+        fix = "fedspec queue resume" + (f" --machine {typed(order.name, order.machine)}" if order.machine else "")
         if order.order == "pause":
             yield Hindrance("paused", f"{who} {verb} paused{since}{by}", fix)
         else:
@@ -178,7 +183,7 @@ def _unconfirmed(unconfirmed: Mapping[str, Sequence[str]], crew: Mapping[str, Ma
             yield Hindrance("unconfirmed", text, "Let the folder finish syncing", names)
         if lost:
             text = f"{results} for {listed([f'{machine.name} ({seen(machine)})' for machine in lost])} to confirm"
-            retire = f"fedspec queue retire {quoted(lost[0].name)}"
+            retire = f"fedspec queue retire {typed(lost[0].name, lost[0].id)}"
             yield Hindrance("unconfirmed", text, f"If {'it' if len(lost) == 1 else 'one'} is gone for good: {retire}", names)
         elif known:
             yield Hindrance("unconfirmed", f"{results} for this {known[0].name}, where a worker crashed", "fedspec work", names)
@@ -189,8 +194,8 @@ def _files(damaged: Sequence[str], copies: Sequence[str]) -> Iterator[Hindrance]
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         yield Hindrance("damaged", damaged[0].rstrip(".") + more, "fedspec doctor")
     if copies:
-        lie = "lies" if len(copies) == 1 else "lie"
-        text = f"{count(len(copies), 'conflict copy').replace('copys', 'copies')} {lie} in the folder, {copies[0]} for one"
+        lie = "1 conflict copy lies" if len(copies) == 1 else f"{len(copies)} conflict copies lie"
+        text = f"{lie} in the folder, {one_line(copies[0])} for one"
         yield Hindrance("copies", text, "fedspec doctor")
 
 

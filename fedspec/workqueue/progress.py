@@ -281,9 +281,14 @@ class Reader:
         done = self.fold.canonical(item_id)
         if done is None or item_id not in self.fold.unsealed:
             return []
-        acks = {worker: beat.seen for worker, beat in self.told.items()}
-        views = {worker: beat.gone for worker, beat in self.told.items()}
+        acks, views = self._acknowledged
         return list(dict.fromkeys(machine_of(worker) for worker in unsettled(self.fold, acks, views, "", done)))
+
+    @cached_property
+    def _acknowledged(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+        """What each worker has said to have read, and its view of those that are gone."""
+        beats = self.told.items()
+        return {worker: beat.seen for worker, beat in beats}, {worker: beat.gone for worker, beat in beats}
 
     def _unconfirmed(self) -> dict[str, list[str]]:
         """Machines that are away -> experiments whose results wait for them."""
@@ -294,7 +299,9 @@ class Reader:
         for item_id, done in results:
             latest[done.worker] = max(latest.get(done.worker, (-1, "")), (done.seq, item_id))
         # Whoever has confirmed an author's latest result has read the earlier ones.
-        waited_for = {author for author, (_, item_id) in latest.items() if self.unconfirmed_by(item_id)}
+        waited_for = {
+            author for author, (_, item_id) in latest.items() if any(map(self._is_away, self.unconfirmed_by(item_id)))
+        }
         for item_id, done in results:
             for machine in self.unconfirmed_by(item_id) if done.worker in waited_for else ():
                 if self._is_away(machine):

@@ -61,10 +61,15 @@ def sentence(clause: str) -> str:
     return clause[:1].upper() + clause[1:]
 
 
+def one_line(text: str) -> str:
+    """What a peer or a program wrote, in one short line that no terminal reads anything into."""
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return words if len(words) <= MAX_REASON else words[: MAX_REASON - 3] + "..."
+
+
 def told(reason: str, name: Callable[[str], str]) -> str:
     """A journalled reason in one short line, with machines' names in place of workers' ids."""
-    words = " ".join(_WORKER.sub(lambda found: name(found[0]), reason).split()).rstrip(".")
-    return words if len(words) <= MAX_REASON else words[: MAX_REASON - 3] + "..."
+    return one_line(_WORKER.sub(lambda found: name(found[0]), reason)).rstrip(".")
 
 
 def local_time(wall: str, now: datetime) -> str:

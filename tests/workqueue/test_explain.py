@@ -179,6 +179,15 @@ def test_a_provisional_result_names_the_machines_it_waits_for_and_a_sealed_one_i
     assert commands(why(reader)) == []
 
 
+def test_a_reason_that_a_peer_wrote_is_one_short_line_without_control_characters(share: Share, reader: WorkDistributor):
+    mac = share.member("Mac")
+    mac.failed(claimed(mac), "final", "\x1b[2Jbad\r\n" + "very " * 300 + "long")
+    found = why(reader)
+    assert found.what.isprintable()
+    assert found.past[0].end.isprintable()
+    assert len(found.past[0].end) <= 200
+
+
 def test_every_explanation_is_one_paragraph_that_ends_with_its_commands(share: Share, reader: WorkDistributor):
     share.member("Mac")
     reader.control("cancel", ONE)

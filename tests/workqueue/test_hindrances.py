@@ -9,7 +9,7 @@ from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
 from fedspec.plan import encoded
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.hindrances import Hindrance, quoted
+from fedspec.workqueue.hindrances import Hindrance, typed
 from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER, Timing
 from fedspec.workqueue.progress import MAX_HINDRANCES, Progress
 from fedspec.workqueue.records import machine_of
@@ -205,5 +205,11 @@ def test_no_more_than_a_handful_is_told_below_the_table_and_the_rest_is_named():
     assert Progress((), many[:MAX_HINDRANCES]).warnings[-1] == "thing 3; now: fedspec doctor"
 
 
-def test_a_name_with_a_space_can_be_pasted():
-    assert (quoted("Mac"), quoted("Mac 2")) == ("Mac", '"Mac 2"')
+@pytest.mark.parametrize("name", ['Mac"; rm -rf ~; "', "$(reboot)", "`x`", "-w", "a&b", "x\ny", "%PATH%", ""])
+def test_a_name_that_a_shell_would_obey_is_never_part_of_a_command(name: str):
+    assert typed(name, "622ca8db") == "622ca8db"
+
+
+@pytest.mark.parametrize(("name", "words"), [("Mac", "Mac"), ("Mac 2", '"Mac 2"'), ("Jörgs-PC.local", "Jörgs-PC.local")])
+def test_a_plain_name_can_be_pasted(name: str, words: str):
+    assert typed(name, "622ca8db") == words
