@@ -147,11 +147,10 @@ def held(
     if beat is None or beat.running != item.id:
         return Condition("running")
     usual = usual_round_s(fold, items, item, owner)
-    idle = _idle_s(fold, item.id, owner, beat)
     patience = max(timing.dead, STALLED_UNKNOWN_S * timing.scale if usual is None else STALLED_ROUNDS * usual)
-    if idle > patience:
+    if beat.idle > patience:
         known = "" if usual is None else f" (a whole round usually takes ~{in_words(usual)})"
-        return Condition("stalled", f"nothing has moved for ~{in_words(idle)}{known}")
+        return Condition("stalled", f"nothing has moved for ~{in_words(beat.idle)}{known}")
     pace = _pace_s(fold, item.id, owner, beat)
     if usual is not None and pace > SLOW_FACTOR * usual and pace - usual > SLOW_BEATS * timing.beat:
         return Condition("slow", f"a round takes ~{in_words(pace)} (usually ~{in_words(usual)} on that machine)")
@@ -215,15 +214,6 @@ def _pace_s(fold: Fold, item_id: str, owner: Key, beat: Beat) -> float:
     start = fold.item(item_id).attempts[owner].start
     began = saved[max(saved)] if saved else start.wall if start is not None else ""
     return max(median(recent) if recent else 0.0, _between_s(began, beat.wall) or 0.0)
-
-
-def _idle_s(fold: Fold, item_id: str, owner: Key, beat: Beat) -> float:
-    """Seconds without a step. What the worker did before its last word on this item counts for nothing."""
-    made = fold.item(item_id).attempts[owner]
-    saved = _saved_walls(fold, item_id, owner)
-    words = [made.claimed_at, made.start.wall if made.start else "", saved[max(saved)] if saved else ""]
-    since = [span for word in words if (span := _between_s(word, beat.wall)) is not None]
-    return min([beat.idle, *since])
 
 
 def median(values: Sequence[float]) -> float:

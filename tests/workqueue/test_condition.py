@@ -85,14 +85,14 @@ def test_nobody_is_called_silent_before_several_beats_are_missing(timing: Timing
 def test_rounds_far_longer_than_in_the_machine_s_other_runs_are_slow(share: Share, reader: WorkDistributor, skew: timedelta):
     mac = share.member("Mac", skew=skew)
     first = claimed(mac)
-    train(mac, first, [10] * 4, reader)
+    train(mac, first, [20] * 4, reader)
     mac.done(first, table(4), 4, 0.5)
     second = claimed(mac)
-    train(mac, second, [20, 20], reader)
+    train(mac, second, [40, 40], reader)
     assert words(reader, second.item) == ("running", "running")  # twice as long is no more than a second worker makes it
-    train(mac, second, [60, 60, 60], reader)
+    train(mac, second, [80, 80, 80], reader)
     assert words(reader, second.item) == ("running", "slow")
-    assert "~60 s (usually ~10 s on that machine)" in line(reader, second.item).why
+    assert "~80 s (usually ~20 s on that machine)" in line(reader, second.item).why
 
 
 def test_a_round_that_does_not_end_is_slow_before_it_is_saved(share: Share, reader: WorkDistributor):

@@ -8,6 +8,7 @@ import pytest
 from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
 from fedspec.plan import encoded
+from fedspec.workqueue.condition import quiet_s
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.hindrances import Hindrance, typed
 from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER, Timing
@@ -78,6 +79,9 @@ def test_a_silent_machine_is_told_with_who_takes_over_when_and_the_command_that_
     assert found(reader)["silent"].line() == (
         f"Mac has not been seen for ~42 s. Windows takes its item over in ~18 s; now: fedspec queue release {first.exp}"
     )
+    reader.control("drain", value=machine_of(windows.worker))
+    assert "Windows" not in found(reader)["silent"].text  # it must not
+    reader.control("resume", value=machine_of(windows.worker))
     second = claimed(windows)
     windows.report.running = second.item.id
     together(30, windows, reader)
@@ -158,7 +162,7 @@ def test_results_that_wait_for_a_machine_that_is_away_name_it_and_retiring_it_se
     together(timing.settle + timing.beat + timing.poll, mac, pc, reader)
     held = claimed(mac)
     mac.done(held, table(), 1, 0.5)
-    together(2 * timing.beat, mac, reader)
+    together(quiet_s(timing) + 2 * timing.beat, mac, reader)
     assert "unconfirmed" not in found(reader)  # it may still come
     together(timing.dead, mac, reader)
     told = found(reader)["unconfirmed"]
