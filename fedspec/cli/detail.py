@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fedspec.cli.console import GAP, emit_json, say, stdout, terminal_width, wrapped
+from fedspec.workqueue.wording import one_line
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -130,7 +131,7 @@ def _settings(item: Item) -> tuple[str, str]:
 
     fields = msgspec.structs.fields(KINDS[item.kind]) if item.kind in KINDS else ()
     defaults = {field.name: field.default for field in fields} | {"lr": tuned_lr(item.config.get("method", item.kind))}
-    texts = {key: f"{key} {value}" for key, value in item.config.items()}
+    texts = {key: one_line(f"{key} {value}") for key, value in item.config.items()}
     chosen = {key for key, value in item.config.items() if key in ("method", "alpha", "seed") or defaults.get(key) != value}
     return tuple(", ".join(text for key, text in texts.items() if (key in chosen) is which) for which in (True, False))  # type: ignore[return-value]
 
@@ -138,4 +139,4 @@ def _settings(item: Item) -> tuple[str, str]:
 def _traceback(queue: WorkDistributor, item: Item) -> list[str]:
     state = queue.store.fold.item(item.id)
     failures = sorted((fail.lam, fail.traceback) for fault in ("code", "transient", "final") for fail in state.failures(fault))
-    return failures[-1][1].splitlines()[-SHOWN_TRACEBACK_LINES:] if failures else []
+    return [one_line(text) for text in failures[-1][1].splitlines()[-SHOWN_TRACEBACK_LINES:]] if failures else []

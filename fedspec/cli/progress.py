@@ -145,7 +145,9 @@ def _watch(queue: WorkDistributor, *, json: bool) -> None:
 def _screen(lines: Iterator[tuple[str, str]]) -> Text:
     from rich.text import Text
 
-    return Text("\n").join(Text(text, style=style) for text, style in lines)
+    from fedspec.workqueue.wording import readable
+
+    return Text("\n").join(Text(readable(text), style=style) for text, style in lines)
 
 
 def _hidden(lines: Sequence[ItemLine], heights: Sequence[int], room: int | None) -> list[ItemLine]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
-from fedspec.errors import QueueMissingError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.errors import FolderError, QueueMissingError, UsageError
+from fedspec.files import FencedFiles, Files
 from fedspec.folders import conflict_copy
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue.liveness import Timing
@@ -40,7 +40,7 @@ class Board:
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
-        self.files = files or DiskFiles()
+        self.files = files or FencedFiles(self.workspace.root)
         self.clock = clock or SystemClock()
         self.timing = timing or Notes(self.workspace, local, self.files).choice().timing()
         self.store = Store(self.files, self.workspace)
@@ -60,13 +60,15 @@ class Board:
         self.refresh()
         if not self.store.items:
             fix = "Start one with 'fedspec run quick', or wait for the folder to sync."
+            if self.files.size(self.workspace.view):
+                fix += f" An original's {self.workspace.view.name} is taken in by 'fedspec work'."
             raise QueueMissingError(f"No work queue in {self.workspace.queue}.", fix)
 
     def progress(self) -> Progress:
         """How far the queue is."""
         with self._lock:
             reader = self.look()
-            return reader.progress(tuple(self.store.damaged.values()), self._conflict_copies())
+            return reader.progress(self.store.notes(), self._conflict_copies())
 
     def look(self) -> Reader:
         """All that is known now, for what is told to people. Valid while nothing more is read."""
@@ -85,8 +87,10 @@ class Board:
 
     def _conflict_copies(self) -> list[str]:
         """What a sync client has put beside the queue's own files; those that are read are no harm either."""
-        read = [name for name in self.store.sources() if not _OURS.fullmatch(name)]
-        names = [*read, *self.files.names(self.workspace.queue), *self.files.names(self.workspace.results)]
+        names = [name for name in self.store.sources() if not _OURS.fullmatch(name)]
+        for folder in (self.workspace.queue, self.workspace.results):
+            with suppress(FolderError):  # it is worth a line, not an error
+                names += self.files.names(folder)
         return [name for name in names if conflict_copy(name) is not None]
 
     def print_progress(self) -> None:
@@ -131,7 +135,6 @@ class Board:
             chosen = [self._reconcile(i, self.store.items.get(i.id, by_name.get(i.exp))) for i in items]
             added = sum(self.store.write_plan(item) for item in chosen)
             self.store.refresh()
-        self.publisher.write_view()
         return chosen, added
 
     def _reconcile(self, item: Item, present: Item | None) -> Item:
@@ -152,6 +155,9 @@ class Board:
         paths = [self.slots.local.claim_lock(self.workspace), *([self.workspace.queue_lock] if self.timing.locks else [])]
         with ExitStack() as locks:
             for path in paths:
-                alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                try:
+                    alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
+                    alone = False
                 (self._stuck.discard if alone else self._stuck.add)(path)
             yield

@@ -17,7 +17,7 @@ from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.records import Fail, machine_of
 from fedspec.workqueue.rules import backoff_s
 from fedspec.workqueue.store import Beat
-from fedspec.workqueue.wording import elapsed_s, in_words, listed, one_line
+from fedspec.workqueue.wording import MAX_REASON, elapsed_s, in_words, listed, one_line
 
 # A round that takes so many times what it usually takes is slow; below a few beats nobody would notice.
 SLOW_FACTOR, SLOW_BEATS = 3.0, 3.0
@@ -243,7 +243,7 @@ def free(item: Item, fold: Fold, crew: Mapping[str, Machine], timing: Timing, no
         return Condition("paused" if "pause" in orders else "draining")
     if (left := _backing_off_s(fold, item.id, timing, now)) > 0:
         return Condition("retry-wait", f"it is tried again in ~{in_words(left)}", left)
-    last = max(fold.item(item.id).attempts, default=None)
+    last = last_key(fold, item.id)
     if last is not None and ending(fold, item.id, last) == "crashed":
         return Condition("crashed", "its process ended without a word")
     return Condition("pending")
@@ -258,7 +258,7 @@ def lacks(item: Item, fold: Fold, machine: Machine) -> str:
         return f"it needs {named_needs(missing)}"
     failures = fold.item(item.id).failures("capability") if item.id in fold.items else ()
     refused = [fail for fail in failures if machine_of(fail.worker) == machine.id]
-    return one_line(refused[-1].reason).rstrip(".") if refused else ""
+    return one_line(refused[-1].reason, MAX_REASON).rstrip(".") if refused else ""
 
 
 def _who_could(item: Item, crew: Mapping[str, Machine], able: list[Machine], lacking: Mapping[str, str]) -> str:
@@ -274,7 +274,7 @@ def _who_could(item: Item, crew: Mapping[str, Machine], able: list[Machine], lac
 
 def named_needs(needs: Sequence[str]) -> str:
     """What an item needs, in words."""
-    return " and ".join(need.replace("machine:", "the machine ") for need in needs)
+    return one_line(" and ".join(need.replace("machine:", "the machine ") for need in needs), MAX_REASON)
 
 
 def seen(machine: Machine) -> str:
@@ -309,6 +309,18 @@ def _backing_off_s(fold: Fold, item_id: str, timing: Timing, now: datetime) -> f
 # What has become of attempts
 
 
+def keys(fold: Fold, item_id: str) -> list[Key]:
+    """The attempts that count, oldest first."""
+    state = fold.item(item_id)
+    limit = state.limit
+    return sorted(key for key in state.attempts if key[0] <= limit)
+
+
+def last_key(fold: Fold, item_id: str) -> Key | None:
+    """The latest attempt, None if nobody ever claimed the item."""
+    return max(keys(fold, item_id), default=None)
+
+
 def ending(fold: Fold, item_id: str, key: Key) -> str:
     """How an attempt ended, in a word: ``done yielded failed crashed left retired released cancelled superseded``, "" if it
     still counts."""
@@ -323,6 +335,6 @@ def ending(fold: Fold, item_id: str, key: Key) -> str:
         "retired": fold.retired(key[1]),
         "released": key[0] <= state.released,
         "cancelled": cancelled(state),
-        "superseded": fold.owner(item_id) != key,
+        "superseded": key not in fold.live(item_id) if fold.role(item_id, key) else fold.owner(item_id) != key,
     }
     return next((word for word, holds in verdicts.items() if holds), "")

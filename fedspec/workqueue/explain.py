@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedspec.plan import Item
-from fedspec.workqueue.condition import Machine, ending, lacks, seen, succession
+from fedspec.workqueue.condition import Machine, ending, keys, lacks, last_key, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
 from fedspec.workqueue.hindrances import typed
 from fedspec.workqueue.progress import ItemLine, Reader
 from fedspec.workqueue.records import Yield
 from fedspec.workqueue.rules import scope
-from fedspec.workqueue.wording import count, in_words, listed, sentence, times, told
+from fedspec.workqueue.wording import MAX_TIME, count, in_words, listed, one_line, sentence, times, told
 
 Said = tuple[str, str, tuple["Fix", ...]]  # what, next, fixes
 
@@ -84,14 +84,14 @@ def explain(reader: Reader, item: Item) -> Explanation:
 def past(reader: Reader, item: Item) -> Iterator[Past]:
     """The attempts at an item, oldest first."""
     state = reader.fold.item(item.id)
-    for key in sorted(state.attempts):
+    for key in keys(reader.fold, item.id):
         made = state.attempts[key]
         how = ending(reader.fold, item.id, key)
         yield Past(
             attempt=key[0],
             machine=reader.name(key[1]),
             worker=key[1],
-            claimed_at=made.claimed_at,
+            claimed_at=one_line(made.claimed_at, MAX_TIME),
             start=made.start.round + 1 if made.start is not None else 0,
             saved=made.saved,
             how=how,
@@ -206,8 +206,8 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
             now = Fix("To try it now", f"fedspec queue retry {name}")
             return what, next_ if here else f"{next_} No machine is working.", (now,)
         case "crashed":
-            last = max(fold.item(item.id).attempts)
-            what = f"{name} waits for a worker: the last one that had it, on {reader.name(last[1])}, ended without a word."
+            _, last = last_key(fold, item.id) or (0, "")
+            what = f"{name} waits for a worker: the last one that had it, on {reader.name(last)}, ended without a word."
         case _:
             what = f"{name} is waiting for a worker."
     deaths, faults = len(fold.deaths(item.id)), fold.item(item.id).failures("code")
@@ -261,7 +261,7 @@ def _doing(reader: Reader, line: ItemLine) -> str:
         return " and gets ready"
     if beat is None or beat.running != line.id:
         return ""
-    clients = f", {beat.clients} clients" if beat.clients else ""
+    clients = f", {one_line(beat.clients, MAX_TIME)} clients" if beat.clients else ""
     return f" and is in round {min(line.round + 1, line.rounds)} of {line.rounds}{clients}"
 
 

@@ -18,17 +18,21 @@ from fedspec.workqueue.fold import ORDERS, Fold, Key
 from fedspec.workqueue.hindrances import Hindrance, Order, hindrances
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.members import unsettled
-from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.records import Start, machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
 from fedspec.workqueue.wording import elapsed_s as elapsed_s
 from fedspec.workqueue.wording import in_words as in_words
-from fedspec.workqueue.wording import local_time, told
+from fedspec.workqueue.wording import local_time, one_line, told
 
 RULE = "=" * 40
 # Lines below the table, of each sort; 'fedspec queue why' has the rest.
 MAX_TAKEOVERS = 3
+MOST_TAKEOVERS = 100  # for programs
 MAX_HINDRANCES = 4
+MAX_MACHINE_NAME = 40
+# Some thirty years: more is no estimate.
+LONGEST_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +126,19 @@ class Progress:
 def display_names(fold: Fold) -> dict[str, str]:
     """Machine id -> the name people read; of several machines with one name the later ones get a number."""
     names: dict[str, str] = {}
+    used: set[str] = set()
+    numbers: Counter[str] = Counter()
     hellos = sorted(((s.hello.lam, worker, s.hello) for worker, s in fold.workers.items() if s.hello), key=lambda h: h[:2])
     for _, worker, hello in hellos:
         machine = machine_of(worker)
         if machine not in names:
-            used = set(names.values())
-            number = next(n for n in range(1, len(used) + 2) if _numbered(hello.name, n) not in used)
-            names[machine] = _numbered(hello.name, number)
+            name = one_line(hello.name, MAX_MACHINE_NAME)
+            # Thousands may have one name: go on from the last number of it.
+            numbers[name] += 1
+            while (shown := _numbered(name, numbers[name])) in used:
+                numbers[name] += 1
+            names[machine] = shown
+            used.add(shown)
     return names
 
 
@@ -237,32 +247,34 @@ class Reader:
             return replace(line, state="stale")
         if beat is None or beat.running != line.id:
             return line
-        return replace(line, round=max(line.round, beat.round), eta_s=beat.eta)
+        return replace(line, round=max(line.round, beat.round), eta_s=_estimate(beat.eta))
 
     def takeovers(self, lines: Sequence[ItemLine]) -> list[str]:
         """One sentence for each item that a machine carried on from another's attempt, the latest last."""
-        found: list[tuple[int, str]] = []
+        found: list[tuple[int, str, str, Start]] = []
         for line in lines:
             attempts = self.fold.item(line.id).attempts
             if len(attempts) < 2:
                 continue
-            saved = self.fold.generations(line.id)
-            writers = {ckpt.file: ckpt.worker for ckpt in saved}
-            for (number, worker), attempted in attempts.items():
-                start = attempted.start
-                if start is None:
-                    continue
-                before = [key for key in attempts if key[0] < number]
-                lost = writers.get(start.source) if start.source else max(before, default=(0, None))[1]
-                if lost is None or machine_of(lost) == machine_of(worker):
-                    continue
-                if not start.source and attempts[max(before)].ended is not None and not saved:
-                    continue  # it was given back, and there was nothing to carry on
-                at = f" at {local_time(start.wall, self.now)}" if self.age_s(start.wall) is not None else ""
-                text = f"{self.name(worker)} took {line.experiment} over from {self.name(lost)}{at}"
-                earlier = [ckpt.round for ckpt in saved if ckpt.attempt < start.attempt]
-                found.append((start.lam, f"{text} {_from_round(start.round, earlier)}"))
-        return [text for _, text in sorted(found)]
+            writers = {ckpt.file: ckpt.worker for ckpt in self.fold.generations(line.id)}
+            before: Key | None = None
+            for key in condition.keys(self.fold, line.id):
+                start = attempts[key].start
+                if start is not None:
+                    # What was given back before anything was saved is not taken over by whoever begins anew.
+                    given_back = before is None or (not writers and attempts[before].ended is not None)
+                    lost = writers.get(start.source, "") if start.source else "" if given_back or before is None else before[1]
+                    if lost and machine_of(lost) != machine_of(key[1]):
+                        found.append((start.lam, line.experiment, lost, start))
+                before = key
+        found.sort(key=lambda one: (*one[:3], one[3].worker, one[3].seq))
+        return [self._takeover(*one[1:]) for one in found[-MOST_TAKEOVERS:]]
+
+    def _takeover(self, experiment: str, lost: str, start: Start) -> str:
+        at = f" at {local_time(start.wall, self.now)}" if self.age_s(start.wall) is not None else ""
+        earlier = [ckpt.round for ckpt in self.fold.generations(start.item) if ckpt.attempt < start.attempt]
+        text = f"{self.name(start.worker)} took {experiment} over from {self.name(lost)}{at}"
+        return f"{text} {_from_round(start.round, earlier)}"
 
     def orders(self) -> list[Order]:
         """Pause and drain, as they hold: for all machines, and for those of which something else is wanted."""
@@ -327,6 +339,10 @@ def _from_round(start: int, earlier: Sequence[int]) -> str:
     if earlier:
         return "from round 1: no saved round could be read there."
     return "from round 1; no round had been saved."
+
+
+def _estimate(eta: float | None) -> float | None:
+    return eta if eta is not None and 0 <= eta <= LONGEST_S else None
 
 
 def _numbered(name: str, number: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from fedspec.clock import Clock, timestamp
 from fedspec.workqueue.liveness import Lag, Timing, Watch
@@ -21,6 +21,8 @@ class Report:
     clients: str = ""
     steps: int = 0
     eta_s: float | None = None
+    # By item the latest round whose generation is in this machine's folder.
+    have: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class Pulse:
         """Whether to beat now: it is time, or somebody has asked something that a beat answers."""
         return self.clock.awake_or_asleep() >= self._next_beat or self._answered != self.store.asked
 
-    def beat(self, me: str, seq: int, have: Mapping[str, int]) -> None:
+    def beat(self, me: str, seq: int) -> None:
         """Write the heartbeat; ``seq`` is the number of this worker's records."""
         now = self.clock.awake_or_asleep()
         self._beats += 1
@@ -97,7 +99,7 @@ class Pulse:
                 eta=None if report.eta_s is None else round(report.eta_s, 1),
                 wall=timestamp(self.clock.now()),
                 seen={worker: state.length for worker, state in fold.workers.items() if not fold.read_to_the_end(worker)},
-                have=dict(have),
+                have=dict(report.have),
                 gone=fold.view_of_the_gone(),
             )
         )
@@ -120,6 +122,12 @@ class Pulse:
         if self.has_been_here() or (crowd.others and have_read(self.store.acks, crowd.others, me, 0)):
             return crowd
         return Members(me, crowd.live, known=False)
+
+    def everywhere(self, me: str, dead: Collection[str], item_id: str) -> float:
+        """The latest round of which every other live worker is known to have the generation; infinite if there is none."""
+        told = self.store.told
+        others = self.members(me, dead).others
+        return min((told[other].have.get(item_id, 0) if other in told else 0 for other in others), default=float("inf"))
 
     def _signs(self, me: str) -> dict[str, tuple[int, int]]:
         fold, beats = self.store.fold, self.store.beats

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -13,6 +14,24 @@ from fedspec.workqueue.rules import Blocked
 MAX_REASON = 200
 MAX_DAYS = 9999
 _WORKER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{6}\b")
+# Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
+_UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+MAX_SHOWN = 500
+MAX_TIME = 20
+
+
+def one_line(text: str, limit: int = MAX_SHOWN) -> str:
+    """What a peer or a file name says, as a part of our own sentence: one line, at most ``limit`` characters, nothing that a
+    terminal would obey."""
+    return readable(text[: limit + 1].replace("\n", " "), limit)
+
+
+def readable(text: str, limit: int | None = None) -> str:
+    """The text without what a terminal would obey; line feeds stay."""
+    if not text.isprintable():
+        kept = (c if c == "\n" or unicodedata.category(c) not in _UNREADABLE else "\ufffd" for c in text.replace("\t", " "))
+        text = "".join(kept)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def count(number: int, noun: str) -> str:
@@ -61,22 +80,17 @@ def sentence(clause: str) -> str:
     return clause[:1].upper() + clause[1:]
 
 
-def one_line(text: str) -> str:
-    """What a peer or a program wrote, in one short line that no terminal reads anything into."""
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return words if len(words) <= MAX_REASON else words[: MAX_REASON - 3] + "..."
-
-
 def told(reason: str, name: Callable[[str], str]) -> str:
     """A journalled reason in one short line, with machines' names in place of workers' ids."""
-    return one_line(_WORKER.sub(lambda found: name(found[0]), reason)).rstrip(".")
+    words = " ".join(reason[: 2 * MAX_SHOWN].split())
+    return one_line(_WORKER.sub(lambda found: name(found[0]), words), MAX_REASON).rstrip(".")
 
 
 def local_time(wall: str, now: datetime) -> str:
     """A record's wall time as the reader's clock has it: ``09:41``, with the date if that was another day."""
     written = moment(wall)
-    if written is None:
-        return wall
+    if written is None or not 1970 < written.year < 9999:  # at the calendar's ends no time zone can be told
+        return one_line(wall, MAX_TIME)
     then = written.astimezone()
     return then.strftime("%H:%M" if then.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
@@ -89,7 +103,11 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
         case "running":
             what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
         case "needs":
-            what = f"{first.item.exp} needs {first.detail}, which this machine does not have"
+            what = f"{first.item.exp} needs {one_line(first.detail)}, which this machine does not have"
+        case "members":
+            what = f"{first.item.exp} needs more machines at work than there are"
+        case "full":
+            what = f"{first.item.exp} is run by others"
         case "paused":
             what = f"the queue is paused, with {first.item.exp} next; 'fedspec queue resume' lets it go on"
         case "back-off":
@@ -104,6 +122,8 @@ def taking_over(exp: str, lost: str, start: int, journalled: int, rounds: int) -
     if not journalled:
         return f"Taking over {exp} from {lost}, which had saved no round: starting from round 1"
     at = f"Taking over {exp} from {lost} at round {start + 1} of {rounds}"
+    if start >= rounds:
+        return f"Taking over {exp} from {lost}: all {rounds} rounds are saved; nothing was lost"
     if start == journalled:
         return f"{at}; nothing was lost"
     return f"{at}; of the {count(journalled, 'round')} that were saved, no later one can be read here"
@@ -126,7 +146,7 @@ def failed(exp: str, fault: str, reason: str) -> str:
         "capability": "Nothing to do here. Another machine may run it.",
     }
     fix = fixes.get(fault, f"It is not tried again. More: fedspec progress {exp}")
-    return f"error: {exp} failed: {reason.rstrip('.')}.\n  fix: {fix}"
+    return f"error: {exp} failed: {one_line(reason).rstrip('.')}.\n  fix: {fix}"
 
 
 def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: str, round_: int) -> str:
@@ -139,7 +159,7 @@ def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: s
     if done_by:
         return f"{exp} is already done by {done_by}. Nothing is lost; this {me} takes the next item."
     if not rival or "taken over" not in error.what:
-        return f"{error.what} {error.fix}"
+        return one_line(f"{error.what} {error.fix}")
     who = rival if rival != me else f"another worker of this {me}"
     if not round_:
         return f"{exp} was claimed by {who} first. This {me} takes the next item."
