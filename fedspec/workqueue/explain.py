@@ -193,8 +193,8 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
         case "paused" | "draining":
             word = "is paused" if line.condition == "paused" else "takes nothing new, as 'fedspec queue drain' asked for"
             order = next(iter(reader.orders()), None)
-            since = "" if order is None or order.age_s is None else f", since ~{in_words(order.age_s)} ago"
-            by = f", by {order.by}" if order is not None and order.by else ""
+            since = "" if order is None or order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
+            by = f" by {order.by}" if order is not None and order.by and since else ""
             machine = f" --machine {typed(order.name, order.machine)}" if order is not None and order.machine else ""
             what = f"{name} waits: {order.name if machine and order else 'the queue'} {word}{since}{by}."
             return what, _saved(line), (Fix("To let it go on", f"fedspec queue resume{machine}"),)

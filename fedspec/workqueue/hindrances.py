@@ -98,8 +98,8 @@ def _orders(orders: Sequence[Order], lines: Sequence[ItemLine]) -> Iterator[Hind
     left = [line for line in lines if line.condition in OPEN]
     for order in orders if left else ():
         who, verb = (order.name, "is") if order.machine else ("Every machine", "is")
-        since = "" if order.age_s is None else f" since ~{in_words(order.age_s)} ago"
-        by = f", by {order.by}" if order.by else ""
+        since = "" if order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
+        by = f" by {order.by}" if order.by and since else ""
         fix = "fedspec queue resume" + (f" --machine {typed(order.name, order.machine)}" if order.machine else "")
         if order.order == "pause":
             yield Hindrance("paused", f"{who} {verb} paused{since}{by}", fix)

@@ -131,7 +131,7 @@ def test_pause_and_drain_say_of_whom_since_when_and_by_whom(share: Share, reader
     windows.control("pause")
     together(120, mac, windows, reader)
     assert found(reader)["paused"] == Hindrance(
-        "paused", "Every machine is paused since ~2 min ago, by Windows", "fedspec queue resume"
+        "paused", "Every machine is paused, ordered ~2 min ago by Windows", "fedspec queue resume"
     )
     windows.control("resume")
     assert "paused" not in found(reader)
