@@ -72,7 +72,7 @@ class ItemState:
     retries: set[int] = field(default_factory=set)
     meets: dict[Key, Meet] = field(default_factory=dict)
     losses: set[tuple[Key, str]] = field(default_factory=set)  # (the member's claim, whoever says that it is lost)
-    cancel: tuple[int, bool, str] = (-1, False, "")
+    cancel: tuple[int, bool, str, str] = (-1, False, "", "")
     priority: tuple[int, str, int] = (-1, "", 0)
 
     @property
@@ -123,7 +123,7 @@ class Fold:
         self.closed: dict[str, int] = {}
         self.retirements: set[str] = set()
         self.imported: set[str] = set()  # hashes of files that were taken in
-        self.orders: dict[str, tuple[int, int, str]] = {}  # machine id, or "" for all -> (lam, place in ORDERS, author)
+        self.orders: dict[str, tuple[int, int, str, str]] = {}  # machine, "" for all -> (lam, place in ORDERS, author, wall)
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
         for record in records:
@@ -194,7 +194,7 @@ class Fold:
         if ctl.op == "retire":
             self.retirements.add(ctl.value)
         elif not ctl.item and ctl.op in ORDERS:
-            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker)
+            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker, ctl.wall)
             self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
         elif ctl.item:
             self._control_item(self._state(ctl.item), ctl)
@@ -207,7 +207,7 @@ class Fold:
                 state.retries.add(ctl.attempt)
             case "cancel" | "resume":
                 # At equal Lamport time cancel beats resume.
-                state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
+                state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker, ctl.wall))
             case "priority" if (value := _priority(ctl.value)) is not None:
                 state.priority = max(state.priority, (ctl.lam, ctl.worker, value))
             case _:

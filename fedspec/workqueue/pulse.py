@@ -25,6 +25,20 @@ class Report:
     have: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Idle:
+    """For how long the trainer has made no step. Like a peer's silence: sleep adds at most two poll intervals."""
+
+    looked_at: float
+    step: tuple[str, int] = ("", 0)
+    seconds: float = 0.0
+
+    def look(self, report: Report, now: float, longest: float) -> None:
+        step = (report.running, report.steps)
+        self.seconds = self.seconds + min(now - self.looked_at, longest) if step == self.step else 0.0
+        self.looked_at, self.step = now, step
+
+
 class Pulse:
     """The heart of one worker. All calls come under the store's lock."""
 
@@ -37,6 +51,7 @@ class Pulse:
         self._beats = 0
         self._next_beat = 0.0
         self._answered = 0
+        self._idle = _Idle(clock.awake_or_asleep())
 
     @property
     def timing(self) -> Timing:
@@ -51,6 +66,7 @@ class Pulse:
         """Read the others' beats and count how long each has been silent."""
         self.store.read_beats()
         now = self.clock.awake_or_asleep()
+        self._idle.look(self.report, now, 2 * self.timing.poll)
         before = self._watch.presumed_dead()
         self._watch.poll(now, self._signs(me))
         for peer in before:
@@ -79,6 +95,7 @@ class Pulse:
                 round=report.round,
                 clients=report.clients,
                 steps=report.steps,
+                idle=round(self._idle.seconds, 1),
                 eta=None if report.eta_s is None else round(report.eta_s, 1),
                 wall=timestamp(self.clock.now()),
                 seen={worker: state.length for worker, state in fold.workers.items() if not fold.read_to_the_end(worker)},

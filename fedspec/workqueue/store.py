@@ -40,6 +40,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         seq: records in the worker's journal when it wrote the beat.
         running: id of the item it trains, "" if none; ``round`` the last complete round; ``eta`` seconds left.
         steps: grows with every client trained; standing still while ``n`` grows means stalled.
+        idle: seconds for which ``steps`` has stood still, by the worker's own clock and without its sleep.
         seen: records of each worker that this one has read: an acknowledgement.
         have: the highest round of each unfinished item whose generation is in this machine's folder.
         gone: what this worker knows of those that are gone (`Fold.view_of_the_gone`).
@@ -53,6 +54,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     round: Count = 0
     clients: str = ""
     steps: Count = 0
+    idle: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     eta: float | None = None
     wall: str = ""
     seen: dict[str, int] = {}
@@ -125,6 +127,10 @@ class Store:
                 self.beats[beat.worker] = beat
             if self.length(beat.worker) >= self.beats[beat.worker].seq:
                 self.told[beat.worker] = self.beats[beat.worker]
+
+    def sources(self) -> list[str]:
+        """Names of the plans and journals that were read."""
+        return [*sorted(self._taken), *sorted(self._tails)]
 
     @property
     def acks(self) -> dict[str, dict[str, int]]:

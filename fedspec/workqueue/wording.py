@@ -1,7 +1,8 @@
-"""What a worker says of an item, in words: pure functions of names and numbers, so that each sentence has a test."""
+"""What is said of an item, in words: pure functions of names and numbers, so that each sentence has a test."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -10,6 +11,9 @@ from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
 
+MAX_REASON = 200
+MAX_DAYS = 9999
+_WORKER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{6}\b")
 # Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
 _UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 MAX_SHOWN = 500
@@ -35,11 +39,51 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+def times(number: int) -> str:
+    """``once``, ``3 times``."""
+    return "once" if number == 1 else f"{number} times"
+
+
 def clock_face(seconds: float) -> str:
     """``0:12``, ``1:02:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def elapsed_s(wall: str, now: datetime) -> float | None:
+    """Seconds since a wall-clock time that some machine wrote, at least 0; None if it wrote no time."""
+    then = moment(wall)
+    return None if then is None else max(0.0, (now - then).total_seconds())
+
+
+def in_words(seconds: float) -> str:
+    """``12 s``, ``9 min``, ``1 h 30 min``, ``3 d``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(min(seconds, MAX_DAYS * 86400.0) / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    return f"{minutes // (24 * 60)} d"
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """``Mac``, ``Mac and Windows``, ``A, B, C and 4 more``."""
+    some = [*names[:shown], *([f"{len(names) - shown} more"] if len(names) > shown else [])]
+    return " and ".join([", ".join(some[:-1]), some[-1]] if len(some) > 1 else some)
+
+
+def sentence(clause: str) -> str:
+    """The clause with a capital letter; a name keeps its own."""
+    return clause[:1].upper() + clause[1:]
+
+
+def told(reason: str, name: Callable[[str], str]) -> str:
+    """A journalled reason in one short line, with machines' names in place of workers' ids."""
+    words = " ".join(reason[: 2 * MAX_SHOWN].split())
+    return one_line(_WORKER.sub(lambda found: name(found[0]), words), MAX_REASON).rstrip(".")
 
 
 def local_time(wall: str, now: datetime) -> str:
