@@ -99,7 +99,7 @@ class WorkDistributor(Board):
             machine = machine_of(worker)
             self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
             dead = self._own_dead()
-            closes = {old: self._recover(old) for old in dead}
+            closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
             self._append(
                 Hello,
                 machine=machine,
@@ -115,16 +115,10 @@ class WorkDistributor(Board):
                 self.slots.forget(old)
             for old, lines in self.slots.archives():
                 # The folder may have been put back to an earlier state since they left.
-                self._relay(old, lines)
-            self._remove_old_beats(machine)
+                self.store.relay(old, worker, lines)
+            self.store.remove_old_beats(machine)
         self.tick()
         return worker
-
-    def _remove_old_beats(self, machine: str) -> None:
-        """This machine's earlier processes beat no more; of its last one the sign of life stays until the next comes."""
-        for worker in (Path(name).stem for name in self.files.names(self.workspace.beats)):
-            if machine_of(worker) == machine and self.store.fold.gone(worker):
-                self.files.remove(self.workspace.beat(worker))
 
     def leave(self, reason: str = "") -> None:
         """Say good-bye: nothing more comes from this process."""
@@ -388,16 +382,3 @@ class WorkDistributor(Board):
     def _own_dead(self) -> list[str]:
         mine = self._journal.worker if self._journal else ""
         return [w for w in self.slots.dead(lambda worker: worker in self.store.fold.workers) if w != mine]
-
-    def _recover(self, old: str) -> int:
-        """Bring what the share lacks of a dead worker's journal; returns the last seq."""
-        lines, records = self.slots.history(old)
-        self._relay(old, lines)
-        return max(len(records), self.store.length(old)) - 1
-
-    def _relay(self, old: str, lines: list[bytes]) -> None:
-        known = self.store.length(old)
-        if len(lines) > known:
-            missing = b"".join(line + b"\n" for line in lines[known:])
-            self.files.append(self.workspace.relayed(old, self.worker), missing)
-            self.store.refresh()

@@ -6,6 +6,7 @@ Reading is incremental and forgiving: what is torn, foreign or not there yet is 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -14,7 +15,7 @@ from fedspec.errors import DamagedError
 from fedspec.files import Files
 from fedspec.plan import Item, decoded, encoded
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, Histories, WorkerName
+from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, Histories, WorkerName, machine_of
 from fedspec.workqueue.tail import PIECE_BYTES, Puzzles, Tail
 from fedspec.workqueue.wording import one_line
 from fedspec.workspace import Workspace
@@ -151,6 +152,24 @@ class Store:
             # Somebody has invented thousands of workers; a beat that nobody reads would be a death.
             data = msgspec.json.encode(msgspec.structs.replace(beat, seen={}, have={}))
         self.files.write(self.workspace.beat(beat.worker), data, durable=False)
+
+    def remove_old_beats(self, machine: str) -> None:
+        """A machine's earlier processes beat no more; of its last one the sign of life stays until the next comes."""
+        for worker in (Path(name).stem for name in self.files.names(self.workspace.beats)):
+            if machine_of(worker) == machine and self.fold.gone(worker):
+                self.files.remove(self.workspace.beat(worker))
+
+    def relay(self, worker: str, by: str, lines: list[bytes]) -> int:
+        """Bring to the folder what it lacks of a journal that nobody writes any more; returns the last seq that is known.
+
+        ``lines``: the machine's own copy of it, whole, without line feeds. They go into a file of ``by``'s own.
+        """
+        known = self.length(worker)
+        if len(lines) > known:
+            missing = b"".join(line + b"\n" for line in lines[known:])
+            self.files.append(self.workspace.relayed(worker, by), missing)
+            self.refresh()
+        return max(len(lines), known) - 1
 
     def write_plan(self, item: Item) -> bool:
         """Put an item into the queue; True unless its file is already there, whole."""
