@@ -135,7 +135,7 @@ def read_rows(path: Path) -> list[Row]:
             data = file.read(MAX_CSV_BYTES + 1)
         if len(data) > MAX_CSV_BYTES:
             raise ValueError("it is too large")
-        return _from_csv(data)
+        return from_csv(data)
     except FileNotFoundError as error:
         raise DamagedError(f"There is no result file {path}.", "Name a CSV that exists, or run its experiment.") from error
     except OSError as error:
@@ -185,7 +185,7 @@ def _row(record: Mapping[str, Any], *, strict: bool = True) -> Row:
     return msgspec.convert({**record, **diverged}, Row, strict=strict)
 
 
-def _from_csv(data: bytes) -> list[Row]:
+def from_csv(data: bytes) -> list[Row]:
     """The inverse of `to_csv`, for the rows of one run; raises ValueError."""
     # Results that people edit or copy may come back with a byte-order mark and other line ends.
     text = data.decode("utf-8-sig")

@@ -19,7 +19,7 @@ import msgspec
 from fedspec.errors import DamagedError, FolderError
 from fedspec.folders import original_of
 from fedspec.plan import published_names
-from fedspec.results import from_table, to_csv
+from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.store import Beat
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
 LOCK_TIMEOUT_S = 1.0
+ARCHIVE = b"PK"  # how a checkpoint begins
 # A derived copy that says how far an experiment is.
 PROGRESS_KEYS = frozenset({"experiment", "generation", "sha256", "item", "round"})
 
@@ -202,10 +203,13 @@ class Caretaker:
                 # Until its twin arrived, an item with the same name had this file.
                 ids = [i for i in names if name in (names[i], items[i].exp)]
                 if path.parent == workspace.results and original == workspace.result(name).name:
-                    return any(_rendered(done.rows).startswith(data) for i in ids for done in fold.item(i).done.values())
+                    results = [done for i in ids for done in fold.item(i).done.values()]
+                    return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
                 if path.parent == workspace.checkpoints and original == paths.model(name).name:
                     digest = hashlib.sha256(data).hexdigest()
-                    return any(ckpt.sha256 == digest for i in ids for ckpt in fold.generations(i))
+                    known = any(ckpt.sha256 == digest for i in ids for ckpt in fold.generations(i))
+                    # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
+                    return known or (data.startswith(ARCHIVE) and all(fold.status(i) == "sealed" for i in ids))
                 if path.parent == workspace.checkpoints and original == paths.progress(name).name:
                     return _progress_of(data) in (name, items[item_id].exp)
         return False
@@ -224,6 +228,20 @@ def _progress_of(data: bytes) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     return str(about["experiment"]) if isinstance(about, dict) and about.keys() >= PROGRESS_KEYS else ""
+
+
+def _says_the_same(data: bytes, rows: str) -> bool:
+    """Whether a CSV differs from a result in what depends on the machine and nothing else: a lost worker's of the same run."""
+    try:
+        ours = to_csv(_bare(from_table(unpack_rows(rows))))
+        return to_csv(_bare(from_csv(data))) == ours
+    except (DamagedError, ValueError):
+        return False
+
+
+def _bare(rows: list[Row]) -> list[Row]:
+    empty = dict.fromkeys(MACHINE_COLUMNS)
+    return [msgspec.structs.replace(row, **empty) for row in rows]
 
 
 def _rendered(rows: str) -> bytes:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
@@ -355,6 +356,19 @@ def test_a_file_that_a_person_made_stays(share: Share):
     share.disk.contents.update(theirs)
     mac.caretaker.look_after(thorough=True)
     assert {path: share.disk.contents.get(path) for path in theirs} == theirs
+
+
+@pytest.mark.parametrize(("changes", "stays"), [({"device": "mps", "sec_train": 9.0}, False), ({"accuracy": 0.75}, True)])
+def test_a_copy_of_a_lost_worker_s_result_goes_if_only_the_machine_s_columns_differ(
+    share: Share, changes: dict[str, Any], stays: bool
+):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    mac.done(claimed(mac), table(), 1, 0.5)
+    copy = WORKSPACE.results / f"{ONE.exp} (PC's conflicted copy 2026-01-01).csv"
+    share.disk.contents[copy] = to_csv([msgspec.structs.replace(row, **changes) for row in from_table(table())])
+    mac.caretaker.look_after(thorough=True)
+    assert (copy in share.disk.contents) == stays
 
 
 def test_copies_of_journals_and_plans_are_sources_and_stay(share: Share):
