@@ -104,7 +104,8 @@ class SocketPair(RehearsalJob):
         return MemberLostError(f"The peer {how}.", "Nothing is lost; the gang begins anew.")
 
     def _perhaps_die(self, role: str, number: int) -> None:
-        if self.dies_in == (role, number):
+        # In the first attempt only: whoever takes the place of the dead is to live.
+        if self.dies_in == (role, number) and self.meeting.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
