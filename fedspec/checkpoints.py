@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
 from fedspec.errors import DamagedError, FolderError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.files import FencedFiles, Files
 from fedspec.results import Row, from_table, to_table
 from fedspec.workspace import CheckpointPaths
 
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEEP = 2
+# Of a share that is away for a moment the system says other things.
+ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
+# More than any state or base here; a file of zeros as large as a disk must not be read into memory.
+MAX_BYTES = 2 << 30
+MAX_ABOUT_BYTES = 64 << 10
+# Of what is in a generation beside tensors: the rows of as many rounds as there can be, and the names.
+MAX_PICKLE_BYTES = 64 << 20
+MAX_VALUES = 1_000_000
+MAX_DEPTH = 32
 _NAME = re.compile(r"r(\d{4,})\.a(\d{2,})\.([0-9a-f]+-[0-9a-f]+)\.([0-9a-f]{12})\.pt")
 
 
@@ -41,6 +51,24 @@ class Recorded(Protocol):
     def sha256(self) -> str: ...  # noqa: D102
     @property
     def base(self) -> str: ...  # noqa: D102
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+
+
+class _About(msgspec.Struct):
+    """The copy for people."""
+
+    experiment: Annotated[str, msgspec.Meta(max_length=200)]
+    generation: str | None = None
+    sha256: str | None = None
+    item: str | None = None
+    round: _Count | None = None
+    rounds: _Count | None = None
+    accuracy: float | None = None
+    attempt: _Count | None = None
+    worker: str | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +110,8 @@ class CheckpointManager:
 
     def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
         self.paths = CheckpointPaths(Path(folder))
-        self.files = files or DiskFiles()
+        self.files = files or FencedFiles(self.paths.root)
+        self._whole: set[str] = set()
 
     def save(
         self,
@@ -112,11 +141,17 @@ class CheckpointManager:
         Returns:
             The generation, or None if there is no intact one; and those before it that cannot be used.
         """
+        recorded = list(recorded)
+        # One look at the folder: a journal may tell of any number of files that are not there.
+        present = set(self.files.names(self.paths.generations(exp))) if recorded else set()
         unusable: list[Unusable] = []
         for ckpt in recorded:
+            if not _is_named(ckpt) or ckpt.file not in present:
+                unusable.append(Unusable(ckpt.round, "is not in this folder (yet)"))
+                continue
             try:
                 data = self._intact(exp, ckpt)
-            except FileNotFoundError:
+            except ABSENT:
                 unusable.append(Unusable(ckpt.round, "is not in this folder (yet)"))
                 continue
             if data is None:
@@ -144,14 +179,29 @@ class CheckpointManager:
             return None if data is None else Generation(ckpt.file, ckpt.sha256, data)
         return None
 
-    def prune(self, exp: str, recorded: Iterable[Recorded]) -> None:
-        """Delete those of ``recorded`` that are of rounds below the two latest that are here. Others' files stay."""
+    def prune(self, exp: str, recorded: Iterable[Recorded], everywhere: float = float("inf")) -> None:
+        """Delete those of ``recorded`` that are of rounds below the two latest that are here. Others' files stay.
+
+        Rounds above ``everywhere`` do not count as here: not all who may go on from them have them.
+        """
         present = set(self.files.names(self.paths.generations(exp)))
-        here = [ckpt for ckpt in recorded if ckpt.file in present]
-        rounds = sorted({ckpt.round for ckpt in here}, reverse=True)
+        # By their names too: a record of round 1 that names the file of round 20 must not cost that one.
+        here = [ckpt for ckpt in recorded if ckpt.file in present and _is_named(ckpt)]
+        rounds = sorted({ckpt.round for ckpt in here if ckpt.round <= everywhere}, reverse=True)
         for ckpt in here:
             if len(rounds) >= KEEP and ckpt.round < rounds[KEEP - 1]:
                 self.files.remove(self.paths.generation(exp, ckpt.file))
+
+    def whole(self, exp: str, ckpt: Recorded) -> bool:
+        """Whether the generation is here, with the bytes that its writer journalled. Each is read once."""
+        if ckpt.file not in self._whole:
+            try:
+                if self._intact(exp, ckpt) is None:
+                    return False
+            except OSError:
+                return False
+            self._whole.add(ckpt.file)
+        return self.files.size(self.paths.generation(exp, ckpt.file)) is not None
 
     def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
         """Delete all of ``recorded``: the result is final."""
@@ -169,14 +219,23 @@ class CheckpointManager:
         return sha
 
     def load_base(self, sha: str) -> dict[str, Tensor] | None:
-        """The frozen base of this name, or None if it is not here or not what its name says."""
+        """The frozen base of this name, or None if it is not here, not what its name says, or no tensors by name."""
         data = self._base(sha)
-        return None if data is None else _parse(data, f"base {sha}")
+        if data is None:
+            return None
+        try:
+            tensors = _parse(data, f"base {sha}")
+        except DamagedError:
+            return None
+        return tensors if all(hasattr(value, "numel") for value in tensors.values()) else None
 
     def _base(self, sha: str) -> bytes | None:
         try:
-            data = self.files.read(self.paths.base(sha))
-        except (FileNotFoundError, UsageError):
+            path = self.paths.base(sha)
+            if (self.files.size(path) or 0) > MAX_BYTES:
+                return None
+            data = self.files.read(path)
+        except (*ABSENT, UsageError):
             return None
         return data if hashlib.sha256(data).hexdigest()[:12] == sha else None
 
@@ -185,24 +244,26 @@ class CheckpointManager:
 
         An experiment whose derived copy is missing or damaged is listed by its newest generation's name.
         """
-        listed = {}
+        listed: dict[str, dict[str, Any]] = {}
         for name in self.files.names(self.paths.root):
             if name.endswith(".json"):
                 about = self._about(self.paths.root / name)
                 if about is not None:
-                    listed[str(about["experiment"])] = about
+                    listed[about["experiment"]] = about
         for exp in set(self.files.folders(self.paths.root / "gen")) - {"base"} - listed.keys():
-            matches = [m for m in map(_NAME.fullmatch, self.files.names(self.paths.generations(exp))) if m]
-            if matches:
-                newest = max(matches, key=lambda m: (int(m[1]), int(m[2])))
-                listed[exp] = {"experiment": exp, "generation": newest[0], "round": int(newest[1]), "worker": newest[3]}
+            with suppress(UsageError):  # no name of ours
+                matches = [m for m in map(_NAME.fullmatch, self.files.names(self.paths.generations(exp))) if m]
+                if matches:
+                    newest = max(matches, key=lambda m: (int(m[1]), int(m[2])))
+                    listed[exp] = {"experiment": exp, "generation": newest[0], "round": int(newest[1]), "worker": newest[3]}
         return [listed[exp] for exp in sorted(listed)]
 
     def _intact(self, exp: str, ckpt: Recorded) -> bytes | None:
         """The generation's bytes if they are those that its writer journalled, else None. Raises FileNotFoundError."""
-        if not _NAME.fullmatch(ckpt.file):
+        path = self.paths.generation(exp, ckpt.file)
+        if (self.files.size(path) or 0) > MAX_BYTES:
             return None
-        data = self.files.read(self.paths.generation(exp, ckpt.file))
+        data = self.files.read(path)
         return data if hashlib.sha256(data).hexdigest() == ckpt.sha256 else None
 
     def _set_aside(self, exp: str, file: str, quarantine: Path) -> None:
@@ -210,19 +271,33 @@ class CheckpointManager:
             self.files.move(self.paths.generation(exp, file), quarantine / f"{exp}.{file}")
 
     def _about(self, path: Path) -> dict[str, Any] | None:
+        """What the copy for people says, as far as it is of the form that `derive` writes."""
         try:
-            about = msgspec.json.decode(self.files.read(path))
+            about = msgspec.json.decode(self.files.read(path, 0, MAX_ABOUT_BYTES), type=_About)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        return about if isinstance(about, dict) and isinstance(about.get("experiment"), str) else None
+        return {key: value for key, value in msgspec.to_builtins(about).items() if value is not None}
+
+
+def _is_named(ckpt: Recorded) -> bool:
+    """Whether the record's file has the name that its writer gives it: of this round and this content."""
+    match = _NAME.fullmatch(ckpt.file)
+    return match is not None and int(match[1]) == ckpt.round and ckpt.sha256.startswith(match[4])
 
 
 def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
     try:
         payload = _parse(data, ckpt.file)
-        if (payload["format"], payload["item"], payload["round"]) != (FORMAT, item_id, ckpt.round):
+        said, meant = [payload[key] for key in ("format", "item", "round")], [FORMAT, item_id, ckpt.round]
+        if [type(value) for value in said] != [int, str, int] or said != meant:  # two tensors are no more equal than not
             return None
-        return Resumed(ckpt.round, payload["state"], from_table(payload["rows"]), ckpt.base, ckpt.file)
+        state, table = payload["state"], payload["rows"]
+        if not isinstance(state, dict) or not isinstance(table, dict) or len(table["rows"]) != ckpt.round:
+            return None
+        rows = from_table(table)
+        if any(row.round != number for number, row in enumerate(rows, start=1)):
+            return None
+        return Resumed(ckpt.round, state, rows, ckpt.base, ckpt.file)
     except (DamagedError, KeyError, TypeError):
         return None
 
@@ -240,9 +315,53 @@ def _parse(data: bytes, what: str) -> dict[str, Any]:
     import torch
 
     try:
+        _check_archive(data)
         payload = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        _check_plain(payload)
     except Exception as error:  # torch.load documents no closed set of errors for hostile bytes
         raise DamagedError(f"The file {what} is no checkpoint.", "Nothing to do: an earlier round is used.") from error
     if not isinstance(payload, dict):
         raise DamagedError(f"The file {what} is no checkpoint.", "Nothing to do: an earlier round is used.")
     return payload
+
+
+def _check_archive(data: bytes) -> None:
+    """Raise unless it is a zip as torch.save writes it, which takes in memory what it takes on disk: nothing is packed, and no
+    two entries share their bytes. Other forms that torch.load knows are older, and guarded less."""
+    end = data[-22:]
+    if data[:4] != b"PK\3\4" or end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
+        raise ValueError("no archive that ends with its own table")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size for entry in entries):
+        raise ValueError("a packed archive")
+    pickled = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    if sum(entry.file_size for entry in entries) > len(data) or pickled > MAX_PICKLE_BYTES:
+        raise ValueError("an archive that is larger inside than outside")
+
+
+def _check_plain(payload: Any) -> None:
+    """Raise unless it is what `CheckpointManager.save` was given: dense tensors and plain values, in a tree that ends.
+
+    A few bytes can say a list of lists of the same list, which is a billion values for whoever walks through it, and a tensor
+    of one number that claims a billion rows.
+    """
+    import torch
+
+    left, values = MAX_VALUES, [(payload, 0)]
+    while values:
+        value, depth = values.pop()
+        left -= 1
+        if left < 0 or depth > MAX_DEPTH:
+            raise ValueError("too much in it")
+        if isinstance(value, torch.Tensor):
+            if type(value) is not torch.Tensor or value.layout != torch.strided or value.is_quantized:
+                raise ValueError("no plain tensor")
+            if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+                raise ValueError("a tensor that is larger than its numbers")
+        elif isinstance(value, dict):
+            values += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, list | tuple):
+            values += [(inner, depth + 1) for inner in value]
+        elif not isinstance(value, str | int | float | None) or (type(value) is int and abs(value) >= 1 << 63):
+            raise ValueError("no plain value")

@@ -1,12 +1,14 @@
 """The effective configuration of one experiment: its keys, units, defaults and name.
 
 A configuration is complete: whatever influences a result is in it, and it is fixed when the experiment is enqueued, so
-that any machine that takes the experiment over runs the very same one. Which values a key may take beyond its type
-(names of methods, data sets and models) is for the registries and the plan to say.
+that any machine that takes the experiment over runs the very same one. Which names of methods, data sets and models there
+are is for the registries to say.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +16,15 @@ import msgspec
 # Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
 TUNED_LR: dict[str, float] = {"fedavg": 0.02, "fedavg_rebalanced": 0.02, "fedspec": 0.02, "centralized": 0.005}
 FALLBACK_LR = 0.02
+LARGEST = (1 << 31) - 1
+# All rows of a result travel in one journal line.
+MAX_ROUNDS = 2000
+# Leaves room for what is added to it in file names.
+MAX_NAME = 100
+# More is a slip, and would end every process that takes the item: no system starts so many threads.
+MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
+# A configuration is flat; a later version's may hold lists and tables.
+MAX_DEPTH = 4
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +129,59 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "tail_threshold": "_tail{}",
     "singular_split": "_sv-{}",
 }
+
+
+def check_values(values: Any, depth: int = MAX_DEPTH) -> None:
+    """Raise msgspec.ValidationError for values that every program which shows or copies them would stumble over."""
+    if isinstance(values, dict | list):
+        if not depth:
+            raise msgspec.ValidationError("its configuration is nested too deep")
+        for inner in values.values() if isinstance(values, dict) else values:
+            check_values(inner, depth - 1)
+    elif isinstance(values, int) and abs(values) >= 1 << 63:
+        raise msgspec.ValidationError("a number in its configuration is too large")
+
+
+def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
+    """What types cannot say: (key, complaint, remedy) for each value that no experiment can have."""
+    yield from _counts(config, "rounds", "local_epochs", "batch_size", "rank", "threads")
+    if config.rounds > MAX_ROUNDS:
+        yield "rounds", f"rounds must be at most {MAX_ROUNDS}, not {config.rounds}", "Use fewer rounds with more local_epochs."
+    for key, example in (("lr", 0.01), ("lora_alpha", 8)):
+        if not 0 < getattr(config, key) < float("inf"):
+            yield key, f"{key} must be greater than 0, not {getattr(config, key)}", f"Use a value such as {example}."
+    if not 0 <= config.weight_decay < float("inf"):
+        yield "weight_decay", f"weight_decay must be 0 or more, not {config.weight_decay}", "Use 0, or a value such as 0.01."
+    if not 0 <= config.lora_dropout < 1:
+        yield "lora_dropout", f"lora_dropout must be in [0, 1), not {config.lora_dropout}", "Use 0, or a value such as 0.1."
+    if not 0 <= config.seed <= LARGEST:
+        yield "seed", f"seed must be from 0 to {LARGEST}, not {config.seed}", "Use a number such as 42."
+    name = config.name  # type: ignore[attr-defined]
+    if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
+        yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
+    for key, most in MOST.items():
+        if getattr(config, key, 0) > most:
+            yield key, f"{key} must be at most {most}, not {getattr(config, key)}", "Use a smaller number."
+    if isinstance(config, FederatedConfig):
+        yield from _federated_complaints(config)
+
+
+def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, str]]:
+    yield from _counts(config, "clients", "min_client_samples", "rank_step", "max_rank")
+    if config.split == "dirichlet" and (config.alpha is None or not 0 < config.alpha < float("inf")):
+        fix = "Use a small value such as 0.1 for strong heterogeneity, 100 for nearly iid."
+        yield "alpha", f"alpha must be greater than 0, not {config.alpha}", fix
+    if config.rank_rule != "fixed" and config.max_rank < config.rank:
+        yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
+    if not 0 < config.tail_threshold < 1:
+        yield "tail_threshold", f"tail_threshold must be in (0, 1), not {config.tail_threshold}", "Use a value such as 0.05."
+
+
+def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]]:
+    for key in keys:
+        value = getattr(config, key)
+        if not 1 <= value <= LARGEST:
+            yield key, f"{key} must be at least 1, not {value}", "Use a whole number from 1."
 
 
 def tuned_lr(method: str) -> float:

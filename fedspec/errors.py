@@ -50,6 +50,13 @@ class FolderError(SetupError):
         self.passing = passing
 
 
+class TakenError(FolderError):
+    """Something that is none of ours has a file's or a folder's place, or a link leads from there out of the shared folder."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix, passing=False)
+
+
 class DamagedError(FedspecError):
     """A file's bytes are not what their writer wrote."""
 

@@ -59,6 +59,7 @@ _COPIES = (
     ("iCloud Drive", r" \d{1,3}"),
     ("OneDrive", r"-[A-Za-z0-9]*[A-Z][A-Za-z0-9_-]*"),
 )
+_COPIED = re.compile(f"{_OURS}(?:{'|'.join(mark for client, mark in _COPIES if client != 'Google Drive')})+{_END}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,15 @@ def conflict_copy(name: str) -> ConflictCopy | None:
         if match := re.fullmatch(f"{_OURS}(?:{mark})+{_END}", name):
             return ConflictCopy(client, match["stem"] + match["end"])
     return None
+
+
+def original_of(name: str) -> str | None:
+    """The name of the file that ``name`` is a conflict copy of, or of a copy of one; None if it looks like none.
+
+    A number in brackets is left out: browsers and people make such copies too. A name alone is never a reason to delete.
+    """
+    match = _COPIED.fullmatch(name)
+    return match["stem"] + match["end"] if match else None
 
 
 def evicted(name: str) -> str | None:

@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, tuned_lr
+from fedspec.config import LARGEST, CentralizedConfig, FederatedConfig, TrainingConfig, check_values, complaints, tuned_lr
 from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.workspace import checked
 
@@ -28,11 +28,18 @@ SCIENCE_VERSION = 1
 Vocabulary = Mapping[str, Collection[str]]
 KINDS: dict[str, type[TrainingConfig]] = {"federated": FederatedConfig, "centralized": CentralizedConfig}
 GRID_KEYS = ("method", "alpha", "seed")
-LARGEST = (1 << 31) - 1
-# All rows of a result travel in one journal line.
-MAX_ROUNDS = 2000
-# Leaves room for what is added to it in file names.
-MAX_NAME = 100
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+
+
+# More than any household has machines.
+MAX_ROLES = 32
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in an item that several workers run together. ``needs``: what its machine must offer beyond the item's."""
+
+    name: str
+    needs: list[str] = []
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -42,6 +49,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         exp: the experiment's name, which its files carry.
         config: every key of its configuration class.
         needs: capabilities a machine must offer: ``cuda``, ``machine:Mac`` ...
+        roles: the places of its members if several workers run it together, ``root`` among them.
     """
 
     v: int = 1
@@ -49,7 +57,14 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     exp: str
     config: dict[str, Any]
     needs: list[str] = []
-    science_version: int = SCIENCE_VERSION
+    science_version: Count = SCIENCE_VERSION
+    # Left out of the bytes where unset: items made before there were roles keep their ids.
+    roles: Annotated[list[Role], msgspec.Meta(max_length=MAX_ROLES)] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def members(self) -> tuple[Role, ...]:
+        """The roles; none for what one worker runs alone."""
+        return () if isinstance(self.roles, msgspec.UnsetType) else tuple(self.roles)
 
     @cached_property
     def id(self) -> str:
@@ -63,8 +78,8 @@ class _Basics(msgspec.Struct):
     method: str = ""
     alpha: float | None = None
     seed: int = 0
-    rounds: int = 0
-    clients: int = 0
+    rounds: Count = 0
+    clients: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +123,15 @@ def decoded(data: bytes, name: str = "") -> Item:
     try:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
-        checked(_told_apart(item))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
+        check_values(item.config)
+        checked(f"{checked(item.exp)}_{item.id}")
+        same = encoded(item) == data
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, UsageError) as error:
         raise DamagedError(
             f"The plan file {name} is damaged: {error}.", "Enqueue the plan again; the same bytes come back."
         ) from error
     # A conflict copy has something after the id; the same bytes are the same item.
-    if item.v != 1 or encoded(item) != data or (name and not name.startswith(f"p-{item.id}")):
+    if item.v != 1 or not same or (name and not name.startswith(f"p-{item.id}")):
         raise DamagedError(f"The plan file {name} does not hold the item it names.", "Enqueue the plan again.")
     return item
 
@@ -135,10 +152,12 @@ def effective(item: Item) -> TrainingConfig:
         ) from error
 
 
-def make_item(kind: str, config: TrainingConfig, needs: Sequence[str] = ()) -> Item:
-    """The item of a configuration."""
+def make_item(kind: str, config: TrainingConfig, needs: Sequence[str] = (), roles: Sequence[Role] = ()) -> Item:
+    """The item of a configuration. ``roles``: ``root`` and others, if several workers run it together."""
     device = () if config.device == "any" else (config.device,)
-    return Item(kind=kind, exp=config.name, config=msgspec.to_builtins(config), needs=sorted({*needs, *device}))  # type: ignore[attr-defined]
+    name, values = config.name, msgspec.to_builtins(config)  # type: ignore[attr-defined]
+    members = list(roles) or msgspec.UNSET
+    return Item(kind=kind, exp=name, config=values, needs=sorted({*needs, *device}), roles=members)
 
 
 def same_experiment(one: Item, other: Item) -> bool:
@@ -156,8 +175,9 @@ def published_names(items: Iterable[Item]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for item in sorted(items, key=lambda i: i.id):
-        names[item.id] = _told_apart(item) if item.exp in taken else item.exp
-        taken.add(item.exp)
+        wanted = (item.exp, _told_apart(item), f"{item.exp}_{item.id}")
+        names[item.id] = next((name for name in wanted if name not in taken), item.id)
+        taken |= {item.exp, names[item.id]}
     return names
 
 
@@ -341,45 +361,6 @@ class _Expansion:
         match = pattern.search(self.text, header.end() if header else 0)
         line = f", line {self.text.count(chr(10), 0, match.end()) + 1}" if match else ""
         return UsageError(f"{self.path}{line}: {complaint}.", fix)
-
-
-def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
-    """What types cannot say: (key, complaint, remedy) for each value that no experiment can have."""
-    yield from _counts(config, "rounds", "local_epochs", "batch_size", "rank", "threads")
-    if config.rounds > MAX_ROUNDS:
-        yield "rounds", f"rounds must be at most {MAX_ROUNDS}, not {config.rounds}", "Use fewer rounds with more local_epochs."
-    for key, example in (("lr", 0.01), ("lora_alpha", 8)):
-        if not 0 < getattr(config, key) < float("inf"):
-            yield key, f"{key} must be greater than 0, not {getattr(config, key)}", f"Use a value such as {example}."
-    if not 0 <= config.weight_decay < float("inf"):
-        yield "weight_decay", f"weight_decay must be 0 or more, not {config.weight_decay}", "Use 0, or a value such as 0.01."
-    if not 0 <= config.lora_dropout < 1:
-        yield "lora_dropout", f"lora_dropout must be in [0, 1), not {config.lora_dropout}", "Use 0, or a value such as 0.1."
-    if not 0 <= config.seed <= LARGEST:
-        yield "seed", f"seed must be from 0 to {LARGEST}, not {config.seed}", "Use a number such as 42."
-    name = config.name  # type: ignore[attr-defined]
-    if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
-        yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
-    if isinstance(config, FederatedConfig):
-        yield from _federated_complaints(config)
-
-
-def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, str]]:
-    yield from _counts(config, "clients", "min_client_samples", "rank_step", "max_rank")
-    if config.split == "dirichlet" and (config.alpha is None or not 0 < config.alpha < float("inf")):
-        fix = "Use a small value such as 0.1 for strong heterogeneity, 100 for nearly iid."
-        yield "alpha", f"alpha must be greater than 0, not {config.alpha}", fix
-    if config.rank_rule != "fixed" and config.max_rank < config.rank:
-        yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
-    if not 0 < config.tail_threshold < 1:
-        yield "tail_threshold", f"tail_threshold must be in (0, 1), not {config.tail_threshold}", "Use a value such as 0.05."
-
-
-def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]]:
-    for key in keys:
-        value = getattr(config, key)
-        if not 1 <= value <= LARGEST:
-            yield key, f"{key} must be at least 1, not {value}", "Use a whole number from 1."
 
 
 def _key_in(message: str) -> str | None:

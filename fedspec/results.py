@@ -76,6 +76,8 @@ MACHINE_COLUMNS = frozenset({"sec_train", "sec_aggregate", "sec_eval", "device",
 _FIELDS = msgspec.structs.fields(Row)
 _REQUIRED = tuple(field.name for field in _FIELDS if field.required)
 _FLOATS = frozenset(field.name for field in _FIELDS if field.type not in (int, str))
+# A run of as many rounds as there can be takes a few MiB.
+MAX_CSV_BYTES = 64 << 20
 # A diverged run has no finite loss: an empty cell, and NaN in memory.
 _MEASURED = frozenset(name for name in _REQUIRED if name in _FLOATS)
 _DTYPES: dict[str, str] = {field.name: {int: "int64", str: "str"}.get(field.type, "float64") for field in _FIELDS}
@@ -111,7 +113,15 @@ def from_table(table: Mapping[str, Any]) -> list[Row]:
 
 def result_paths(folder: Path) -> list[Path]:
     """The result CSVs directly in ``folder``, sorted; what macOS and spreadsheets leave beside them is not one."""
-    return sorted(path for path in folder.glob("*.csv") if not path.name.startswith((".", "~")))
+    return sorted(path for path in folder.glob("*.csv") if not path.name.startswith((".", "~")) and _can_be_opened(path))
+
+
+def _can_be_opened(path: Path) -> bool:
+    """Whether it can be opened without waiting for ever, as a pipe would; a folder is one that can be told of."""
+    try:
+        return path.is_file() or path.is_dir()
+    except OSError:
+        return False
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -121,7 +131,11 @@ def read_rows(path: Path) -> list[Row]:
         DamagedError: the file is missing, unreadable, cut short or no CSV of one run.
     """
     try:
-        return _from_csv(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MAX_CSV_BYTES + 1)
+        if len(data) > MAX_CSV_BYTES:
+            raise ValueError("it is too large")
+        return from_csv(data)
     except FileNotFoundError as error:
         raise DamagedError(f"There is no result file {path}.", "Name a CSV that exists, or run its experiment.") from error
     except OSError as error:
@@ -171,7 +185,7 @@ def _row(record: Mapping[str, Any], *, strict: bool = True) -> Row:
     return msgspec.convert({**record, **diverged}, Row, strict=strict)
 
 
-def _from_csv(data: bytes) -> list[Row]:
+def from_csv(data: bytes) -> list[Row]:
     """The inverse of `to_csv`, for the rows of one run; raises ValueError."""
     # Results that people edit or copy may come back with a byte-order mark and other line ends.
     text = data.decode("utf-8-sig")

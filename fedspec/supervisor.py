@@ -20,9 +20,10 @@ from typing import IO
 import msgspec
 
 from fedspec.clock import Clock
-from fedspec.errors import FedspecError
-from fedspec.files import Files
+from fedspec.errors import FedspecError, FolderError
+from fedspec.files import DiskFiles, Files
 from fedspec.worker import Reporter, Stopped, StopSignal, Worker, drive
+from fedspec.workqueue.wording import readable
 
 MAX_RESTARTS = 3
 # Exit codes that a worker chooses itself; any other means that it was killed or crashed.
@@ -165,10 +166,10 @@ class _PipeReporter:
         self._lock = threading.Lock()
 
     def event(self, text: str) -> None:
-        self.say(Message(event=text))
+        self.say(Message(event=readable(text)))
 
     def status(self, text: str) -> None:
-        self.say(Message(status=text))
+        self.say(Message(status=readable(text)))
 
     def say(self, message: Message) -> None:
         # A parent that was killed hears nothing any more; the end of the input says so, and the round is finished first.
@@ -193,7 +194,7 @@ def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files:
     queue.require_queue()
     queue.join(settings.name, capabilities(), fedspec.__version__)
     data_root = Path(settings.data_root) if settings.data_root else None
-    logged = LoggingReporter(reporter, workspace.log(queue.worker), queue.clock)
+    logged = LoggingReporter(reporter, workspace.log(queue.worker), queue.clock, queue.files)
     only: Collection[str] | None = None if settings.only is None else frozenset(settings.only)
     checkpoints = CheckpointManager(workspace.checkpoints, queue.files)
     return Worker(queue, checkpoints, opener(data_root), logged, stop, only)
@@ -202,18 +203,17 @@ def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files:
 class LoggingReporter:
     """Passes everything on and keeps the events in the worker's log, with the time."""
 
-    def __init__(self, inner: Reporter, path: Path, clock: Clock) -> None:
+    def __init__(self, inner: Reporter, path: Path, clock: Clock, files: Files | None = None) -> None:
         self.inner, self.path, self.clock = inner, path, clock
+        self.files = files or DiskFiles()
 
     def event(self, text: str) -> None:
         """Pass on and keep."""
         self.inner.event(text)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as log:
-                log.write(f"{self.clock.now():%Y-%m-%d %H:%M:%SZ}  {text}\n")
-        except OSError:
-            pass  # a log that cannot be written must not end the work; the writes that matter will say why
+        line = f"{self.clock.now():%Y-%m-%d %H:%M:%SZ}  {readable(text)}\n"
+        # A log that cannot be written must not end the work; the writes that matter will say why.
+        with suppress(OSError, FolderError):
+            self.files.append(self.path, line.encode(errors="replace"))
 
     def status(self, text: str) -> None:
         """Pass on."""

@@ -93,7 +93,7 @@ def test_the_best_generation_is_what_was_saved_bit_for_bit(manager: CheckpointMa
 def test_any_number_survives_even_those_that_are_none(values: list[float], dtype: torch.dtype):
     manager = CheckpointManager("folder", MemoryFiles(MemoryDisk()))
     tensor = torch.tensor(values, dtype=dtype)
-    generation = manager.save(EXP, ITEM, 1, 1, WORKER, {"t": tensor}, [], "")
+    generation = manager.save(EXP, ITEM, 1, 1, WORKER, {"t": tensor}, [row(1)], "")
     resumed, _ = best(manager, Ckpt(1, generation.file, generation.sha256))
     assert resumed is not None
     assert same(resumed.state["t"], tensor)

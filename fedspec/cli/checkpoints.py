@@ -39,10 +39,12 @@ def _finished(about: dict[str, Any]) -> bool:
 
 
 def _cells(about: dict[str, Any]) -> list[str]:
+    from fedspec.workqueue.wording import one_line
+
     accuracy = about.get("accuracy")
     return [
-        str(about["experiment"]),
+        one_line(about["experiment"]),
         f"{about.get('round', '?')}/{about.get('rounds', '?')}",
         f"{accuracy:.3f}" if isinstance(accuracy, float) else "",
-        str(about.get("machine", about.get("worker", ""))),
+        one_line(about.get("machine", about.get("worker", "")), 60),
     ]

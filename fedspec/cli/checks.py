@@ -217,7 +217,7 @@ def queue(queue: WorkDistributor) -> Iterator[Finding]:
     failed = state.count("failed")
     done = f"{count(len(state.lines), 'item')}, {state.completed} done" + (f", {failed} failed" if failed else "")
     yield Finding("ok", "queue", f"queue found: {done}")
-    for note in queue.store.damaged.values():
+    for note in queue.store.notes():
         fix = "Nothing is lost: what is damaged is left out, and written again by its owner."
         yield Finding("warn", "damaged", note, fix)
     where = queue.workspace.quarantined("")

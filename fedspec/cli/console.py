@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 GAP = "  "
 MIN_FIRST_COLUMN = 16
+_LATE_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 # The first word of a line that has a colour; without one the words say the same.
 STYLES = {"ok": "green", "warn": "yellow", "warn:": "yellow", "error": "bold red", "error:": "bold red"}
 
@@ -41,6 +43,10 @@ def stderr() -> Console:
 
 def say(text: str = "", console: Console | None = None, style: str = "") -> None:
     """Print text: as it is into files and pipes, wrapped between words on a terminal, coloured by its first word there."""
+    from fedspec.workqueue.wording import readable
+
+    # Names, reasons and file names come from peers: no terminal must obey them. `Text` reads nothing as rich's markup.
+    text = readable(text)
     console = console or stdout()
     if not console.is_terminal:
         _stream(console).write(text + "\n")
@@ -72,7 +78,9 @@ def emit_json(body: Mapping[str, Any], *, compact: bool = False) -> None:
     from fedspec.clock import SystemClock, timestamp
 
     document = msgspec.json.encode({"schema": SCHEMA, "time": timestamp(SystemClock().now()), **body})
-    sys.stdout.write((document if compact else msgspec.json.format(document, indent=2)).decode() + "\n")
+    text = (document if compact else msgspec.json.format(document, indent=2)).decode()
+    # JSON escapes the control characters of ASCII only; some terminals obey others too.
+    sys.stdout.write(_LATE_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
     sys.stdout.flush()
 
 

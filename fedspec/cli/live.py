@@ -47,7 +47,9 @@ class TerminalReporter:
         if self._live is not None:
             from rich.text import Text
 
-            lines = [fitted(line, self.console.width - ECHO) for line in text.split(WORKERS)]
+            from fedspec.workqueue.wording import readable
+
+            lines = [fitted(line, self.console.width - ECHO) for line in readable(text).split(WORKERS)]
             self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"))
         elif not self.console.is_terminal and text != self._shown and time.monotonic() - self._shown_at >= STATUS_EVERY_S:
             self._shown, self._shown_at = text, time.monotonic()

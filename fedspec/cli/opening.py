@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from fedspec.cli.console import say, stderr
 from fedspec.errors import UsageError
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.modes import Notes
@@ -25,6 +26,12 @@ def checked_scale(scale: float) -> float:
     if not 0 < scale <= 1000:
         raise UsageError(f"--time-scale must be greater than 0, not {scale}.", "Leave it out, or use a value such as 0.1.")
     return scale
+
+
+def tell_news(queue: WorkDistributor) -> None:
+    """Say what was taken in of what people wrote into the queue's file."""
+    for note in queue.caretaker.news():
+        say(note, stderr())
 
 
 def machine_name(given: str | None) -> str:

@@ -14,7 +14,7 @@ from fedspec.cli.live import FIELDS, WORKERS, TerminalReporter
 from fedspec.cli.opening import checked_scale, machine_name
 from fedspec.clock import Clock, SystemClock
 from fedspec.errors import SetupError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.files import FencedFiles, Files
 from fedspec.folders import FolderKind
 from fedspec.workqueue import pairing
 from fedspec.workqueue.encounter import Encounter
@@ -45,7 +45,8 @@ def pair(
     if not timeout_min > 0:
         raise UsageError(f"--timeout must be greater than 0, not {timeout_min:g}.", "Leave it out for 10 minutes.")
     scale = checked_scale(time_scale)
-    files, clock, place = DiskFiles(), SystemClock(), Workspace.find(workspace)
+    clock, place = SystemClock(), Workspace.find(workspace)
+    files = FencedFiles(place.root)
     notes = Notes(place, files=files)
     before = notes.choice()
     with _alone(files, notes):

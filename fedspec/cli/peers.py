@@ -30,6 +30,7 @@ def peers(queue: WorkDistributor, choice: Choice) -> Iterator[Finding]:
     """A line for each machine other than this one, the last seen first."""
     import fedspec
     from fedspec.workqueue.records import machine_of
+    from fedspec.workqueue.wording import one_line
 
     me = queue.slots.machine_id() if queue.files.size(queue.slots.local.machine) is not None else ""
     theirs = {worker: beat for worker, beat in queue.store.beats.items() if machine_of(worker) != me}
@@ -45,7 +46,7 @@ def peers(queue: WorkDistributor, choice: Choice) -> Iterator[Finding]:
         name = queue.machine_name(worker)
         hello = queue.store.fold.workers[worker].hello if worker in queue.store.fold.workers else None
         if hello is not None and hello.fedspec not in ("", fedspec.__version__):
-            text = f"{name} runs fedspec {hello.fedspec}, this machine {fedspec.__version__}"
+            text = f"{name} runs fedspec {one_line(hello.fedspec, 40)}, this machine {fedspec.__version__}"
             yield Finding("warn", "version", text, "Update the older one: git pull, then set up again.")
         if choice.mode == "network" and choice.locks and machine not in met:
             fix = "Run 'fedspec doctor --pair' on it and on this one at about the same time."

@@ -33,9 +33,9 @@ def plot(
 
     queue = open_queue(workspace)
     queue.refresh()
-    queue.publisher.publish(check_all=True)
+    queue.caretaker.publish(thorough=True)
     place = queue.workspace
-    written = draw_all(place.results, output or place.figures, figures or None, warn=warn)
+    written = draw_all(place.results, output or place.figures, figures or None, warn=warn, files=queue.files)
     sentences = [line for family in summarize_files(place.results) for line in family.sentences()]
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
@@ -52,7 +52,7 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
     paths = [place.result(name) for name in experiments]
     if paths:
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
-        written = draw_all(place.results, place.figures, warn=warn)
+        written = draw_all(place.results, place.figures, warn=warn, files=queue.files)
         _tell((line for family in summarize_files(paths) for line in family.sentences()), written)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
+from fedspec.cli.console import emit_json, say, stdout, table, terminal_width, wrapped
 from fedspec.cli.options import JsonOption, TimeScaleOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -22,15 +22,32 @@ if TYPE_CHECKING:
 WATCH_EVERY_S = 2.0
 HEADER = ("Item", "State", "Machine", "Round", "Acc.", "Beat", "ETA")
 NUMBERS = "3456"
-STYLES = {"stale": "yellow", "failed": "red", "cancelled": "dim"}
+TROUBLE, ASIDE, NEWS = "yellow", "dim", "green"
+# Of a screen that is watched, the notes below the table take at most a third of what the block leaves.
+NOTES_SHARE = 3
+STYLES = {
+    "failed": "red",
+    "crashed": TROUBLE, "stalled": TROUBLE, "stale": TROUBLE, "no-machine": TROUBLE, "slow": TROUBLE,
+    "running": "bold",
+    "retry-wait": ASIDE, "paused": ASIDE, "draining": ASIDE, "cancelled": ASIDE,
+    "done": "green", "sealed": "green",
+}  # fmt: skip
 # What a screen too low for all shows first.
-URGENT = ("failed", "stale", "running", "pending", "cancelled", "done", "sealed")
+URGENT = ("failed", "crashed", "stalled", "stale", "no-machine", "slow", "running", "retry-wait", "paused", "draining",
+          "pending", "cancelled", "done", "sealed")  # fmt: skip
+COUNTED = ("failed", "stale", "running", "pending", "cancelled", "done", "sealed")
 
 EPILOG = """\
 \b
-States: running; stale (its worker is silent); pending; failed; cancelled;
-done; sealed (done, and every machine knows). Beat is the age of the worker's
-last sign by wall clocks, ETA the time its item still takes.
+Somebody has it:    running, slow (far behind its usual pace), stalled (alive,
+                    but nothing moves), stale (its worker is silent)
+It waits:           pending, crashed (its worker ended without a word),
+                    retry-wait, no-machine (none here can run it), paused,
+                    draining
+It is over:         done, sealed (done, and every machine knows), failed,
+                    cancelled
+Beat is the age of the worker's last sign by wall clocks, ETA the time its
+item still takes. More on one: fedspec queue why ITEM
 """
 
 
@@ -61,25 +78,46 @@ def progress(
 
 def as_json(state: Progress) -> dict[str, Any]:
     """The counts of the block, every item, and what to know."""
-    counts = {word: state.count(word) for word in URGENT}
+    counts = {word: state.count(word) for word in COUNTED}
     return {"total": len(state.lines), "completed": state.completed, **counts,
-            "items": [asdict(line) for line in state.lines], "notes": list(state.notes)}  # fmt: skip
+            "items": [asdict(line) for line in state.lines], "notes": list(state.notes),
+            "hindrances": [asdict(found) for found in state.hindrances], "takeovers": list(state.takeovers)}  # fmt: skip
 
 
 def page(state: Progress, width: int | None, height: int | None = None) -> Iterator[tuple[str, str]]:
     """(text, style) of the original's block, the table, and what to know; at most ``height`` lines where that is possible."""
     yield state.block(), ""
-    room = None if height is None else height - state.block().count("\n") - 2 - len(state.notes)
+    notes = [(_fitted(note, width), style) for told, style in ((state.warnings, TROUBLE), (state.news, NEWS)) for note in told]
+    if height is not None:
+        notes = _first(notes, (height - _height(state.block())) // NOTES_SHARE)
+    room = None if height is None else height - state.block().count("\n") - 2 - sum(_height(note) for note, _ in notes)
     header, *rows = table(HEADER, [_cells(line) for line in state.lines], NUMBERS, width)
-    hidden = _hidden(state.lines, [row.count("\n") + 1 for row in rows], room)
+    hidden = _hidden(state.lines, [_height(row) for row in rows], room)
     yield header, "bold"
     for line, row in zip(state.lines, rows, strict=True):
         if line not in hidden:
-            yield row, STYLES.get(line.state, "")
+            yield row, STYLES.get(line.condition, "")
     if hidden:
-        yield f"... and {len(hidden)} more: {_counts(hidden)}", "dim"
-    for note in state.notes:
-        yield note, "yellow"
+        yield f"... and {len(hidden)} more: {counted(hidden)}", "dim"
+    yield from notes
+
+
+def _fitted(note: str, width: int | None) -> str:
+    return note if width is None else wrapped(note, width)
+
+
+def _height(text: str) -> int:
+    return text.count("\n") + 1
+
+
+def _first(notes: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]:
+    """The notes for which there is room."""
+    kept: list[tuple[str, str]] = []
+    for note in notes:
+        room -= _height(note[0])
+        if room >= 0:
+            kept.append(note)
+    return kept
 
 
 def _print(state: Progress) -> None:
@@ -107,7 +145,9 @@ def _watch(queue: WorkDistributor, *, json: bool) -> None:
 def _screen(lines: Iterator[tuple[str, str]]) -> Text:
     from rich.text import Text
 
-    return Text("\n").join(Text(text, style=style) for text, style in lines)
+    from fedspec.workqueue.wording import readable
+
+    return Text("\n").join(Text(readable(text), style=style) for text, style in lines)
 
 
 def _hidden(lines: Sequence[ItemLine], heights: Sequence[int], room: int | None) -> list[ItemLine]:
@@ -116,15 +156,20 @@ def _hidden(lines: Sequence[ItemLine], heights: Sequence[int], room: int | None)
         return []
     room -= 1  # for the line that counts the hidden ones
     hidden = []
-    for line, height in sorted(zip(lines, heights, strict=True), key=lambda pair: URGENT.index(pair[0].state)):
+    for line, height in sorted(zip(lines, heights, strict=True), key=lambda pair: _urgency(pair[0])):
         room -= height
         if room < 0:
             hidden.append(line)
     return hidden
 
 
-def _counts(lines: Sequence[ItemLine]) -> str:
-    states = [line.state for line in lines]
+def _urgency(line: ItemLine) -> int:
+    return URGENT.index(line.condition) if line.condition in URGENT else len(URGENT)
+
+
+def counted(lines: Sequence[ItemLine]) -> str:
+    """How many there are in each condition, ``2 done, 1 running``; what matters least first."""
+    states = [line.condition for line in lines]
     return ", ".join(f"{states.count(word)} {word}" for word in reversed(URGENT) if word in states)
 
 
@@ -133,7 +178,7 @@ def _cells(line: ItemLine) -> list[str]:
 
     return [
         line.experiment,
-        line.state,
+        line.condition,
         line.machine,
         f"{line.round}/{line.rounds}" if line.round or line.state in ("running", "stale") else "",
         "" if line.accuracy is None else f"{line.accuracy:.3f}",

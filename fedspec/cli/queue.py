@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,6 @@ from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
 from fedspec.cli.opening import open_queue
 from fedspec.cli.options import (
     AnyItemArguments,
-    ItemArgument,
     ItemArguments,
     JsonOption,
     MachineOption,
@@ -23,6 +22,9 @@ from fedspec.cli.options import (
 from fedspec.cli.plans import takes_plan_flags
 from fedspec.errors import UsageError
 from fedspec.workqueue.fold import MAX_PRIORITY
+
+if TYPE_CHECKING:
+    from fedspec.workqueue.distributor import WorkDistributor
 
 app = typer.Typer(help="Add, explain and control items, and the machines that run them.")
 
@@ -42,22 +44,55 @@ def list_(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     if json:
         emit_json({"items": [asdict(line) for line in lines]})
     else:
-        rows = [(line.experiment, line.state, line.id) for line in lines]
-        say("\n".join(table(("Item", "State", "Id"), rows, width=terminal_width(stdout()))))
+        rows = [(line.experiment, line.condition, line.machine, line.id) for line in lines]
+        say("\n".join(table(("Item", "State", "Machine", "Id"), rows, width=terminal_width(stdout()))))
 
 
 @app.command()
-def why(item: ItemArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Say who has an item, or why nobody has."""
+def why(
+    item: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ITEM", help="An experiment's name or an item's id (default: the whole queue).", show_default=False
+        ),
+    ] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Explain an item or, without one, what holds the queue up.
+
+    Who has it and since when, or why nobody has; what happened before; what it waits for; and the command that changes it.
+    """
+    queue = open_queue(workspace)
+    if item is None:
+        queue.require_queue()
+        _why_queue(queue, json=json)
+        return
+    from fedspec.cli.detail import as_json, show_why
     from fedspec.workqueue.explain import explain
 
-    queue = open_queue(workspace)
-    found = queue.find_item(item)
-    words = explain(queue, found)
+    found = explain(queue.look(), queue.find_item(item))
     if json:
-        emit_json({"item": found.id, "why": words})
+        emit_json(as_json(found))
     else:
-        say(words)
+        show_why(found, queue.clock.now())
+
+
+def _why_queue(queue: WorkDistributor, *, json: bool) -> None:
+    from fedspec.cli.findings import Finding, show
+    from fedspec.cli.progress import counted
+    from fedspec.workqueue.wording import count
+
+    state = queue.progress()
+    if json:
+        emit_json({"hindrances": [asdict(found) for found in state.hindrances], "takeovers": list(state.takeovers)})
+        return
+    show(Finding("ok", "queue", f"{count(len(state.lines), 'item')}: {counted(state.lines)}"))
+    for found in state.hindrances:
+        show(Finding("warn", found.about, found.text, found.fix))
+    if not state.hindrances:
+        say()
+        say("Nothing is in the way.")
 
 
 @app.command()

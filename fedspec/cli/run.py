@@ -66,10 +66,12 @@ def run(
 
 
 def _carry_out(plan: Plan, queue: WorkDistributor, workers: int, name: str | None, *, json: bool) -> int:
+    from fedspec.cli.opening import tell_news
     from fedspec.cli.plot import closing
     from fedspec.cli.session import STOPPED, conclude, work_on
 
     items, _ = queue.enqueue(plan.items)
+    tell_news(queue)
     only = frozenset(item.id for item in items)
     code = work_on(queue, only, workers, name)
     lines = [line for line in queue.progress().lines if line.id in only]

@@ -18,11 +18,13 @@ def work(
     Ctrl-C stops after the round; its work is kept, and any machine can go on with it.
     """
     from fedspec.cli.console import say, stderr
-    from fedspec.cli.opening import open_queue
+    from fedspec.cli.opening import open_queue, tell_news
     from fedspec.cli.session import checked_workers, conclude, work_on
 
     checked_workers(workers)
     queue = open_queue(workspace, time_scale)
+    queue.caretaker.adopt()
+    tell_news(queue)
     queue.require_queue()
     code = work_on(queue, None, workers, name)
     code = conclude(queue.progress().lines, code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from fedspec.errors import CapabilityError, DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.aggregators.base import Aggregator
 from fedspec.federated.client import Resident, train_epoch
-from fedspec.federated.lora import dtype_of, fresh
+from fedspec.federated.lora import Factors, dtype_of, fresh
 from fedspec.federated.partition import Partition, dirichlet, iid
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import State, Weights
@@ -89,10 +90,38 @@ class Experiment:
             DamagedError: it is not.
         """
         weights = Weights.from_state(state)
-        shapes = {name: (factors.B.shape[0], factors.A.shape[1]) for name, factors in weights.adapter.items()}
-        wanted = {name: (layer.base.out_features, layer.base.in_features) for name, layer in self.resident.layers.items()}
-        if shapes != wanted or not {"round", *more} <= state.keys():
-            raise DamagedError("A checkpoint's state is not one of this experiment.", "Take an older checkpoint.")
+        wrong = DamagedError("A checkpoint's state is not one of this experiment.", "Take an older checkpoint.")
+        layers = {name: (layer.base.out_features, layer.base.in_features) for name, layer in self.resident.layers.items()}
+        if weights.adapter.keys() != layers.keys() or not {"round", *more} <= state.keys():
+            raise wrong
+        if type(state["round"]) is not int or not 0 <= state["round"] <= self.config.rounds:
+            raise wrong
+        ranks = {_rank(weights.adapter[name], shape, dtype_of(self.config)) for name, shape in layers.items()}
+        if len(ranks) != 1 or not 1 <= ranks.pop() <= max(self.config.rank, getattr(self.config, "max_rank", 0)):
+            raise wrong
+        prefix = f"{self.resident.module.head}."
+        head = {key.removeprefix(prefix): value.shape for key, value in self.base.items() if key.startswith(prefix)}
+        folded = _shapes(weights.delta)
+        if _shapes(weights.head) != (head if self.config.head == "aggregate" else {}):
+            raise wrong
+        if any(folded[name] != layers.get(name) for name in folded):
+            raise wrong
+
+
+def _rank(factors: Factors, shape: tuple[int, int], dtype: torch.dtype) -> int:
+    """The rank of one layer's factors; 0 if they are not those of a layer of this (out, in) shape."""
+    tensors = factors.A, factors.B
+    if not all(isinstance(tensor, Tensor) and tensor.dtype == dtype and tensor.dim() == 2 for tensor in tensors):
+        return 0
+    fits = factors.A.shape[0] == factors.B.shape[1] and (factors.B.shape[0], factors.A.shape[1]) == shape
+    return factors.rank if fits else 0
+
+
+def _shapes(tensors: Any) -> dict[Any, Any]:
+    """Shapes by name; of what is no tensor, one that nothing has."""
+    if not isinstance(tensors, Mapping):
+        return {"": ()}
+    return {name: value.shape if isinstance(value, Tensor) else () for name, value in tensors.items()}
 
 
 def prepare(
@@ -184,7 +213,7 @@ def _pretrained(model: Model, dataset: Dataset, seed: int) -> dict[str, Tensor]:
 
 
 def _checked(base: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    if {name: value.shape for name, value in base.items()} != wanted:
+    own = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
+    if {name: (value.shape, value.dtype) for name, value in base.items()} != own:
         raise DamagedError("The saved base is not one of this model.", "Delete the saved base; it will be made again.")
     return dict(base)

@@ -15,6 +15,7 @@ from fedspec.registry import Entry
 
 if TYPE_CHECKING:
     from fedspec.figures.families import Family
+    from fedspec.files import Files
 
 FIGURES: dict[str, Entry] = {
     "accuracy": Entry("fedspec.figures.accuracy:draw", "Test accuracy"),
@@ -28,6 +29,7 @@ def draw_all(
     names: Sequence[str] | None = None,
     *,
     warn: Callable[[str], None] = lambda message: None,
+    files: Files | None = None,
 ) -> list[Path]:
     """Draw figures of all results as ``<name>.pdf`` and ``<name>.png``.
 
@@ -39,6 +41,8 @@ def draw_all(
         out: the folder for the figures; it is made if need be.
         names: keys of `FIGURES`; all by default.
         warn: told, in a sentence, of each file or run that was left out, and of each figure without data.
+
+        files: the hands that write.
 
     Returns:
         The files written, in the order of their drawing.
@@ -63,14 +67,16 @@ def draw_all(
     targets[:0] = [(family, "") for family in families[:1]]
     written: list[Path] = []
     for name in names:
-        drawn = [path for family, ending in targets for path in draw_family(name, family, out / f"{name}{ending}")]
+        drawn = [path for family, ending in targets for path in draw_family(name, family, out / f"{name}{ending}", files=files)]
         if not drawn:
             warn(f"Nothing to draw for {name}: no federated run here has values for it.")
         written += drawn
     return written
 
 
-def draw_family(name: str, family: Family, target: Path, kinds: Sequence[str] = ("pdf", "png")) -> list[Path]:
+def draw_family(
+    name: str, family: Family, target: Path, kinds: Sequence[str] = ("pdf", "png"), files: Files | None = None
+) -> list[Path]:
     """Draw one figure of one family as ``<target>.<kind>``; nothing is drawn, and no file listed, where it has no data.
 
     Raises:
@@ -86,5 +92,5 @@ def draw_family(name: str, family: Family, target: Path, kinds: Sequence[str] = 
         title = f"{FIGURES[name].label}: {family.key.title}"
         contents = {target.parent / f"{target.name}.{kind}": render(figure, kind, title) for kind in kinds}
     for path, data in contents.items():
-        DiskFiles().write(path, data, durable=False)
+        (files or DiskFiles()).write(path, data, durable=False)
     return list(contents)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from fedspec.errors import FolderError
+from fedspec.errors import FolderError, TakenError
 from fedspec.files.evicted import PATIENCE_S, Downloads
 from fedspec.files.kernel import NO_LOCKS_HERE, Entry, Kernel, SystemKernel, is_away
 
@@ -21,6 +21,8 @@ from fedspec.files.kernel import NO_LOCKS_HERE, Entry, Kernel, SystemKernel, is_
 SHARING_VIOLATIONS = frozenset({5, 32, 33})
 RETRY_FOR_S = 2.5
 REFUSALS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+# A folder where a file should be, or the other way round; a link to itself.
+TAKEN = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO})
 TEMPORARY = re.compile(r"~.+\.([0-9a-f]{8})\.tmp")
 
 T = TypeVar("T")
@@ -248,6 +250,8 @@ def _explained(path: Path, *expected: type[OSError], verb: str = "write") -> Ite
     except OSError as error:
         refused = error.errno in REFUSALS and getattr(error, "winerror", None) not in SHARING_VIOLATIONS
         what = f"Cannot {verb} {path}: {error.strerror or error}."
+        if error.errno in TAKEN:
+            raise TakenError(what, "Find out who put something else there, and delete or rename it.") from error
         raise FolderError(what, _remedy(error), passing=not refused) from error
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fedspec.data import DATASETS
 from fedspec.errors import CapabilityError
 from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.jobs.meeting import Meeting
 from fedspec.models import MODELS
 from fedspec.plan import Item, Vocabulary
 from fedspec.registry import Entry
@@ -51,23 +52,38 @@ class Job(Protocol):
         ...
 
 
+class GangJob(Job, Protocol):
+    """One item being run by several workers together: `run` is the root's part."""
+
+    def assist(self) -> Iterator[None]:
+        """A member's part: work for the root until it ends the run; yields often, so that the worker can ask whether to go on.
+
+        Raises:
+            MemberLostError: the root was silent on the link.
+        """
+        ...
+
+
 class OpenJob(Protocol):
     """Makes the job of an item. ``base`` is the frozen base of earlier attempts, None to make it.
+
+    ``meeting``: for an item that several workers run together, how they find each other.
 
     Raises:
         ExperimentError: the item cannot run anywhere. CapabilityError: it cannot run here.
     """
 
-    def __call__(self, item: Item, base: Mapping[str, Tensor] | None) -> Job: ...  # noqa: D102
+    def __call__(self, item: Item, base: Mapping[str, Tensor] | None, meeting: Meeting | None = None) -> Job: ...  # noqa: D102
 
 
 def opener(data_root: Path | None) -> OpenJob:
     """Real jobs, with data sets below ``data_root``."""
 
-    def open_job(item: Item, base: Mapping[str, Tensor] | None) -> Job:
+    def open_job(item: Item, base: Mapping[str, Tensor] | None, meeting: Meeting | None = None) -> Job:
         if item.kind not in JOBS:
             raise CapabilityError(f"This version of fedspec has no jobs of the kind {item.kind!r}.", "Update fedspec here.")
-        job: Job = JOBS[item.kind].load()(item, base, data_root)
+        together = () if meeting is None else (meeting,)
+        job: Job = JOBS[item.kind].load()(item, base, data_root, *together)
         return job
 
     return open_job

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.config import CentralizedConfig, FederatedConfig, complaints
+from fedspec.errors import CapabilityError
 from fedspec.federated.events import Event
 from fedspec.federated.experiment import prepare
 from fedspec.federated.rounds import rounds
@@ -27,6 +28,9 @@ class FederatedJob:
     def __init__(self, item: Item, base: Mapping[str, Tensor] | None, data_root: Path | None) -> None:
         config = effective(item)
         assert isinstance(config, FederatedConfig | CentralizedConfig)  # these kinds have no other
+        for _, complaint, fix in complaints(config):
+            # No plan file of this version asks for it; whoever wrote the item otherwise must not cost this machine its worker.
+            raise CapabilityError(f"This version does not run {item.exp}: {complaint}.", fix)
         self.experiment = prepare(config, device=config.device, data_root=data_root, base=base)
         self.device = self.experiment.resident.device.type
         # A plain text: the version is a class of its own, which a checkpoint that is read without unpickling cannot hold.

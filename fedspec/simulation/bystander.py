@@ -122,12 +122,15 @@ class Bystander:
         return bool(self.course.counts["restore"] or self.course.counts["clone"])
 
     def removes(self, path: Path) -> None:
-        """I9: the best intact generation that a machine has of an item is not deleted before the item is sealed."""
+        """I9: the best intact generation that a machine at work has of an item is not deleted before the item is sealed."""
         item = next((item for item in self.course.items if path.parent == self.paths.generations(item.exp)), None)
         fold = self.queue.store.fold
         if item is None or fold.status(item.id) == "sealed":
             return
+        at_work = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)}
         for machine in self.course.living:
+            if machine.machine_id() not in at_work:
+                continue
             best = next(self._intact(machine, item.exp, fold.generations(item.id)), None)
             if best is not None and best.file == path.name:
                 self._broken(f"I9: {path.name} was deleted, the best that {machine.name} has of {item.exp}")
@@ -152,6 +155,8 @@ class Bystander:
         owner = store.fold.owner(claim.item)
         if owner is None or machine_of(owner[1]) == machine_of(claim.worker) or self.course.counts["clone"]:
             return
+        if claim.role:
+            return  # who takes a place in a gang takes it from nobody
         silent_s = self.process.monotonic() - self._signs[owner[1]][1]
         if silent_s < timing.dead - 4 * timing.poll:
             self._broken(f"I13: {claim.worker} took over from {owner[1]}, silent for {silent_s:.0f} s")

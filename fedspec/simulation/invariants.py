@@ -22,7 +22,7 @@ from fedspec.errors import DamagedError
 from fedspec.results import MACHINE_COLUMNS, Row, to_csv
 from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
-from fedspec.simulation.schedule import WORKSPACE, Course
+from fedspec.simulation.schedule import WORKSPACE, Course, left_over
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
 from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Histories, Record, Yield
 
@@ -109,6 +109,9 @@ def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
     for name in contents.folders.get(WORKSPACE.results, {}):
         if name.endswith(".csv") and WORKSPACE.results / name not in expected_files:
             yield f"I3: {name} on {machine.name} belongs to nobody"
+    for left in left_over(machine):
+        if left.parent != WORKSPACE.results:
+            yield f"I3: {left.name} on {machine.name} is a copy of what is derived"
 
 
 def _nothing_failed(course: Course) -> Iterator[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedspec.errors import FedspecError
 from fedspec.files import MemoryFiles
+from fedspec.jobs import Job
+from fedspec.jobs.meeting import Meeting
+from fedspec.plan import Item
 from fedspec.simulation.bystander import Bystander
 from fedspec.simulation.hands import Ground, SimulatedFiles
-from fedspec.simulation.rehearsal import RehearsalJob
+from fedspec.simulation.rehearsal import PairJob, RehearsalJob
 from fedspec.simulation.world import Process
 from fedspec.worker import StopSignal, Worker
 from fedspec.workqueue.distributor import WorkDistributor
@@ -19,6 +22,8 @@ from fedspec.workqueue.slots import Slots
 from fedspec.workspace import LocalState
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fedspec.simulation.schedule import Course
 
 # What a process of a machine does.
@@ -28,13 +33,14 @@ NEVER = float("inf")
 
 
 class Machine:
-    """One machine. ``local`` is its own folder; the first machine never dies for good."""
+    """One machine. ``local`` is its own folder; the first two are never lost for good."""
 
     def __init__(self, course: Course, number: int, ground: Ground) -> None:
         self.course, self.world, self.number, self.ground = course, course.world, number, ground
         self.name = f"m{number}"
         self.local = LocalState(Path("/local") / self.name)
         self.processes = 0
+        self.living: list[Process] = []
         self.dead = False
         self.asleep_until = self.offline_until = 0.0
         self._skew_h = course.profile.skew_h * course.clocks.uniform(-1.0, 1.0)
@@ -57,6 +63,7 @@ class Machine:
         name = f"{self.name}p{self.processes}"
         process = Process(self.world, name, lambda p: life(self, p), lambda: self.asleep_until, self.skew)
         process.on_end = lambda crashed: self._after(process, crashed, life)
+        self.living.append(process)
         self.world.begin(process, after_s)
 
     def weather(self) -> None:
@@ -84,15 +91,18 @@ class Machine:
         self.weather()
 
     def _after(self, process: Process, crashed: bool, life: Life) -> None:
+        self.living.remove(process)
         # The system frees what a dead process held.
         self.ground.disk.end(process.name)
         self.world.note(process.name, "is dead" if crashed else "has ended")
         if not crashed and process.name not in self.course.gave_up:
             return
         random, profile = self.world.random, self.course.profile
-        if crashed and self.number and self.world.chance(profile.death):
+        # Two stay: what two run together could not end otherwise.
+        if crashed and self.number > 1 and self.world.chance(profile.death):
             self.world.struck("death", self.name)
             self.dead = True
+            self.world.kill(other for other in self.living if other is not process)
         elif life in (self.course.work, self.course.plan):
             self.start(random.uniform(0.0, profile.reboot_s), life)
 
@@ -130,7 +140,7 @@ class Machine:
             worker = Worker(
                 queue,
                 course.checkpoints(course.workspace.checkpoints, queue.files),
-                lambda item, base: RehearsalJob(item, base, process.sleep, profile.client_s, self.name),
+                lambda item, base, meeting=None: self._job(process, item, base, meeting),
                 Diary(process),
                 StopSignal(),
             )
@@ -139,6 +149,12 @@ class Machine:
             queue.leave("finished")
         except FedspecError as error:
             self.give_up(process, error.what)
+
+    def _job(self, process: Process, item: Item, base: Mapping[str, Tensor] | None, meeting: Meeting | None) -> Job:
+        about = (item, base, process.sleep, self.course.profile.client_s, self.name)
+        if meeting is None:
+            return RehearsalJob(*about)
+        return PairJob(*about, meeting=meeting, link=self.course.link, patience_s=2 * self.course.profile.timing.dead)
 
     def give_up(self, process: Process, what: str) -> None:
         """End with an error that a person reads; then the same is started again."""
@@ -149,6 +165,7 @@ class Machine:
     def _beat(self, queue: WorkDistributor) -> None:
         try:
             queue.tick()
+            queue.caretaker.glance()
         except FedspecError as error:
             self.world.note(self.name, f"no heartbeat: {error.what}")
         assert isinstance(queue.files, SimulatedFiles)

@@ -39,6 +39,7 @@ class Profile:
         crash, stop, refuse: per step of a write: dying, being stopped for long, a refused write (virus scanner, full disk).
         unreadable: per read: an evicted file or one that somebody holds.
         stale_s: a listing of a folder may be so old.
+        pairs: how many of the items two machines run together.
         sleep, offline: per machine and hour. days: an offline time that lasts for days.
         death: probability that a crashed machine never comes back.
         skew_h: wall clocks are off by up to so many hours, and jump.
@@ -49,6 +50,7 @@ class Profile:
     weather: Weather | None
     machines: tuple[int, int] = (2, 5)
     items: int = 4
+    pairs: int = 1
     rounds: int = 4
     clients: int = 2
     client_s: float = 40.0

@@ -7,15 +7,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from fedspec.checkpoints import CheckpointManager
 from fedspec.errors import FedspecError
 from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.folders import original_of
 from fedspec.plan import Item
 from fedspec.simulation.bystander import Books
 from fedspec.simulation.hands import Ground
 from fedspec.simulation.machine import HOUR_S, Life, Machine
 from fedspec.simulation.profiles import PROFILES, Profile
-from fedspec.simulation.rehearsal import rehearsal
+from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
 from fedspec.simulation.world import Process, World
 from fedspec.workqueue.distributor import WorkDistributor
@@ -51,6 +54,7 @@ class Course:
     plan: Life
     work: Life
     workspace: Workspace = WORKSPACE
+    link: Link = field(default_factory=lambda: Link(lambda: 0.0))
     service: SyncService | None = None
     machines: list[Machine] = field(default_factory=list)
     gave_up: set[str] = field(default_factory=set)
@@ -95,8 +99,13 @@ def run_schedule(
     """
     world = World(seed)
     count = machines or world.random.randint(*profile.machines)
-    items = [rehearsal(42 + number, profile.rounds, profile.clients) for number in range(profile.items)]
+    pairs = profile.pairs if count > 1 else 0
+    items = [
+        rehearsal(42 + number, profile.rounds, profile.clients, ROLES if number < pairs else ())
+        for number in range(profile.items)
+    ]
     course = Course(world, profile, items, distributor, checkpoints, random.Random(f"{seed}/{clocks}"), plan, work)
+    course.link.clock = lambda: world.now
     _build(course, count)
     _begin(course)
     _weather(course)
@@ -176,10 +185,13 @@ def _restore(course: Course, machine: Machine, held: dict[Path, bytes]) -> None:
 
 
 def _person(course: Course) -> None:
-    """Somebody gives a command on some machine."""
+    """Somebody gives a command on some machine, or writes into the queue for people."""
     random = course.world.random
     machine = random.choice(course.living)
     item = random.choice(course.items)
+    if random.random() < 0.4:
+        _edit_by_hand(course, machine, item)
+        return
     op = random.choice(["release", "retry", "cancel"])
 
     def command(machine: Machine, process: Process) -> None:
@@ -198,6 +210,23 @@ def _person(course: Course) -> None:
     machine.start(0.0, command)
 
 
+def _edit_by_hand(course: Course, machine: Machine, item: Item) -> None:
+    """Somebody opens the queue for people in an editor, gives one entry another status, and saves."""
+    random, ground, view = course.world.random, machine.ground, course.workspace.view
+    status = random.choice(["pending", "failed", "completed"])
+    try:
+        entries = msgspec.json.decode(ground.disk.contents.get(view, b""))
+    except msgspec.DecodeError:
+        return  # not there yet, or not whole
+    edited = [entry | {"status": status} if entry.get("id") == item.id else entry for entry in entries]
+    if edited == entries:
+        return
+    course.world.struck(f"edit {status}", machine.name, item.exp)
+    ground.disk.contents[view] = msgspec.json.encode(edited)
+    if ground.service is not None and ground.replica is not None:
+        ground.service.changed(ground.replica, view)
+
+
 def _clear_up(course: Course, patience_h: float) -> None:
     """Fair weather: everything arrives, people retire the machines that are gone and start workers until all is done."""
     world = course.world
@@ -211,15 +240,17 @@ def _clear_up(course: Course, patience_h: float) -> None:
         machine.ground.full_until = 0.0
     while course.mornings < MOST_MORNINGS:
         world.run(max(world.now, back) + patience_h * HOUR_S)
-        if world.busy():
-            break
-        if _all_well(course):
+        resting = [machine for machine in course.living if not machine.living]
+        if not resting:
+            break  # all are at work, and none comes to an end
+        if not world.busy() and _all_well(course):
             course.finished = True
             break
         course.mornings += 1
         world.note("world", f"-- morning {course.mornings} --")
-        _retire_the_dead(course)
-        for machine in course.living:
+        if not world.busy():
+            _set_right(course)
+        for machine in resting:
             machine.start(0.0, course.work)
     world.end()
 
@@ -227,17 +258,25 @@ def _clear_up(course: Course, patience_h: float) -> None:
 def _all_well(course: Course) -> bool:
     if course.mornings == 0:
         return False  # whoever works on the next day sees what arrived late
-    return all(_ended(course.reader(machine).store.fold, item) for machine in course.living for item in course.items)
+    done = all(_ended(course.reader(machine).store.fold, item) for machine in course.living for item in course.items)
+    return done and not any(left_over(machine) for machine in course.living)
 
 
 def _ended(fold: Fold, item: Item) -> bool:
     """A machine that never hears of another, since that one died before it could say a word, has nobody to seal with."""
     alone = len({machine_of(worker) for worker in fold.workers}) == 1
-    return fold.status(item.id) in ("sealed", "failed", "cancelled", *(["done"] if alone else []))
+    return fold.status(item.id) in ("sealed", "failed", *(["done"] if alone else []))
 
 
-def _retire_the_dead(course: Course) -> None:
-    """A person tells one of the machines that are there which ones will not come back."""
+def left_over(machine: Machine) -> list[Path]:
+    """Conflict copies of derived files in a machine's folder, which whoever starts next clears away."""
+    folders = (WORKSPACE.queue, WORKSPACE.checkpoints, WORKSPACE.beats, WORKSPACE.results)
+    held = machine.ground.disk.contents.folders
+    return [folder / name for folder in folders for name in held.get(folder, {}) if original_of(name) is not None]
+
+
+def _set_right(course: Course) -> None:
+    """A person tells one of the machines that are there which ones will not come back, and takes back what was cancelled."""
     there = {machine.machine_id() for machine in course.living}
 
     def command(machine: Machine, process: Process) -> None:
@@ -247,5 +286,9 @@ def _retire_the_dead(course: Course) -> None:
         for machine_id in sorted(silent - there):
             course.world.struck("retire", process.name, machine_id)
             queue.control("retire", value=machine_id)
+        for item in course.items:
+            if queue.store.fold.status(item.id) == "cancelled":
+                course.world.struck("queue resume", process.name, item.exp)
+                queue.control("resume", item)
 
     course.living[0].start(0.0, command)

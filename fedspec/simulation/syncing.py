@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from fedspec.simulation.world import World
 
 Version = tuple[int, ...]
-# When and by whom a file's content was made: what all sides of a conflict go by.
+# When a file's content was made: what all sides of a conflict go by.
 Stamp = tuple[float, int]
 # The network is tried again so long after it came back.
 RECONNECT_S = 3.0
+LONGEST_WAIT_S = 1800.0
 
 
 @dataclass(slots=True)
@@ -57,12 +58,13 @@ class SyncService:
     def __init__(self, world: World, weather: Weather, root: Path, count: int, news: Collection[Path] = ()) -> None:
         self.world, self.weather, self.root, self.news = world, weather, root, news
         self.replicas = [Replica(number) for number in range(count)]
+        self._root = str(root)
         self._zero: Version = (0,) * count
-        self._copies = 0
+        self._copies = self._changes = 0
 
     def changed(self, replica: Replica, path: Path) -> None:
         """A process has written or deleted ``path`` on this replica."""
-        if path.name.endswith(".tmp") or self.root not in path.parents:
+        if path.name.endswith(".tmp") or not str(path).startswith(self._root):
             return
         replica.evicted.pop(path, None)
         version = list(replica.versions.get(path, self._zero))
@@ -71,7 +73,8 @@ class SyncService:
 
     def _spread(self, replica: Replica, path: Path, version: Version) -> None:
         replica.versions[path] = version
-        stamp = replica.stamps[path] = (self.world.now, replica.number)
+        self._changes += 1
+        stamp = replica.stamps[path] = (self.world.now, self._changes)
         change = _Change(path, version, replica.disk.contents.get(path), stamp)
         delay = self._delay()
         up = self.world.now + delay * self.world.random.random()
@@ -92,7 +95,7 @@ class SyncService:
         if until == float("inf"):
             self.world.counts["unsent"] += 1
         elif until > self.world.now:
-            self.world.at(until + RECONNECT_S, lambda: self._upload(source, change, delay))
+            self.world.at(self._retry_at(until), lambda: self._upload(source, change, delay))
         else:
             for target in self.replicas:
                 if target is not source:
@@ -103,7 +106,7 @@ class SyncService:
         until = target.reachable_at()
         if until > self.world.now:
             if until < float("inf"):
-                self.world.at(until + RECONNECT_S, lambda: self._download(target, change))
+                self.world.at(self._retry_at(until), lambda: self._download(target, change))
             return
         if change.path.parent in self.news:
             self.world.took("delay", self.world.now - change.stamp[0])
@@ -117,6 +120,10 @@ class SyncService:
             self._put(target, change, change.version)
         else:
             self._conflict(target, change, mine)
+
+    def _retry_at(self, until: float) -> float:
+        # Somebody who is away may be back sooner than it seemed: when the weather clears.
+        return min(until + RECONNECT_S, self.world.now + LONGEST_WAIT_S)
 
     def _tear(self, target: Replica, change: _Change) -> None:
         self.world.struck("torn", f"sync->m{target.number}", change.path.name)

@@ -1,6 +1,6 @@
 """Simulated time and processes: any number of them take turns, one at a time, in an order that the seed decides.
 
-A process is a thread that runs only while it has the baton. It hands it back when it sleeps and, now and then, in the middle
+A process is a greenlet that runs only while it has the baton. It hands it back when it sleeps and, now and then, in the middle
 of an operation on a file, where it may also die. Everything else that happens (files that arrive, a network that fails) is an
 action that the scheduler calls itself.
 """
@@ -12,9 +12,11 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from greenlet import greenlet
 
 from fedspec.files import Crash
 
@@ -77,12 +79,18 @@ class World:
         """The process is no more."""
         self._living.discard(process)
 
+    def kill(self, processes: Iterable[Process]) -> None:
+        """These processes are no more; nothing of what they do next happens."""
+        for process in processes:
+            process.doomed = True
+            self._living.discard(process)
+
     def end(self) -> None:
         """Kill what is still alive."""
-        for process in sorted(self._living, key=lambda p: p.name):
-            process.doomed = True
+        left = sorted(self._living, key=lambda process: process.name)
+        self.kill(left)
+        for process in left:
             process.take_turn()
-        self._living.clear()
 
 
 class Process:
@@ -110,8 +118,7 @@ class Process:
         self.on_end: Callable[[bool], None] = lambda crashed: None
         self._ticked_at = 0.0
         self._slept_s = 0.0
-        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread: threading.Thread | None = None
+        self._life = greenlet(self._run)
 
     def take_turn(self) -> None:
         """Run until the process hands the baton back; later if its machine is asleep."""
@@ -120,17 +127,13 @@ class Process:
             self._slept_s += wakes - self.world.now
             self.world.at(wakes, self.take_turn)
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
-        self._go.release()
-        self._back.acquire()
+        self._life.switch()
 
     def park(self, seconds: float) -> None:
         """Hand the baton back for a while. Raises Crash if the process is to end."""
         self.world.at(self.world.now + seconds, self.take_turn)
-        self._back.release()
-        self._go.acquire()
+        assert self._life.parent is not None
+        self._life.parent.switch()
         if self.doomed:
             raise Crash
 
@@ -161,7 +164,6 @@ class Process:
                 return
 
     def _run(self) -> None:
-        self._go.acquire()
         crashed = False
         try:
             if not self.doomed:
@@ -174,4 +176,3 @@ class Process:
             if not self.doomed:
                 self.world.ended(self)
                 self.on_end(crashed)
-            self._back.release()

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fedspec.checkpoints import Generation, Resumed
-from fedspec.errors import CapabilityError, DamagedError, FolderError, SupersededError
-from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, RoundDone
+from fedspec.errors import CapabilityError, DamagedError, FedspecError, FolderError, SupersededError
+from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.jobs import Job
 from fedspec.plan import published_names
 from fedspec.results import Row, to_table
+from fedspec.worker.gang import Place
 from fedspec.worker.signals import Stopped
 from fedspec.workqueue import wording
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.records import Ckpt
+from fedspec.workqueue.rules import Held
 
 if TYPE_CHECKING:
     from fedspec.worker.loop import Worker
+
+# Of saved rounds that cannot be used: a journal may tell of any number.
+MAX_TOLD = 5
 
 
 class Attempt:
@@ -35,6 +40,8 @@ class Attempt:
         self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
         self.rows: list[Row] = []
         self.base = ""
+        self._source: Resumed | None = None  # what this run goes on from
+        self._unfit: set[str] = set()  # generations that are whole, and not what this run can go on from
 
     def steps(self) -> Iterator[float]:
         """Train to the last round and hand the result in; yields between clients, and seconds to wait (none, here).
@@ -42,22 +49,21 @@ class Attempt:
         Raises:
             SupersededError: another worker has the item. Stopped: a person asked for it. FolderError: nothing can be written.
         """
-        unfit: set[str] = set()
         while True:
-            job, resumed = self._prepare(unfit)
+            job, resumed = self._prepare()
             self._announce(job, resumed)
             try:
                 yield from self._to_the_end(job, resumed)
                 return
             except DamagedError as error:
-                if resumed is None:
+                if self._source is None:
                     raise
-                # Whole, and not what this run can go on from: an earlier round may be.
-                unfit.add(resumed.file)
+                self._unfit.add(self._source.file)
                 self.reporter.event(f"error: {error.what}\n  fix: Nothing to do. Going on from an earlier round.")
 
     def _to_the_end(self, job: Job, resumed: Resumed | None) -> Iterator[float]:
         while True:
+            self._source = resumed
             self.rows = list(resumed.rows) if resumed else []
             if resumed is not None and resumed.round >= self.rounds:
                 self._copy_last(resumed)
@@ -65,28 +71,33 @@ class Attempt:
             if resumed is None:
                 break
             self.reporter.event(f"{self.exp} goes on from round {resumed.round}, saved by a rival attempt")
+        if len(self.rows) != self.rounds:
+            raise DamagedError(
+                f"A checkpoint of {self.exp} says that all rounds are done, and has other rows.", "Take another one."
+            )
         accuracy = self.rows[-1].accuracy if self.rows else None
         self.queue.done(self.held, to_table(self.rows), len(self.rows), accuracy)
         self.reporter.event(
             f"{self.exp} completed: accuracy {accuracy:.4f}" if accuracy is not None else f"{self.exp} completed"
         )
 
-    def _prepare(self, unfit: Collection[str]) -> tuple[Job, Resumed | None]:
+    def _prepare(self) -> tuple[Job, Resumed | None]:
         """The job with the frozen base of earlier attempts, and the latest intact generation, if they are still there."""
         recorded = self._recorded()
         with self.queue.store.lock:
             names = dict.fromkeys([ckpt.base for ckpt in recorded] or [self.queue.store.fold.base(self.item.id)])
         base = next((found for name in names if name and (found := self.checkpoints.load_base(name)) is not None), None)
+        together = (Place(self.worker, self.held),) if self.held.role else ()
         try:
-            job = self.worker.open_job(self.item, base)
+            job = self.worker.open_job(self.item, base, *together)
         except DamagedError:
-            job = self.worker.open_job(self.item, None)
+            job = self.worker.open_job(self.item, None, *together)
         self.base = self.checkpoints.save_base(job.base)
-        usable = [ckpt for ckpt in recorded if ckpt.base == self.base and ckpt.file not in unfit]
-        if recorded and not usable and not unfit:
+        usable = [ckpt for ckpt in recorded if ckpt.base == self.base and ckpt.file not in self._unfit]
+        if recorded and not usable and not self._unfit:
             self.reporter.event(f"error: The frozen base of {self.exp} is gone.\n  fix: Nothing to do. Starting from round 1.")
         resumed, unusable = self.checkpoints.latest(self.item.exp, self.item.id, usable, self.quarantine)
-        for bad in unusable if resumed else unusable[:1]:
+        for bad in unusable[: MAX_TOLD if resumed else 1]:
             self.reporter.event(wording.unusable(bad.round, bad.why, resumed.round if resumed else None))
         return job, resumed
 
@@ -100,6 +111,8 @@ class Attempt:
         if self.held.over is not None:
             lost, journalled = self.queue.machine_name(self.held.over[1]), recorded[0].round if recorded else 0
             return wording.taking_over(self.exp, lost, start, journalled, self.rounds)
+        if start >= self.rounds:
+            return f"Finishing {self.exp}: all {self.rounds} rounds are saved"
         if start:
             saved = next(ckpt for ckpt in recorded if ckpt.file == source)
             by, at = self.queue.machine_name(saved.worker), wording.local_time(saved.wall, self.worker.clock.now())
@@ -114,7 +127,7 @@ class Attempt:
         first = round_ = (resumed.round if resumed else 0) + 1
         done_clients = 0
         self._status(round_, 0, None)
-        for event in job.run(resumed.state if resumed else None):
+        for event in _sound(job.run(resumed.state), resumed) if resumed else job.run(None):
             now = clock.monotonic()
             match event:
                 case ClientDone() | ClientRejected():
@@ -124,10 +137,13 @@ class Attempt:
                             f"warn: round {event.round} of {self.exp} drops client {event.client}: {event.reason}"
                         )
                     self._status(round_, done_clients, None)
+                    self.worker.take_stock()
                     self._check_in_memory()
                 case Aggregated():
                     aggregated, lap = now - lap, now
                 case RoundDone():
+                    if event.row.round != round_:
+                        raise DamagedError(f"A checkpoint of {self.exp} is of another round than it says.", "Take another one.")
                     times = {"sec_train": trained, "sec_aggregate": aggregated, "sec_eval": now - lap}
                     self._save(event.row, event.state, times, job)
                     left = (clock.monotonic() - began) / (round_ + 1 - first) * (self.rounds - round_)
@@ -172,8 +188,8 @@ class Attempt:
         # Copies and clean-up: a file that another program holds just now is no reason to stop training.
         with suppress(FolderError):
             self._copy(generation, row.round, row.accuracy, held.key)
-            if not self.queue.timing.syncs:
-                self.checkpoints.prune(self.item.exp, [ckpt for ckpt in self._recorded() if ckpt.base == self.base])
+            recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
+            self.checkpoints.prune(self.item.exp, recorded, self.queue.everywhere(self.item))
 
     def _copy(self, generation: Generation, round_: int, accuracy: float | None, key: tuple[int, str]) -> None:
         """Refresh the copies for people; those of the last round for good, since nobody writes them again."""
@@ -198,8 +214,10 @@ class Attempt:
                 self._copy(generation, ckpt.round, ckpt.accuracy, ckpt.key)
 
     def _recorded(self) -> list[Ckpt]:
+        """The saved rounds that the item can have, the latest first."""
         with self.queue.store.lock:
-            return self.queue.store.fold.generations(self.item.id)
+            recorded = self.queue.store.fold.generations(self.item.id)
+        return [ckpt for ckpt in recorded if 0 < ckpt.round <= self.rounds]
 
     def _gate(self) -> None:
         check_folder(self.queue)
@@ -220,6 +238,7 @@ class Attempt:
         What the journals tell of may be damaged or not here yet; then our own rounds go on.
         """
         beyond = [ckpt for ckpt in self._recorded() if ckpt.round > len(self.rows) and ckpt.base == self.base]
+        beyond = [ckpt for ckpt in beyond if ckpt.file not in self._unfit]
         try:
             return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
         except OSError:  # held by a scanner, or still in the cloud
@@ -234,6 +253,27 @@ class Attempt:
         left = f"   left {wording.clock_face(report.eta_s)}" if report.eta_s is not None else ""
         shown = min(round_, self.rounds)
         self.reporter.status(f"{self.exp}   Round {shown}/{self.rounds}, training {self.on}{accuracy}{left}")
+
+
+def _sound(events: Iterator[Event], resumed: Resumed) -> Iterator[Event]:
+    """The events of a run that goes on from a saved round. What fails before the first of them is that round's fault: its bytes
+    are what some writer wrote, and nobody knows which. A later error is the run's own.
+
+    Raises:
+        DamagedError: the state is not one of this run.
+    """
+    try:
+        first = next(events, None)
+    except (FedspecError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        what = f"The checkpoint of round {resumed.round} is of no use: {type(error).__name__}: {wording.one_line(str(error))}."
+        raise DamagedError(what, "Nothing to do.") from error
+    if first is not None:
+        yield first
+        yield from events
 
 
 def check_folder(queue: WorkDistributor) -> None:

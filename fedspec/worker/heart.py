@@ -34,6 +34,9 @@ class Heart:
             try:
                 check_folder(self.queue)
                 self.queue.tick()
+                self.queue.caretaker.glance()
+                for note in self.queue.caretaker.news():
+                    self.reporter.event(f"note: {note}")
                 complained = ""
             except Exception as error:
                 # Peers see a silent worker and wait; the next write of the trainer decides whether to go on.
@@ -55,13 +58,13 @@ def drive(worker: Worker) -> Finished:
                 if seconds:
                     worker.clock.sleep(seconds, worker.stop.wake)
     except Stopped:
+        worker.queue.caretaker.show(leaving=True)
         worker.queue.leave("stopped on request")
-        worker.queue.publisher.write_view()
         raise
     except KeyboardInterrupt:
         with suppress(RuntimeError):  # as above; peers then find this process silent, and its machine knows at once
             worker.queue.leave("aborted")
-            worker.queue.publisher.write_view()
+            worker.queue.caretaker.show()
         raise
     worker.queue.leave("finished")
     assert worker.finished is not None

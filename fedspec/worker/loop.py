@@ -11,15 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from fedspec.checkpoints import CheckpointManager
-from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, UsageError
+from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, TakenError, UsageError
 from fedspec.jobs import OpenJob
 from fedspec.worker.attempt import Attempt, check_folder
+from fedspec.worker.gang import Incomplete, assist, gather
 from fedspec.worker.signals import Reporter, Stopped, StopSignal
 from fedspec.workqueue import wording
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.fold import ROOT
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.progress import in_words
-from fedspec.workqueue.rules import Drained, Finished, Wait
+from fedspec.workqueue.rules import Drained, Finished, Held, Wait
 
 
 class Worker:
@@ -53,7 +55,7 @@ class Worker:
                 raise Stopped
             try:
                 if not began:
-                    self._publish(check_all=True)
+                    self._publish(thorough=True)
                     began = True
                 yield from self._next()
                 patience.reset()
@@ -74,7 +76,7 @@ class Worker:
         match action:
             case Finished():
                 yield from self._linger()
-                self._publish(check_all=self.queue.timing.syncs)
+                self._publish(thorough=self.queue.timing.syncs, leaving=True)
                 if (refused := self.queue.publisher.refused) is not None:
                     raise refused
                 self.finished = action
@@ -113,11 +115,19 @@ class Worker:
     def _run(self, held: Held) -> Iterator[float]:
         try:
             yield from self._settle(held)
-            yield from Attempt(self, held).steps()
+            if held.role:
+                yield from gather(self, held)
+            if held.role in ("", ROOT):
+                yield from Attempt(self, held).steps()
+            else:
+                yield from assist(self, held)
         except SupersededError as error:
             text = self._dropped(held, error)
             self.queue.give_back(held, error.what)
             self.reporter.event(text)
+        except Incomplete as short:
+            self.queue.give_back(held, str(short))
+            self.reporter.status(f"{short}. It is tried again when more are free.")
         except Stopped:
             self.queue.give_back(held, "stopped on request")
             raise
@@ -125,6 +135,9 @@ class Worker:
             with suppress(RuntimeError):  # it came in the middle of a journal line, and no other can follow
                 self.queue.give_back(held, "aborted")
             raise
+        except TakenError as error:
+            # A place of this item alone, or the journal would not take this either: the other items go on.
+            self._failed(held, "transient", f"{error.what} {error.fix}")
         except FolderError as error:
             # The folder does not take writes just now. What was journalled follows when it does, and so does this item.
             self.queue.give_back(held, error.what)
@@ -156,15 +169,30 @@ class Worker:
         round_ = self.queue.report.round + 1 if self.queue.report.running == held.item.id else 0
         return wording.dropped(error, held.item.exp, name(held.worker), done_by=done_by, rival=rival, round_=round_)
 
-    def _publish(self, *, check_all: bool = False) -> None:
+    def _publish(self, *, thorough: bool = False, leaving: bool = False) -> None:
         # Whoever was stopped for long may hold an older result than the one that counts by now.
         self.queue.refresh()
         self.queue.seal()
         self._clear()
-        written = self.queue.publisher.publish(check_all=check_all)
-        # Where copies of the folder meet later, several that write the view at each change would only make conflict copies.
-        if written or check_all or not self.queue.timing.syncs:
-            self.queue.publisher.write_view()
+        self.take_stock()
+        self.queue.caretaker.look_after(thorough=thorough, leaving=leaving)
+        for note in self.queue.caretaker.news():
+            self.reporter.event(f"note: {note}")
+
+    def take_stock(self) -> None:
+        """Tell the others up to which round this machine has the generations of what is not done: they clean up by it."""
+        if not self.queue.timing.syncs:
+            return
+        with self.queue.store.lock:
+            fold = self.queue.store.fold
+            going = [item for item in self.queue.store.items.values() if fold.status(item.id) in ("running", "pending")]
+            recorded = [(item, fold.generations(item.id)) for item in going]
+        have = {
+            item.id: next((ckpt.round for ckpt in saved if self.checkpoints.whole(item.exp, ckpt)), 0)
+            for item, saved in recorded
+            if saved
+        }
+        self.queue.report.have = have
 
     def _clear(self) -> None:
         """Delete the saved rounds of results that never change again; the copy for people stays."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
-from fedspec.errors import QueueMissingError, UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.errors import FolderError, QueueMissingError, UsageError
+from fedspec.files import FencedFiles, Files
+from fedspec.folders import conflict_copy
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
-from fedspec.workqueue.progress import Progress, display_names, progress
+from fedspec.workqueue.progress import Progress, Reader, display_names
 from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.slots import NewHex, Slots
 from fedspec.workqueue.store import Store
 from fedspec.workqueue.view import Publisher
 from fedspec.workspace import LocalState, Workspace
+
+# How plans and journals are called; of very many, only those with other names are looked at closely.
+_OURS = re.compile(r"p-[0-9a-f]{12}\.json|[0-9a-f]{8}-[0-9a-f]{6}\.(?:\d{4}|by-[0-9a-f]{8}-[0-9a-f]{6})\.jsonl")
 
 
 class Board:
@@ -40,7 +45,7 @@ class Board:
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.find(workspace)
-        self.files = files or DiskFiles()
+        self.files = files or FencedFiles(self.workspace.root)
         self.clock = clock or SystemClock()
         self.timing = timing or Notes(self.workspace, local, self.files).choice().timing()
         self.store = self.store_type(self.files, self.workspace)
@@ -60,15 +65,38 @@ class Board:
         self.refresh()
         if not self.store.items:
             fix = "Start one with 'fedspec run quick', or wait for the folder to sync."
+            if self.files.size(self.workspace.view):
+                fix += f" An original's {self.workspace.view.name} is taken in by 'fedspec work'."
             raise QueueMissingError(f"No work queue in {self.workspace.queue}.", fix)
 
     def progress(self) -> Progress:
         """How far the queue is."""
         with self._lock:
-            self.store.refresh()
-            self.store.read_beats()
-            notes = tuple(self.store.damaged.values())
-            return progress(self.store.fold, self.store.items, self.store.beats, self.timing, self.clock.now(), notes)
+            reader = self.look()
+            return reader.progress(self.store.notes(), self._conflict_copies())
+
+    def look(self) -> Reader:
+        """All that is known now, for what is told to people. Valid while nothing more is read."""
+        with self._lock:
+            store = self.store
+            store.refresh()
+            store.read_beats()
+            return Reader(
+                store.fold, store.items, store.beats, self.timing, self.clock.now(), store.told, frozenset(self._own_dead())
+            )
+
+    def _own_dead(self) -> list[str]:
+        """This machine's workers whose process has ended, though no journal says so yet."""
+        fold = self.store.fold
+        return [worker for worker in self.slots.dead(lambda worker: worker in fold.workers) if not fold.gone(worker)]
+
+    def _conflict_copies(self) -> list[str]:
+        """What a sync client has put beside the queue's own files; those that are read are no harm either."""
+        names = [name for name in self.store.sources() if not _OURS.fullmatch(name)]
+        for folder in (self.workspace.queue, self.workspace.results):
+            with suppress(FolderError):  # it is worth a line, not an error
+                names += self.files.names(folder)
+        return [name for name in names if conflict_copy(name) is not None]
 
     def print_progress(self) -> None:
         """Print the summary block."""
@@ -112,7 +140,6 @@ class Board:
             chosen = [self._reconcile(i, self.store.items.get(i.id, by_name.get(i.exp))) for i in items]
             added = sum(self.store.write_plan(item) for item in chosen)
             self.store.refresh()
-        self.publisher.write_view()
         return chosen, added
 
     def _reconcile(self, item: Item, present: Item | None) -> Item:
@@ -133,6 +160,9 @@ class Board:
         paths = [self.slots.local.claim_lock(self.workspace), *([self.workspace.queue_lock] if self.timing.locks else [])]
         with ExitStack() as locks:
             for path in paths:
-                alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                try:
+                    alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
+                except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
+                    alone = False
                 (self._stuck.discard if alone else self._stuck.add)(path)
             yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,30 @@ from fedspec.files import Files
 from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.board import Board
+from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
+from fedspec.workqueue.gangs import Gang, gang_of
 from fedspec.workqueue.journal import OwnJournal, R
 from fedspec.workqueue.liveness import Lag, Timing
 from fedspec.workqueue.members import have_read, unsettled
 from fedspec.workqueue.pulse import Pulse, Report
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start, Yield, machine_of, pack_rows
-from fedspec.workqueue.rules import Drained, Finished, Situation, Wait
+from fedspec.workqueue.records import (
+    Bye,
+    Ckpt,
+    Claim,
+    Ctl,
+    Done,
+    Fail,
+    Hello,
+    Seal,
+    Start,
+    Yield,
+    machine_of,
+    pack_rows,
+)
+from fedspec.workqueue.rules import Drained, Finished, Held, Situation, Wait
 from fedspec.workqueue.slots import NewHex
 from fedspec.workspace import LocalState, Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An item that this process has claimed; ``over`` is the dead worker's claim that it took over.
-
-    ``sure``: nobody else can have claimed it meanwhile; else others are asked first (`WorkDistributor.agreed`).
-    """
-
-    item: Item
-    attempt: int
-    worker: str
-    over: Key | None = None
-    seq: int = 0
-    sure: bool = True
-
-    @property
-    def key(self) -> Key:
-        """(attempt, worker)."""
-        return self.attempt, self.worker
 
 
 class WorkDistributor(Board):
@@ -63,6 +58,7 @@ class WorkDistributor(Board):
         new_hex: NewHex = secrets.token_hex,
     ) -> None:
         super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
+        self.caretaker = Caretaker(self)
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
         self._folder_timing = self.timing
@@ -71,6 +67,7 @@ class WorkDistributor(Board):
         self._free_slot: Callable[[], None] = lambda: None
         self._held: Held | None = None
         self._stop: str | None = None
+        self._avoided: dict[str, float] = {}
         self._failed_at: dict[tuple[str, Key], float] = {}
 
     @property
@@ -102,7 +99,7 @@ class WorkDistributor(Board):
             machine = machine_of(worker)
             self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
             dead = self._own_dead()
-            closes = {old: self._recover(old) for old in dead}
+            closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
             self._append(
                 Hello,
                 machine=machine,
@@ -118,16 +115,10 @@ class WorkDistributor(Board):
                 self.slots.forget(old)
             for old, lines in self.slots.archives():
                 # The folder may have been put back to an earlier state since they left.
-                self._relay(old, lines)
-            self._remove_old_beats(machine)
+                self.store.relay(old, worker, lines)
+            self.store.remove_old_beats(machine)
         self.tick()
         return worker
-
-    def _remove_old_beats(self, machine: str) -> None:
-        """This machine's earlier processes beat no more; of its last one the sign of life stays until the next comes."""
-        for worker in (Path(name).stem for name in self.files.names(self.workspace.beats)):
-            if machine_of(worker) == machine and self.store.fold.gone(worker):
-                self.files.remove(self.workspace.beat(worker))
 
     def leave(self, reason: str = "") -> None:
         """Say good-bye: nothing more comes from this process."""
@@ -153,8 +144,9 @@ class WorkDistributor(Board):
             action = rules.next_action(self._situation(only))
             if not isinstance(action, rules.Take):
                 return action
-            claim = self._append(Claim, item=action.item.id, attempt=action.attempt)
-            self._held = Held(action.item, action.attempt, self.worker, action.over, claim.seq, action.sure)
+            claim = self._append(Claim, item=action.item.id, attempt=action.attempt, role=action.role)
+            held = Held(action.item, action.attempt, self.worker, action.over, claim.seq, action.sure, action.role)
+            self._held = held
             self._stop = None
             return self._held
 
@@ -187,8 +179,8 @@ class WorkDistributor(Board):
     def seal(self) -> list[str]:
         """Journal of each result that no other can come to replace any more that it never changes; returns the items' ids.
 
-        One member does it for all, whoever has the item in its share. Where copies of the folder meet later, a machine that
-        has never heard of another seals nothing: it may just not have met them.
+        Whoever has the item in its share does it. Where copies of the folder meet later, a machine that has never heard of
+        another seals nothing: it may just not have met them.
         """
         with self._lock:
             fold, told = self.store.fold, self.store.told
@@ -229,26 +221,36 @@ class WorkDistributor(Board):
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the heartbeat, or the last gate, found that the held item must be dropped. Reads nothing."""
+        """Why the held item must be dropped, as the heartbeat or the last gate found. Reads nothing."""
         return self._stop
+
+    def gang(self, held: Held) -> Gang:
+        """Who else is in the gang of the item that this worker has a role in. Reads nothing."""
+        with self._lock:
+            return gang_of(self.store.fold, held.item)
+
+    def avoid(self, held: Held, seconds: float) -> None:
+        """Claim no role in this gang for a while, unless somebody else waits in it."""
+        with self._lock:
+            self._avoided[held.item.id] = self.clock.awake_or_asleep() + seconds
 
     def started(self, held: Held, round_: int, base: str, source: str, device: str) -> None:
         """Journal that training begins after ``round_``. Raises SupersededError."""
-        self._gated(held, Start, round=round_, base=base, source=source, device=device)
+        self.note(held, Start, round=round_, base=base, source=source, device=device)
 
     def saved(self, held: Held, round_: int, file: str, sha256: str, base: str, accuracy: float | None) -> None:
         """Journal a generation that is on disk. Raises SupersededError."""
-        self._gated(held, Ckpt, round=round_, file=file, sha256=sha256, base=base, accuracy=accuracy)
+        self.note(held, Ckpt, round=round_, file=file, sha256=sha256, base=base, accuracy=accuracy)
 
     def done(self, held: Held, table: Mapping[str, Any], rounds: int, accuracy: float | None) -> None:
         """Journal the result, rows and all. Raises SupersededError."""
-        self._gated(held, Done, rows=pack_rows(table), rounds=rounds, accuracy=accuracy)
+        self.note(held, Done, rows=pack_rows(table), rounds=rounds, accuracy=accuracy)
         self._drop(held)
 
     def failed(self, held: Held, fault: str, reason: str, traceback: str = "") -> None:
         """Journal that the attempt ended in an error, unless somebody else has the item by now."""
         try:
-            self._gated(held, Fail, fault=fault, reason=reason[:2000], traceback=traceback[-8000:])
+            self.note(held, Fail, fault=fault, reason=reason[:2000], traceback=traceback[-8000:])
         except SupersededError as error:
             self._append_yield(held, error.what)
         self._drop(held)
@@ -264,17 +266,34 @@ class WorkDistributor(Board):
         ``op`` is one of ``release retry cancel resume`` and ``priority`` (``value``: a number) for an item, and for a machine
         (``value``: its id, "" for all) one of ``pause drain resume`` and ``retire``.
         """
+        with self.pen() as append:
+            about = item.id if item is not None else ""
+            append(Ctl, op=op, item=about, attempt=self.store.fold.item(about).last_attempt(), value=value)
+        self.caretaker.show()
+
+    @contextmanager
+    def pen(self) -> Iterator[Callable[..., Any]]:
+        """Append records that belong to no attempt. A process without a journal opens one, and closes it again."""
         with self._lock:
             visitor = self._journal is None
             self.store.refresh()
             if visitor:
                 self._open_journal()
-            about = item.id if item is not None else ""
-            attempt = self.store.fold.item(about).last_attempt() if item is not None else 0
-            self._append(Ctl, op=op, item=about, attempt=attempt, value=value)
+            yield self._append
             if visitor:
                 self.leave("command")
-        self.publisher.write_view()
+
+    def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
+        """As `Board.enqueue`, and show it."""
+        chosen = super().enqueue(items)
+        self.caretaker.show()
+        return chosen
+
+    def elected(self, task: str, *, leaving: bool = False) -> bool:
+        """Whether this member does what only one should do; never before it has met the others, unless it is ``leaving``."""
+        with self._lock:
+            crowd = self._pulse.members(self.worker, self._dead()) if self._journal is not None else None
+            return crowd is not None and (crowd.known or leaving) and crowd.first(task) == crowd.me
 
     def tick(self) -> None:
         """Poll the folder, and beat when it is time. Called from the beat thread, at least every `Timing.poll` seconds."""
@@ -288,12 +307,13 @@ class WorkDistributor(Board):
                 self._stop = rules.gate(self.store.fold, self._held.item.id, self._held.key)
             self._own().flush()
             if self._pulse.due():
-                self._pulse.beat(self.worker, self._own().seq, self._have())
+                self._pulse.beat(self.worker, self._own().seq)
             self.seal()
 
-    def _have(self) -> dict[str, int]:
-        """Of each unfinished item the latest round whose generation is in this machine's folder."""
-        return {}
+    def everywhere(self, item: Item) -> float:
+        """The latest round of which all who have not left have the generation; infinite where all see one folder."""
+        with self._lock:
+            return self._pulse.everywhere(self.worker, item.id) if self.timing.syncs else float("inf")
 
     def _open_journal(self) -> str:
         worker, self._free_slot = self.slots.open()
@@ -314,7 +334,8 @@ class WorkDistributor(Board):
             raise SetupError(f"Another process writes as {self.worker}: this machine was copied while it ran.", fix)
         return record
 
-    def _gated(self, held: Held, kind: type[R], **fields: Any) -> R:
+    def note(self, held: Held, kind: type[R], **fields: Any) -> R:
+        """Journal something about the attempt, unless it is over. Raises SupersededError."""
         with self._lock:
             reason = self.must_stop(held)
             if reason is not None:
@@ -329,20 +350,21 @@ class WorkDistributor(Board):
         with self._lock:
             if self._held == held:
                 self._held, self._stop = None, None
-            self._pulse.report = Report(steps=self.report.steps)
+            self._pulse.report = Report(steps=self.report.steps, have=self.report.have)
 
     def _situation(self, only: Collection[str] | None) -> Situation:
-        dead = self._dead()
+        dead, now = self._dead(), self.clock.awake_or_asleep()
         return Situation(
             fold=self.store.fold,
             items=self.store.items,
             machine=machine_of(self.worker),
             capabilities=self.capabilities,
             dead=dead,
-            backing_off=frozenset(self._backing_off(self.clock.awake_or_asleep())),
+            backing_off=frozenset([*self._backing_off(now), *(i for i, until in self._avoided.items() if now < until)]),
             only=only,
             settled=self._pulse.settled(),
-            members=None if self.timing.locks else self._pulse.members(self.worker, dead),
+            members=self._pulse.members(self.worker, dead),
+            locks=self.timing.locks,
         )
 
     def _dead(self) -> frozenset[str]:
@@ -360,16 +382,3 @@ class WorkDistributor(Board):
     def _own_dead(self) -> list[str]:
         mine = self._journal.worker if self._journal else ""
         return [w for w in self.slots.dead(lambda worker: worker in self.store.fold.workers) if w != mine]
-
-    def _recover(self, old: str) -> int:
-        """Bring what the share lacks of a dead worker's journal; returns the last seq."""
-        lines, records = self.slots.history(old)
-        self._relay(old, lines)
-        return max(len(records), self.store.length(old)) - 1
-
-    def _relay(self, old: str, lines: list[bytes]) -> None:
-        known = self.store.length(old)
-        if len(lines) > known:
-            missing = b"".join(line + b"\n" for line in lines[known:])
-            self.files.append(self.workspace.relayed(old, self.worker), missing)
-            self.store.refresh()

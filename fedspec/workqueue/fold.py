@@ -11,14 +11,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield, machine_of
+from fedspec.workqueue.records import (
+    Bye,
+    Ckpt,
+    Claim,
+    Ctl,
+    Done,
+    Fail,
+    Hello,
+    Import,
+    Lost,
+    Meet,
+    Record,
+    Seal,
+    Start,
+    Yield,
+    machine_of,
+)
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
+# An attempt's number is one above the highest that its writer knew. Whatever is this far above the number of attempts known
+# here is nobody's next one: it neither counts nor uses the numbers up, or one odd record would stop an item for good.
+LEAP = 1_000_000
 
 # What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
 ORDERS = ("resume", "drain", "pause")
 MAX_PRIORITY = 1000
+# The role of the member that journals for all.
+ROOT = "root"
 
 Key = tuple[int, str]
 R = TypeVar("R", bound=Record)
@@ -47,18 +68,40 @@ class ItemState:
     generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
     done: dict[Key, Done] = field(default_factory=dict)
     seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
-    released: int = 0
-    retried: int = 0
-    cancel: tuple[int, bool, str] = (-1, False, "")
+    releases: set[int] = field(default_factory=set)
+    retries: set[int] = field(default_factory=set)
+    meets: dict[Key, Meet] = field(default_factory=dict)
+    losses: set[tuple[Key, str]] = field(default_factory=set)  # (the member's claim, whoever says that it is lost)
+    cancel: tuple[int, bool, str, str] = (-1, False, "", "")
     priority: tuple[int, str, int] = (-1, "", 0)
+
+    @property
+    def limit(self) -> int:
+        """The highest attempt number that counts: a function of the set of records, which grows with it."""
+        return LEAP + len(self.attempts)
+
+    @property
+    def released(self) -> int:
+        """Attempts up to this one have been taken from their workers by hand."""
+        return max((attempt for attempt in self.releases if attempt <= self.limit), default=0)
+
+    @property
+    def retried(self) -> int:
+        """Failures of attempts up to this one are forgiven."""
+        return max((attempt for attempt in self.retries if attempt <= self.limit), default=0)
 
     def last_attempt(self) -> int:
         """The highest attempt number in use, 0 if nobody ever claimed the item."""
-        return max((attempt for attempt, _ in self.attempts), default=0)
+        return max((attempt for attempt, _ in self.attempts if attempt <= self.limit), default=0)
+
+    def next_attempt(self) -> int:
+        """The number of the next claim: above all in use, and above those that a person has spoken of."""
+        return max(self.last_attempt(), self.released, self.retried) + 1
 
     def failures(self, fault: str) -> list[Fail]:
         """Failed attempts of one kind since the last retry, oldest first."""
-        ended = ((key, a.ended) for key, a in self.attempts.items() if key[0] > self.retried)
+        retried, limit = self.retried, self.limit
+        ended = ((key, a.ended) for key, a in self.attempts.items() if retried < key[0] <= limit)
         return [end for _, end in sorted(ended, key=lambda pair: pair[0]) if isinstance(end, Fail) and end.fault == fault]
 
 
@@ -79,7 +122,8 @@ class Fold:
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
         self.retirements: set[str] = set()
-        self.orders: dict[str, tuple[int, int, str]] = {}  # machine id, or "" for all -> (lam, place in ORDERS, author)
+        self.imported: set[str] = set()  # hashes of files that were taken in
+        self.orders: dict[str, tuple[int, int, str, str]] = {}  # machine, "" for all -> (lam, place in ORDERS, author, wall)
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.lam = 0
         for record in records:
@@ -109,7 +153,9 @@ class Fold:
             case Seal():
                 self._state(record.item).seals[record.lam, record.worker, record.seq] = record
                 self._note_seal(record.item)
-            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done():
+            case Import():
+                self.imported.add(record.content)
+            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done() | Meet() | Lost():
                 self._attempt(record)
             case _:
                 pass
@@ -117,8 +163,11 @@ class Fold:
     def _state(self, item_id: str) -> ItemState:
         return self.items.setdefault(item_id, ItemState())
 
-    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done) -> None:
+    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done | Meet | Lost) -> None:
         state = self._state(record.item)
+        if isinstance(record, Lost):
+            state.losses.add(((record.attempt, record.member), record.worker))
+            return
         attempted = state.attempts.setdefault(record.key, Attempted())
         match record:
             case Claim():
@@ -132,6 +181,8 @@ class Fold:
             case Done():
                 state.done[record.key] = _later(state.done.get(record.key), record)
                 self._note_seal(record.item)
+            case Meet():
+                state.meets[record.key] = _later(state.meets.get(record.key), record)
             case Yield() | Fail():
                 attempted.ended = _later(attempted.ended, record)
 
@@ -143,7 +194,7 @@ class Fold:
         if ctl.op == "retire":
             self.retirements.add(ctl.value)
         elif not ctl.item and ctl.op in ORDERS:
-            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker)
+            order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker, ctl.wall)
             self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
         elif ctl.item:
             self._control_item(self._state(ctl.item), ctl)
@@ -151,12 +202,12 @@ class Fold:
     def _control_item(self, state: ItemState, ctl: Ctl) -> None:
         match ctl.op:
             case "release":
-                state.released = max(state.released, ctl.attempt)
+                state.releases.add(ctl.attempt)
             case "retry":
-                state.retried = max(state.retried, ctl.attempt)
+                state.retries.add(ctl.attempt)
             case "cancel" | "resume":
                 # At equal Lamport time cancel beats resume.
-                state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker))
+                state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker, ctl.wall))
             case "priority" if (value := _priority(ctl.value)) is not None:
                 state.priority = max(state.priority, (ctl.lam, ctl.worker, value))
             case _:
@@ -185,15 +236,28 @@ class Fold:
         state = self.item(item_id)
         if cancelled(state):
             return []
+        released, limit = state.released, state.limit
         return [
             key
             for key, attempted in state.attempts.items()
-            if attempted.ended is None and key[0] > state.released and not self.gone(key[1])
+            if attempted.ended is None and released < key[0] <= limit and not self.gone(key[1]) and not self._lost(item_id, key)
         ]
 
+    def _lost(self, item_id: str, key: Key) -> bool:
+        """Whether the root of the claim's own attempt has lost that member."""
+        losses = self.item(item_id).losses
+        return any(lost == key and self.role(item_id, (key[0], author)) == ROOT for lost, author in losses)
+
+    def role(self, item_id: str, key: Key) -> str:
+        """The role that a claim is for, "" for all of an item that one worker runs alone."""
+        attempted = self.item(item_id).attempts.get(key)
+        return attempted.claim.role if attempted is not None and attempted.claim is not None else ""
+
     def owner(self, item_id: str) -> Key | None:
-        """The claim that counts. Rivals who know of each other's claims always agree on it, whoever is ahead."""
-        return max(self.live(item_id), key=lambda key: _precedence(item_id, key), default=None)
+        """The claim that counts, of a gang its root's. Rivals who know of each other's claims agree on it, whoever is ahead."""
+        live = self.live(item_id)
+        roots = [key for key in live if self.role(item_id, key) in ("", ROOT)]
+        return max(roots or live, key=lambda key: _precedence(item_id, key), default=None)
 
     def canonical(self, item_id: str) -> Done | None:
         """The one result that is published."""
@@ -221,11 +285,12 @@ class Fold:
         item that has failed must not come back to life.
         """
         state = self.item(item_id)
-        saved = max((key[0] for key, a in state.attempts.items() if a.saved), default=0)
+        saved = max((key[0] for key, a in state.attempts.items() if a.saved and key[0] <= state.limit), default=0)
+        since, limit = max(state.retried, saved), state.limit
         return sorted(
             key
             for key, a in state.attempts.items()
-            if key[0] > max(state.retried, saved)
+            if since < key[0] <= limit
             and a.start is not None
             and a.ended is None
             and key not in state.done

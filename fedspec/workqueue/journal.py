@@ -80,10 +80,12 @@ class OwnJournal:
     def complete(self) -> None:
         """Say everything again in a new segment if the share has lost some of it, in whichever segment it was."""
         histories = Histories()
-        for name in self.files.names(self.workspace.journals):
-            if name.startswith(f"{self.worker}."):
+        whole = self.files.size(self.local.journal_copy(self.worker)) or 0
+        for name, size in self.files.sizes(self.workspace.journals).items():
+            # A larger one is none of ours, whatever it is called.
+            if name.startswith(f"{self.worker}.") and size <= whole:
                 with suppress(OSError):  # what cannot be read is said again
-                    histories.offer(self.files.read(self.workspace.journals / name).split(b"\n"))
+                    histories.offer(self.files.read(self.workspace.journals / name, 0, whole).split(b"\n"))
         if histories.length(self.worker) < self.seq:
             self._roll()
             self._unshared = self.files.read(self.local.journal_copy(self.worker))

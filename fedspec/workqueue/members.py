@@ -36,6 +36,10 @@ class Members:
         mine = machine_of(self.me)
         return [worker for worker in self.live if machine_of(worker) != mine]
 
+    def first(self, task: str) -> str:
+        """The one of them that does a task for all."""
+        return max(self.live, key=lambda worker: weight(task, worker), default=self.me)
+
     def share_of(self, item: Item) -> str:
         """Whose turn the item is, by the weights of all who can run it."""
         able = [worker for worker, offers in self.live.items() if all(need in offers for need in item.needs)]

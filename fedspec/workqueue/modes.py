@@ -18,7 +18,7 @@ import msgspec
 
 from fedspec.clock import timestamp
 from fedspec.errors import UsageError
-from fedspec.files import DiskFiles, Files
+from fedspec.files import FencedFiles, Files
 from fedspec.folders import FolderKind, folder_kind
 from fedspec.workqueue import liveness, pairing
 from fedspec.workqueue.liveness import Timing
@@ -147,7 +147,7 @@ class Notes:
     """What this machine knows about one workspace, in its own state, outside the share."""
 
     def __init__(self, workspace: Workspace, local: LocalState | None = None, files: Files | None = None) -> None:
-        self.workspace, self.local, self.files = workspace, local or LocalState.find(), files or DiskFiles()
+        self.workspace, self.local, self.files = workspace, local or LocalState.find(), files or FencedFiles(workspace.root)
 
     @property
     def measured(self) -> Measured | None:

@@ -6,20 +6,33 @@ Pure: the fold, the beats and the reader's clock come in as values. Ages here ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
-from fedspec.clock import moment
 from fedspec.plan import Item, published_names
-from fedspec.workqueue.fold import Fold, Key
+from fedspec.workqueue import condition
+from fedspec.workqueue.condition import Condition, Machine
+from fedspec.workqueue.fold import ORDERS, Fold, Key
+from fedspec.workqueue.hindrances import Hindrance, Order, hindrances
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.members import unsettled
+from fedspec.workqueue.records import Start, machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
+from fedspec.workqueue.wording import elapsed_s as elapsed_s
+from fedspec.workqueue.wording import in_words as in_words
+from fedspec.workqueue.wording import local_time, one_line, told
 
 RULE = "=" * 40
-MAX_TAKEOVERS = 5
+# Lines below the table, of each sort; 'fedspec queue why' has the rest.
+MAX_TAKEOVERS = 3
+MOST_TAKEOVERS = 100  # for programs
+MAX_HINDRANCES = 4
+MAX_MACHINE_NAME = 40
+# Some thirty years: more is no estimate.
+LONGEST_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +40,11 @@ class ItemLine:
     """One line of the table.
 
     Attributes:
-        state: sealed, done, running, stale (its worker is silent), pending, failed or cancelled.
+        state: sealed, done, running, stale (its worker is silent or dead), pending, failed or cancelled.
         beat_age_s: seconds since the worker's last sign by wall clocks, None where nobody works.
+        why: what is behind the condition, "" where the word says it all.
+        condition: the state again, or a finer word for it: slow, stalled, crashed, retry-wait, no-machine, paused, draining.
+        due_s: seconds until it changes by itself, None where it does not or nobody knows.
     """
 
     id: str
@@ -43,14 +59,38 @@ class ItemLine:
     beat_age_s: float | None = None
     eta_s: float | None = None
     why: str = ""
+    condition: str = ""
+    due_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state of the queue, or of some of its items."""
+    """The state of the queue, or of some of its items.
+
+    ``hindrances``: what keeps it from going on; ``takeovers``: a sentence each, the latest last.
+    """
 
     lines: tuple[ItemLine, ...]
-    notes: tuple[str, ...] = ()
+    hindrances: tuple[Hindrance, ...] = ()
+    takeovers: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The hindrances in a line each, at most a handful."""
+        more = len(self.hindrances) - MAX_HINDRANCES
+        rest = (f"... and {more} more: fedspec queue why",) if more > 0 else ()
+        return (*(found.line() for found in self.hindrances[:MAX_HINDRANCES]), *rest)
+
+    @property
+    def news(self) -> tuple[str, ...]:
+        """The latest takeovers, at most a handful."""
+        more = len(self.takeovers) - MAX_TAKEOVERS
+        return (*((f"... and {more} takeovers before.",) if more > 0 else ()), *self.takeovers[-MAX_TAKEOVERS:])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know besides the lines."""
+        return (*self.warnings, *self.news)
 
     def count(self, *states: str) -> int:
         """How many items are in one of these states."""
@@ -86,56 +126,91 @@ class Progress:
 def display_names(fold: Fold) -> dict[str, str]:
     """Machine id -> the name people read; of several machines with one name the later ones get a number."""
     names: dict[str, str] = {}
+    used: set[str] = set()
+    numbers: Counter[str] = Counter()
     hellos = sorted(((s.hello.lam, worker, s.hello) for worker, s in fold.workers.items() if s.hello), key=lambda h: h[:2])
     for _, worker, hello in hellos:
         machine = machine_of(worker)
         if machine not in names:
-            used = set(names.values())
-            number = next(n for n in range(1, len(used) + 2) if _numbered(hello.name, n) not in used)
-            names[machine] = _numbered(hello.name, number)
+            name = one_line(hello.name, MAX_MACHINE_NAME)
+            # Thousands may have one name: go on from the last number of it.
+            numbers[name] += 1
+            while (shown := _numbered(name, numbers[name])) in used:
+                numbers[name] += 1
+            names[machine] = shown
+            used.add(shown)
     return names
 
 
 def progress(
-    fold: Fold, items: Mapping[str, Item], beats: Mapping[str, Beat], timing: Timing, now: datetime, notes: tuple[str, ...] = ()
+    fold: Fold,
+    items: Mapping[str, Item],
+    beats: Mapping[str, Beat],
+    timing: Timing,
+    now: datetime,
+    *,
+    told: Mapping[str, Beat] | None = None,
+    crashed: Collection[str] = (),
+    damaged: Sequence[str] = (),
+    copies: Sequence[str] = (),
 ) -> Progress:
-    """The state of the queue as one reader sees it at ``now``."""
-    names = published_names(items.values())
-    reader = _Reader(fold, display_names(fold), beats, timing, now)
-    lines = tuple(reader.line(item, names[item.id]) for item in scope(items, None, fold))
-    return Progress(lines, (*_stale_notes(lines, timing), *reader.takeovers(lines), *notes))
+    """The state of the queue as one reader sees it at ``now``; the arguments are those of `Reader`.
+
+    ``damaged``: what is wrong with files, a sentence each; ``copies``: names of conflict copies.
+    """
+    reader = Reader(fold, items, beats, timing, now, told or {}, crashed)
+    return reader.progress(damaged, copies)
 
 
-def elapsed_s(wall: str, now: datetime) -> float | None:
-    """Seconds since a wall-clock time that some machine wrote, at least 0; None if it wrote no time."""
-    then = moment(wall)
-    return None if then is None else max(0.0, (now - then).total_seconds())
+@dataclass(frozen=True)
+class Reader:
+    """What one look at the queue goes by.
 
-
-def in_words(seconds: float) -> str:
-    """``12 s``, ``9 min``, ``1 h 30 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """What one look at the queue goes by. ``machines``: machine id -> display name."""
+    Attributes:
+        told: of each worker the beat whose author's journal is here up to then (`Store.told`): an acknowledgement.
+        crashed: workers of this machine whose process is known to have ended, though nobody has said so yet.
+    """
 
     fold: Fold
-    machines: Mapping[str, str]
+    items: Mapping[str, Item]
     beats: Mapping[str, Beat]
     timing: Timing
     now: datetime
+    told: Mapping[str, Beat] = field(default_factory=dict)
+    crashed: Collection[str] = ()
+
+    @cached_property
+    def machines(self) -> dict[str, str]:
+        """Machine id -> display name."""
+        return display_names(self.fold)
+
+    @cached_property
+    def crew(self) -> dict[str, Machine]:
+        """Machine id -> what is known of it."""
+        return condition.machines(self.fold, self.beats, self.machines, self.timing, self.now, self.crashed)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Item id -> experiment."""
+        return published_names(self.items.values())
 
     def name(self, worker: str) -> str:
+        """The display name of a worker's machine."""
         return self.machines.get(machine_of(worker), worker)
 
+    def age_s(self, wall: str) -> float | None:
+        """Seconds since some machine's wall clock showed this."""
+        return elapsed_s(wall, self.now)
+
+    def progress(self, damaged: Sequence[str] = (), copies: Sequence[str] = ()) -> Progress:
+        """The whole queue."""
+        lines = tuple(self.line(item, self.names[item.id]) for item in scope(self.items, None, self.fold))
+        mine = next((machine_of(worker) for worker in self.crashed), "")
+        found = hindrances(lines, self.crew, self.orders(), self._unconfirmed(), self.timing, mine, damaged, copies)
+        return Progress(lines, found, tuple(self.takeovers(lines)))
+
     def line(self, item: Item, experiment: str) -> ItemLine:
+        """One item."""
         status, done, owner = self.fold.status(item.id), self.fold.canonical(item.id), self.fold.owner(item.id)
         best = next(iter(self.fold.generations(item.id)), None)
         line = ItemLine(
@@ -145,13 +220,17 @@ class _Reader:
             round=best.round if best else 0,
             rounds=int(item.config.get("rounds", 0)),
             accuracy=best.accuracy if best else None,
+            condition=status,
         )
         if done is not None:
             line = replace(line, machine=self.name(done.worker), worker=done.worker, attempt=done.attempt)
             return replace(line, round=done.rounds, accuracy=done.accuracy)
-        if status != "running" or owner is None:
-            return replace(line, why=self.fold.failure(item.id) or "")
-        return self._held(line, owner)
+        if status == "running" and owner is not None:
+            return self._held(line, owner)
+        if status == "pending":
+            found = condition.free(item, self.fold, self.crew, self.timing, self.now)
+            return _conditioned(line, found)
+        return replace(line, why=told(self.fold.failure(item.id) or "", self.name))
 
     def _held(self, line: ItemLine, owner: Key) -> ItemLine:
         attempt, worker = owner
@@ -159,44 +238,111 @@ class _Reader:
         # The claim itself is the first sign of life; a beat comes later.
         wall = beat.wall if beat is not None else self.fold.item(line.id).attempts[owner].claimed_at
         age = elapsed_s(wall, self.now)
-        stale = age is not None and age > 3 * self.timing.beat + 2 * self.timing.poll
         line = replace(line, machine=self.name(worker), worker=worker, attempt=attempt, beat_age_s=age)
-        if stale:
+        if worker in self.crashed:
+            return replace(line, state="stale", condition="crashed", why="its process ended without a word")
+        found = condition.held(self.items[line.id], owner, self.fold, self.items, beat, age, self.timing)
+        line = _conditioned(line, found)
+        if found.word == "stale":
             return replace(line, state="stale")
         if beat is None or beat.running != line.id:
             return line
-        return replace(line, round=max(line.round, beat.round), eta_s=beat.eta)
+        return replace(line, round=max(line.round, beat.round), eta_s=_estimate(beat.eta))
 
     def takeovers(self, lines: Sequence[ItemLine]) -> list[str]:
-        """One sentence for each item that a machine carried on from another's saved round, the latest last."""
-        found: list[tuple[int, str]] = []
+        """One sentence for each item that a machine carried on from another's attempt, the latest last."""
+        found: list[tuple[int, str, str, Start]] = []
         for line in lines:
-            saved = self.fold.generations(line.id)
-            writers = {ckpt.file: ckpt.worker for ckpt in saved}
-            for (_, worker), attempted in self.fold.item(line.id).attempts.items():
-                start = attempted.start
-                if start is None or machine_of(writers.get(start.source, worker)) == machine_of(worker):
-                    continue
-                heir, dead = self.name(worker), self.name(writers[start.source])
-                text = f"{heir} took {line.experiment} over from {dead} after round {start.round}"
-                whole = all(ckpt.round <= start.round for ckpt in saved if ckpt.attempt < start.attempt)
-                found.append((start.lam, f"{text}; nothing was lost." if whole else f"{text}, the last that was intact."))
-        told = [text for _, text in sorted(found)]
-        more = [f"... and {len(told) - MAX_TAKEOVERS} takeovers before."] if len(told) > MAX_TAKEOVERS else []
-        return more + told[-MAX_TAKEOVERS:]
+            attempts = self.fold.item(line.id).attempts
+            if len(attempts) < 2:
+                continue
+            writers = {ckpt.file: ckpt.worker for ckpt in self.fold.generations(line.id)}
+            before: Key | None = None
+            for key in condition.keys(self.fold, line.id):
+                start = attempts[key].start
+                if start is not None:
+                    # What was given back before anything was saved is not taken over by whoever begins anew.
+                    given_back = before is None or (not writers and attempts[before].ended is not None)
+                    lost = writers.get(start.source, "") if start.source else "" if given_back or before is None else before[1]
+                    if lost and machine_of(lost) != machine_of(key[1]):
+                        found.append((start.lam, line.experiment, lost, start))
+                before = key
+        found.sort(key=lambda one: (*one[:3], one[3].worker, one[3].seq))
+        return [self._takeover(*one[1:]) for one in found[-MOST_TAKEOVERS:]]
+
+    def _takeover(self, experiment: str, lost: str, start: Start) -> str:
+        at = f" at {local_time(start.wall, self.now)}" if self.age_s(start.wall) is not None else ""
+        earlier = [ckpt.round for ckpt in self.fold.generations(start.item) if ckpt.attempt < start.attempt]
+        text = f"{self.name(start.worker)} took {experiment} over from {self.name(lost)}{at}"
+        return f"{text} {_from_round(start.round, earlier)}"
+
+    def orders(self) -> list[Order]:
+        """Pause and drain, as they hold: for all machines, and for those of which something else is wanted."""
+        given = []
+        for target in sorted(self.fold.orders):
+            lam, place, author, wall = self.fold.orders[target]
+            every = self.fold.orders.get("", (-1, 0, "", ""))
+            holds = not target or ((lam, place) > every[:2] and place != every[1])
+            if ORDERS[place] != "resume" and holds and (not target or target in self.crew):
+                by = self.machines.get(machine_of(author), "")
+                given.append(Order(target, self.machines.get(target, target), ORDERS[place], by, self.age_s(wall)))
+        return given
+
+    def unconfirmed_by(self, item_id: str) -> list[str]:
+        """Machine ids from which a confirmation of the item's result is missing."""
+        done = self.fold.canonical(item_id)
+        if done is None or item_id not in self.fold.unsealed:
+            return []
+        acks, views = self._acknowledged
+        return list(dict.fromkeys(machine_of(worker) for worker in unsettled(self.fold, acks, views, "", done)))
+
+    @cached_property
+    def _acknowledged(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+        """What each worker has said to have read, and its view of those that are gone."""
+        beats = self.told.items()
+        return {worker: beat.seen for worker, beat in beats}, {worker: beat.gone for worker, beat in beats}
+
+    def _unconfirmed(self) -> dict[str, list[str]]:
+        """Machines that are away -> experiments whose results wait for them."""
+        away: dict[str, list[str]] = {}
+        latest: dict[str, tuple[int, str]] = {}
+        results = [(item_id, done) for item_id in sorted(self.fold.unsealed & self.items.keys())
+                   if (done := self.fold.canonical(item_id)) is not None]  # fmt: skip
+        for item_id, done in results:
+            latest[done.worker] = max(latest.get(done.worker, (-1, "")), (done.seq, item_id))
+        # Whoever has confirmed an author's latest result has read the earlier ones.
+        waited_for = {
+            author for author, (_, item_id) in latest.items() if any(map(self._is_away, self.unconfirmed_by(item_id)))
+        }
+        for item_id, done in results:
+            for machine in self.unconfirmed_by(item_id) if done.worker in waited_for else ():
+                if self._is_away(machine):
+                    away.setdefault(machine, []).append(self.names[item_id])
+        return away
+
+    def _is_away(self, machine: str) -> bool:
+        """Whether the machine has been silent for so long that others take its items over, or is not known here at all."""
+        known = self.crew.get(machine)
+        return known is None or (not known.alive and (known.age_s is None or known.age_s > self.timing.dead))
 
 
-def _stale_notes(lines: Sequence[ItemLine], timing: Timing) -> list[str]:
-    notes = []
-    for line in lines:
-        if line.state == "stale" and line.beat_age_s is not None:
-            left = max(0.0, timing.dead - line.beat_age_s)
-            when = f"in ~{in_words(left)}" if left else "now"
-            notes.append(
-                f"{line.machine} has not been seen for ~{in_words(line.beat_age_s)}. Any other worker takes "
-                f"{line.experiment} over {when}; at once: fedspec queue release {line.experiment}"
-            )
-    return notes
+def _conditioned(line: ItemLine, found: Condition) -> ItemLine:
+    return replace(line, condition=found.word, why=found.why, due_s=found.due_s)
+
+
+def _from_round(start: int, earlier: Sequence[int]) -> str:
+    """From where a takeover went on, and what was lost of the rounds that had been saved ``earlier``."""
+    if start and start >= max(earlier, default=0):
+        return f"after round {start}; nothing was lost."
+    if start:
+        return f"after round {start}, the last that was intact."
+    if earlier:
+        return "from round 1: no saved round could be read there."
+    return "from round 1; no round had been saved."
+
+
+def _estimate(eta: float | None) -> float | None:
+    return eta if eta is not None and 0 <= eta <= LONGEST_S else None
 
 
 def _numbered(name: str, number: int) -> str:

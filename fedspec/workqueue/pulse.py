@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from fedspec.clock import Clock, timestamp
 from fedspec.workqueue.liveness import Lag, Timing, Watch
@@ -21,6 +21,22 @@ class Report:
     clients: str = ""
     steps: int = 0
     eta_s: float | None = None
+    # By item the latest round whose generation is in this machine's folder.
+    have: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Idle:
+    """For how long the trainer has made no step. Like a peer's silence: sleep adds at most two poll intervals."""
+
+    looked_at: float
+    step: tuple[str, int] = ("", 0)
+    seconds: float = 0.0
+
+    def look(self, report: Report, now: float, longest: float) -> None:
+        step = (report.running, report.steps)
+        self.seconds = self.seconds + min(now - self.looked_at, longest) if step == self.step else 0.0
+        self.looked_at, self.step = now, step
 
 
 class Pulse:
@@ -35,6 +51,7 @@ class Pulse:
         self._beats = 0
         self._next_beat = 0.0
         self._answered = 0
+        self._idle = _Idle(clock.awake_or_asleep())
 
     @property
     def timing(self) -> Timing:
@@ -49,6 +66,7 @@ class Pulse:
         """Read the others' beats and count how long each has been silent."""
         self.store.read_beats()
         now = self.clock.awake_or_asleep()
+        self._idle.look(self.report, now, 2 * self.timing.poll)
         before = self._watch.presumed_dead()
         self._watch.poll(now, self._signs(me))
         for peer in before:
@@ -62,7 +80,7 @@ class Pulse:
         """Whether to beat now: it is time, or somebody has asked something that a beat answers."""
         return self.clock.awake_or_asleep() >= self._next_beat or self._answered != self.store.asked
 
-    def beat(self, me: str, seq: int, have: Mapping[str, int]) -> None:
+    def beat(self, me: str, seq: int) -> None:
         """Write the heartbeat; ``seq`` is the number of this worker's records."""
         now = self.clock.awake_or_asleep()
         self._beats += 1
@@ -77,10 +95,11 @@ class Pulse:
                 round=report.round,
                 clients=report.clients,
                 steps=report.steps,
+                idle=round(self._idle.seconds, 1),
                 eta=None if report.eta_s is None else round(report.eta_s, 1),
                 wall=timestamp(self.clock.now()),
                 seen={worker: state.length for worker, state in fold.workers.items() if not fold.read_to_the_end(worker)},
-                have=dict(have),
+                have=dict(report.have),
                 gone=fold.view_of_the_gone(),
             )
         )
@@ -103,6 +122,15 @@ class Pulse:
         if self.has_been_here() or (crowd.others and have_read(self.store.acks, crowd.others, me, 0)):
             return crowd
         return Members(me, crowd.live, known=False)
+
+    def everywhere(self, me: str, item_id: str) -> float:
+        """The latest round of which every other worker that has not left is known to have the generation.
+
+        Silent ones count: what they miss may be on its way, and what is deleted here may reach them first.
+        """
+        told = self.store.told
+        others = members(self.store.fold, me, (), known=True).others
+        return min((told[other].have.get(item_id, 0) if other in told else 0 for other in others), default=float("inf"))
 
     def _signs(self, me: str) -> dict[str, tuple[int, int]]:
         fold, beats = self.store.fold, self.store.beats

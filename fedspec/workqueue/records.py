@@ -11,7 +11,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,6 +21,11 @@ MAX_LINE_BYTES = 1 << 20
 MAX_LAM = (1 << 53) - 1
 MAX_COUNT = 1_000_000_000
 FIRST = "0" * 16
+# All rows of a result: as many as a plan may ask for take less than 2 MiB.
+MAX_TABLE_BYTES = 8 << 20
+
+# Becomes a part of file names. What follows the machine's id is new for each process.
+WorkerName = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z]{1,32}-[0-9a-z]{1,32}\Z")]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     v: int = VERSION
-    worker: str
+    worker: WorkerName
     seq: int
     lam: int
     prev: str
@@ -49,7 +54,7 @@ class Hello(Record, frozen=True, kw_only=True, tag="hello", tag_field="type"):
     capabilities: list[str] = []
     fedspec: str = ""
     mode: str = "lock"
-    closes: dict[str, int] = {}
+    closes: dict[WorkerName, int] = {}
 
 
 class Attempt(Record, frozen=True, kw_only=True):
@@ -65,7 +70,9 @@ class Attempt(Record, frozen=True, kw_only=True):
 
 
 class Claim(Attempt, frozen=True, kw_only=True, tag="claim", tag_field="type"):
-    """The worker wants to run the item."""
+    """The worker wants to run the item, or to have the ``role`` in it if several run it together."""
+
+    role: str = ""
 
 
 class Start(Attempt, frozen=True, kw_only=True, tag="start", tag_field="type"):
@@ -121,12 +128,17 @@ class Seal(Record, frozen=True, kw_only=True, tag="seal", tag_field="type"):
     author: str
 
 
-class Lost(Record, frozen=True, kw_only=True, tag="lost", tag_field="type"):
-    """The root of a gang lost the member that had ``role``."""
+class Meet(Attempt, frozen=True, kw_only=True, tag="meet", tag_field="type"):
+    """The root of a gang tells its members where to find it; the ``token`` admits to this attempt alone."""
 
-    item: str
-    attempt: int
-    role: str
+    addresses: list[str]
+    token: str
+
+
+class Lost(Attempt, frozen=True, kw_only=True, tag="lost", tag_field="type"):
+    """The root of a gang has lost the ``member`` (a worker) on its link: its role is open again."""
+
+    member: str
 
 
 class Ctl(Record, frozen=True, kw_only=True, tag="ctl", tag_field="type"):
@@ -163,7 +175,7 @@ class Opaque(Record, frozen=True, kw_only=True):
     """A record of a type that this version does not know: kept in its chain, ignored otherwise."""
 
 
-KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Lost | Ctl | Gc | Import | Bye
+KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Meet | Lost | Ctl | Gc | Import | Bye
 _TYPES = frozenset(str(kind.__struct_config__.tag) for kind in KINDS.__args__)
 _known = msgspec.json.Decoder(KINDS)
 _unknown = msgspec.json.Decoder(Opaque)
@@ -182,7 +194,9 @@ def machine_of(worker: str) -> str:
 
 
 def encode(record: Record) -> bytes:
-    """One line with its line feed. Raises ValueError if it exceeds `MAX_LINE_BYTES`."""
+    """One line with its line feed. Raises ValueError if it exceeds `MAX_LINE_BYTES` or no reader would take it."""
+    if not _is_sound(record):
+        raise ValueError(f"a number of a {type(record).__name__} is out of bounds: {_numbers(record)}")
     body = msgspec.json.encode(record, order="sorted")
     line = b"%08x %s\n" % (zlib.crc32(body), body)
     if len(line) > MAX_LINE_BYTES:
@@ -200,9 +214,22 @@ def decode(line: bytes) -> Record | None:
         record: Record = _known.decode(body) if kind in _TYPES else _unknown.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    counts = (record.seq, getattr(record, "attempt", 0), getattr(record, "round", 0))
-    sound = record.v == VERSION and 0 <= record.lam <= MAX_LAM and all(0 <= count <= MAX_COUNT for count in counts)
-    return record if sound else None
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether its numbers are some that a reader can count on from, show, and write again."""
+    closes = record.closes.values() if isinstance(record, Hello) else ()
+    return (
+        record.v == VERSION
+        and 0 <= record.lam <= MAX_LAM
+        and all(0 <= number <= MAX_COUNT for number in _numbers(record))
+        and all(-1 <= last <= MAX_COUNT for last in closes)
+    )
+
+
+def _numbers(record: Record) -> tuple[int, ...]:
+    return record.seq, *(getattr(record, name, 0) for name in ("attempt", "round", "rounds"))
 
 
 def line_hash(line: bytes) -> str:
@@ -216,10 +243,10 @@ def pack_rows(table: Mapping[str, Any]) -> str:
 
 
 def unpack_rows(text: str) -> dict[str, Any]:
-    """The inverse of `pack_rows`. Raises ValueError for anything else, and for what inflates beyond 64 MiB."""
+    """The inverse of `pack_rows`. Raises ValueError for anything else, and for what inflates beyond `MAX_TABLE_BYTES`."""
     inflater = zlib.decompressobj()
     try:
-        data = inflater.decompress(b64decode(text, validate=True), 64 << 20)
+        data = inflater.decompress(b64decode(text, validate=True), MAX_TABLE_BYTES)
     except zlib.error as error:
         raise ValueError(f"not a packed table: {error}") from error
     if inflater.unconsumed_tail or inflater.unused_data or not inflater.eof:

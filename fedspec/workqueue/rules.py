@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fedspec.plan import SCIENCE_VERSION, Item
-from fedspec.workqueue.fold import Fold, Key, cancelled, weight
+from fedspec.workqueue.fold import ROOT, Fold, Key, cancelled, weight
+from fedspec.workqueue.gangs import gang_of, place_lost, role_to_take
 from fedspec.workqueue.members import Members
 from fedspec.workqueue.records import machine_of
 
@@ -27,7 +28,8 @@ class Situation:
         backing_off: items whose last transient failure is too recent.
         only: the items to care about, or None for all of the queue's.
         settled: False just after a long sleep, when others' news may not have arrived yet.
-        members: who else takes part, where no lock keeps them from claiming the same item; None where one does.
+        members: who takes part; None if nobody but this worker is known.
+        locks: whether a lock keeps others from claiming the same item at the same time.
     """
 
     fold: Fold
@@ -39,6 +41,7 @@ class Situation:
     only: Collection[str] | None = None
     settled: bool = True
     members: Members | None = None
+    locks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,42 @@ class Take:
     """Claim this item with this attempt number.
 
     ``over`` is the claim of a dead worker that it supersedes. ``sure``: nobody else claims it meanwhile; else ask the others.
+    ``role``: the place to take in an item that several workers run together; ``begun``: somebody waits there already.
     """
 
     item: Item
     attempt: int
     over: Key | None
     sure: bool = True
+    role: str = ""
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An item that this process has claimed; ``over`` is the dead worker's claim that it took over.
+
+    ``sure``: nobody else can have claimed it meanwhile; else others are asked first (`WorkDistributor.agreed`).
+    """
+
+    item: Item
+    attempt: int
+    worker: str
+    over: Key | None = None
+    seq: int = 0
+    sure: bool = True
+    role: str = ""
+
+    @property
+    def key(self) -> Key:
+        """(attempt, worker)."""
+        return self.attempt, self.worker
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``), ``settle`` or
-    ``paused``."""
+    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``), ``settle``,
+    ``paused``, or for a gang ``members`` (too few live) or ``full``."""
 
     item: Item
     why: str
@@ -99,7 +126,10 @@ def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
         if status == "failed":
             failed.append(item)
         if status in ("pending", "running"):
-            choice = _consider(item, situation)
+            choice = _consider_gang(item, situation) if item.members else _consider(item, situation)
+            if isinstance(choice, Take) and choice.role:
+                # One gang at a time: two that wait for each other's members would wait for ever.
+                choice = Blocked(item, "members") if any(take.role for take in takes) else choice
             (takes if isinstance(choice, Take) else blocked).append(choice)  # type: ignore[arg-type]
     order = fold.order_for(situation.machine)
     if order == "drain" and (takes or blocked):
@@ -118,12 +148,14 @@ def _first(takes: list[Take], situation: Situation) -> Take:
         return not fold.item(take.item.id).generations
 
     # `takes` are in the queue's order, which `min` keeps among equals.
-    if members is None:
+    if gathering := [take for take in takes if take.begun]:
+        return gathering[0]
+    if members is None or situation.locks:
         return min(takes, key=fresh)
-    own = [take for take in takes if members.share_of(take.item) == members.me]
+    own = [take for take in takes if take.role or members.share_of(take.item) == members.me]
     if own and members.known:
         first = min(own, key=fresh)
-        return replace(first, sure=first.attempt == 1)
+        return replace(first, sure=first.attempt == 1 and not first.role)
     # Several that do not know each other yet, or that take from another's share, each begin somewhere else.
     first = min(own or takes, key=lambda take: (fresh(take), -fold.priority(take.item.id), _repelling(take.item, members.me)))
     return replace(first, sure=not members.known and not members.others)
@@ -149,6 +181,8 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
         return "given up when this machine was retired"
     if fold.gone(key[1]):
         return "closed by this machine"
+    if fold.role(item_id, key):
+        return place_lost(fold, item_id, key)
     owner = fold.owner(item_id)
     return None if owner == key else f"taken over by {owner[1] if owner else 'nobody'}"
 
@@ -175,7 +209,7 @@ def queue_order(item: Item) -> tuple[object, ...]:
 
 def backoff_s(failures: int) -> float:
     """Seconds to wait after this many transient failures in a row: 1, 2, 4 ... 60 minutes."""
-    return MINUTE_S * min(2 ** (failures - 1), MAX_BACKOFF_MINUTES) if failures else 0.0
+    return MINUTE_S * min(2 ** min(failures - 1, 10), MAX_BACKOFF_MINUTES) if failures else 0.0
 
 
 def unmet(item: Item, situation: Situation) -> str:
@@ -202,4 +236,25 @@ def _consider(item: Item, situation: Situation) -> Take | Blocked:
         return Blocked(item, "back-off")
     if not situation.settled:
         return Blocked(item, "settle")
-    return Take(item, situation.fold.item(item.id).last_attempt() + 1, owner)
+    return Take(item, situation.fold.item(item.id).next_attempt(), owner)
+
+
+def _consider_gang(item: Item, situation: Situation) -> Take | Blocked:
+    fold, members = situation.fold, situation.members
+    lack = unmet(item, situation)
+    if lack:
+        return Blocked(item, "needs", detail=lack)
+    gang = gang_of(fold, item, situation.dead)
+    if not gang.open:
+        return Blocked(item, "full", owner=gang.holders.get(ROOT))
+    if not situation.settled:
+        return Blocked(item, "settle")
+    if item.id in situation.backing_off and not gang.begun:
+        return Blocked(item, "back-off")
+    if members is None:
+        return Blocked(item, "members")
+    barred = (gang.attempt, members.me) in fold.item(item.id).attempts
+    role = role_to_take(gang, item, members, members.me, barred)
+    if role is None:
+        return Blocked(item, "members")
+    return Take(item, gang.attempt, None, role=role.name, begun=gang.begun)

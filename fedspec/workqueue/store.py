@@ -15,10 +15,22 @@ from fedspec.errors import DamagedError
 from fedspec.files import Files
 from fedspec.plan import Item, decoded, encoded
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.records import Claim, Done, Hello, Histories
+from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, Histories, WorkerName, machine_of
+from fedspec.workqueue.tail import PIECE_BYTES, Puzzles, Tail
+from fedspec.workqueue.wording import one_line
 from fedspec.workspace import Workspace
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_LAM)]
+
+# A configuration is a few hundred bytes.
+MAX_PLAN_BYTES = 64 << 10
+# A beat of thousands of members; a folder of files that only look like beats costs no more than so many reads a poll.
+MAX_BEAT_BYTES = 1 << 20
+MAX_BEATS = 1000
+# Bytes of one file that are no lines of ours and are read at one poll: a heart must not stand still meanwhile.
+MAX_GARBAGE_BYTES = 64 << 20
+# What people are told of at once.
+MAX_NOTES = 10
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,19 +41,21 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         seq: records in the worker's journal when it wrote the beat.
         running: id of the item it trains, "" if none; ``round`` the last complete round; ``eta`` seconds left.
         steps: grows with every client trained; standing still while ``n`` grows means stalled.
+        idle: seconds for which ``steps`` has stood still, by the worker's own clock and without its sleep.
         seen: records of each worker that this one has read: an acknowledgement.
         have: the highest round of each unfinished item whose generation is in this machine's folder.
         gone: what this worker knows of those that are gone (`Fold.view_of_the_gone`).
     """
 
     v: int = 1
-    worker: str
+    worker: WorkerName
     n: Count
     seq: Count
     running: str = ""
     round: Count = 0
     clients: str = ""
     steps: Count = 0
+    idle: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     eta: float | None = None
     wall: str = ""
     seen: dict[str, int] = {}
@@ -67,8 +81,9 @@ class Store:
         # Counts what others say that waits for an answer: a claim, a result, or that somebody has come.
         self.asked = 0
         self._histories = Histories()
-        self._read: dict[str, int] = {}
+        self._tails: dict[str, Tail] = {}
         self._taken: set[str] = set()
+        self._odd_plans, self._odd_beats = Puzzles(), Puzzles()
 
     def refresh(self) -> None:
         """Read what is new."""
@@ -77,7 +92,7 @@ class Store:
 
     def add_line(self, line: bytes) -> None:
         """Fold a line that this process has just written itself."""
-        self._take([line], "own journal")
+        self._take([line])
 
     def length(self, worker: str) -> int:
         """How many records of the worker are accepted."""
@@ -87,33 +102,80 @@ class Store:
         """Workers that two processes wrote for; they count as dead."""
         return self._histories.forked()
 
+    def notes(self) -> tuple[str, ...]:
+        """What cannot be read, for people: the first few, and how many more."""
+        told = list(self.damaged.values())
+        more = (f"... and {len(told) - MAX_NOTES} more that cannot be read.",) if len(told) > MAX_NOTES else ()
+        return (*told[:MAX_NOTES], *more)
+
     def read_beats(self) -> None:
         """Read every heartbeat; one that is torn keeps its last good state."""
-        for name in self.files.names(self.workspace.beats):
-            try:
-                beat = msgspec.json.decode(self.files.read(self.workspace.beats / name), type=Beat)
-            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        names = self.files.names(self.workspace.beats)
+        self._odd_beats.poll(names)
+        due = [name for name in names if self._odd_beats.is_due(name)]
+        if len(due) > MAX_BEATS:
+            # Those first that workers known from the journals would have.
+            living = {f"{worker}.json" for worker in self.fold.workers if not self.fold.gone(worker)}
+            due = sorted(due, key=lambda name: name not in living)[:MAX_BEATS]
+        for name in due:
+            beat = self._beat(name)
+            if beat is None:
+                self._odd_beats.failed(name)
                 continue
+            self._odd_beats.solved(name)
             held = self.beats.get(beat.worker)
             if held is None or held.n < beat.n:
                 self.beats[beat.worker] = beat
             if self.length(beat.worker) >= self.beats[beat.worker].seq:
                 self.told[beat.worker] = self.beats[beat.worker]
 
+    def sources(self) -> list[str]:
+        """Names of the plans and journals that were read."""
+        return [*sorted(self._taken), *sorted(self._tails)]
+
     @property
     def acks(self) -> dict[str, dict[str, int]]:
         """How many records of each worker the others have said to have read."""
         return {worker: beat.seen for worker, beat in self.told.items()}
 
+    def _beat(self, name: str) -> Beat | None:
+        try:
+            data = self.files.read(self.workspace.beats / name, 0, MAX_BEAT_BYTES + 1)
+            return msgspec.json.decode(data, type=Beat) if len(data) <= MAX_BEAT_BYTES else None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
     def write_beat(self, beat: Beat) -> None:
         """Replace this worker's heartbeat."""
-        self.files.write(self.workspace.beat(beat.worker), msgspec.json.encode(beat), durable=False)
+        data = msgspec.json.encode(beat)
+        if len(data) > MAX_BEAT_BYTES:
+            # Somebody has invented thousands of workers; a beat that nobody reads would be a death.
+            data = msgspec.json.encode(msgspec.structs.replace(beat, seen={}, have={}))
+        self.files.write(self.workspace.beat(beat.worker), data, durable=False)
+
+    def remove_old_beats(self, machine: str) -> None:
+        """A machine's earlier processes beat no more; of its last one the sign of life stays until the next comes."""
+        for worker in (Path(name).stem for name in self.files.names(self.workspace.beats)):
+            if machine_of(worker) == machine and self.fold.gone(worker):
+                self.files.remove(self.workspace.beat(worker))
+
+    def relay(self, worker: str, by: str, lines: list[bytes]) -> int:
+        """Bring to the folder what it lacks of a journal that nobody writes any more; returns the last seq that is known.
+
+        ``lines``: the machine's own copy of it, whole, without line feeds. They go into a file of ``by``'s own.
+        """
+        known = self.length(worker)
+        if len(lines) > known:
+            missing = b"".join(line + b"\n" for line in lines[known:])
+            self.files.append(self.workspace.relayed(worker, by), missing)
+            self.refresh()
+        return max(len(lines), known) - 1
 
     def write_plan(self, item: Item) -> bool:
         """Put an item into the queue; True unless its file is already there, whole."""
         path, data = self.workspace.plan(item.id), encoded(item)
         try:
-            present = self.files.read(path) == data
+            present = self.files.read(path, 0, len(data) + 1) == data
         except OSError:  # absent, or a sync client has evicted it: the same bytes do no harm
             present = False
         if not present:
@@ -121,46 +183,72 @@ class Store:
         return not present
 
     def _read_plans(self) -> None:
-        for name in self.files.names(self.workspace.plans):
-            if name.endswith(".json") and name not in self._taken:
-                self._read_plan(self.workspace.plans / name)
+        sizes = self.files.sizes(self.workspace.plans)
+        self._odd_plans.poll(sizes)
+        for name, size in sizes.items():
+            if name.endswith(".json") and name not in self._taken and self._odd_plans.is_due(name, size):
+                self._read_plan(name, size)
 
-    def _read_plan(self, path: Path) -> None:
-        """Take a plan file in. One that is damaged is read again each time: its bytes may still be on their way."""
+    def _read_plan(self, name: str, size: int) -> None:
+        """Take a plan file in. One that is damaged is read again later: its bytes may still be on their way."""
         try:
-            item = decoded(self.files.read(path), path.name)
+            if size > MAX_PLAN_BYTES:
+                raise DamagedError(f"The plan file {name} is too large to be one.", "Enqueue the plan again.")
+            item = decoded(self.files.read(self.workspace.plans / name, 0, MAX_PLAN_BYTES), name)
         except OSError:
-            return
+            self._odd_plans.failed(name, size)
         except DamagedError as error:
-            self.damaged[path.name] = error.what
+            self._odd_plans.failed(name, size)
+            self.damaged[name] = one_line(error.what)
         else:
             self.items[item.id] = item
-            self._taken.add(path.name)
-            self.damaged.pop(path.name, None)
+            self._taken.add(name)
+            self._odd_plans.solved(name)
+            self.damaged.pop(name, None)
 
     def _read_journals(self) -> None:
-        for name in self.files.names(self.workspace.journals):
-            path = self.workspace.journals / name
-            size, offset = self.files.size(path) or 0, self._read.get(name, 0)
-            if size == offset:
-                continue
-            # A file that shrank was overwritten: take all of it; what we know already is a duplicate and changes nothing.
-            offset = offset if size > offset else 0
-            try:
-                data = self.files.read(path, offset)
-            except OSError:
-                continue
-            whole = data.rfind(b"\n") + 1
-            self._read[name] = offset + whole
-            self._take(data[:whole].split(b"\n")[:-1], name)
+        sizes = self.files.sizes(self.workspace.journals)
+        for name, size in sizes.items():
+            tail = self._tails.get(name)
+            if tail is None or tail.seen != size:
+                self._read_journal(name, size)
+        if len(self._tails) > len(sizes):
+            self._tails = {name: tail for name, tail in self._tails.items() if name in sizes}
 
-    def _take(self, lines: list[bytes], source: str) -> None:
+    def _read_journal(self, name: str, size: int) -> None:
+        """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing."""
+        path, garbage = self.workspace.journals / name, 0
+        tail = self._tails.setdefault(name, Tail())
+        if size < tail.seen:
+            tail = self._tails[name] = Tail()
+        while tail.seen < size and garbage < MAX_GARBAGE_BYTES:
+            if tail.is_no_journal:
+                tail.seen = size
+                return
+            try:
+                data = self.files.read(path, tail.begin, len(tail.mark) + PIECE_BYTES)
+            except OSError:
+                return
+            before, damaged = tail.seen, tail.damaged
+            lines = tail.feed(data)
+            if lines is None:
+                tail = self._tails[name] = Tail()
+                continue
+            tail.damaged += self._take(lines)
+            if tail.damaged > damaged:
+                self.damaged[name] = f"{one_line(name)} has lines that cannot be read; they are left out."
+            if tail.damaged > damaged or tail.skipping:
+                garbage += len(data)
+            if tail.seen <= before:
+                return  # it is shorter than a moment ago
+
+    def _take(self, lines: list[bytes]) -> int:
+        """Fold lines; returns how many are damaged."""
         fresh, revoked, damaged = self._histories.offer(lines)
-        if damaged:
-            self.damaged[source] = f"{source} has lines that cannot be read; they are left out."
         if revoked:
             self.fold = self.fold_type(self._histories.accepted())
         else:
             for record in fresh:
                 self.fold.add(record)
         self.asked += sum(isinstance(record, Claim | Done | Hello) for record in fresh)
+        return damaged

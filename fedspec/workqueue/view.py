@@ -6,7 +6,6 @@ Both can be deleted at any time and come back; neither is ever the basis of a de
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from fedspec.workqueue.progress import display_names
 from fedspec.workqueue.records import Done, machine_of, unpack_rows
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Store
+from fedspec.workqueue.wording import one_line
 
 # The original knew four status words.
 WORDS = {"sealed": "completed", "done": "completed", "running": "in_progress", "failed": "failed", "cancelled": "failed"}
@@ -64,31 +64,37 @@ class Publisher:
 
     def __init__(self, files: Files, store: Store) -> None:
         self.files, self.store = files, store
-        self._published: dict[str, Done] = {}
+        self._published: dict[str, tuple[Done, bool]] = {}
         self.refused: FolderError | None = None
 
-    def publish(self, *, check_all: bool = False) -> list[str]:
+    def publish(self, *, check_all: bool = False, machine: str | None = None) -> list[str]:
         """Write the CSV of every result that is new to this process; ``check_all`` looks at every file again.
 
         A file that another program holds (a CSV in a spreadsheet) is tried again next time; ``refused`` is why, or None.
+
+        Args:
+            machine: where copies of the folder meet later, the id of this machine: a result that may still change is then
+                written by its author's machine alone, and by others at ``check_all`` if there is none at all.
 
         Returns:
             Names of the experiments whose CSV was written.
         """
         written = []
         self.refused = None
-        for name, done in self._results():
-            if not check_all and self._published.get(name) is done:
+        for name, done, final in self._results():
+            if not check_all and self._published.get(name) == (done, final):
+                continue
+            if not final and machine not in (None, machine_of(done.worker)) and not (check_all and self._is_absent(name)):
                 continue
             try:
                 data = to_csv(self.rows(done))
             except (DamagedError, ValueError) as error:
-                self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {error}."
+                self.store.damaged[f"result of {name}"] = f"The result of {name} cannot be read: {one_line(str(error))}."
                 continue
             try:
                 if self._replace(name, data):
                     written.append(name)
-                self._published[name] = done
+                self._published[name] = (done, final)
             except FolderError as error:
                 self.refused = error
         return written
@@ -97,11 +103,15 @@ class Publisher:
         """A result's rows. Raises DamagedError or ValueError if they cannot be read."""
         return from_table(unpack_rows(done.rows))
 
-    def _results(self) -> list[tuple[str, Done]]:
+    def _results(self) -> list[tuple[str, Done, bool]]:
+        """Of each experiment its name, its result, and whether that never changes."""
         with self.store.lock:
-            names = published_names(self.store.items.values())
-            results = [(name, self.store.fold.canonical(item_id)) for item_id, name in names.items()]
-        return [(name, done) for name, done in results if done is not None]
+            names, fold = published_names(self.store.items.values()), self.store.fold
+            results = [(name, fold.canonical(item_id), item_id not in fold.unsealed) for item_id, name in names.items()]
+        return [(name, done, final) for name, done, final in results if done is not None]
+
+    def _is_absent(self, name: str) -> bool:
+        return self.files.size(self.store.workspace.result(name)) is None
 
     def _replace(self, name: str, data: bytes) -> bool:
         path = self.store.workspace.result(name)
@@ -110,17 +120,15 @@ class Publisher:
         self.files.write(path, data, durable=False)
         return True
 
-    def write_view(self, timeout_s: float = 1.0) -> None:
-        """Render ``work_queue.json`` under its lock; left to the next one if another process is at it for so long."""
-        workspace = self.store.workspace
-        with suppress(FolderError), self.files.lock(workspace.queue_lock, timeout_s) as alone:
-            with self.store.lock:
-                data = render_view(self.store.fold, self.store.items)
-            if alone and not self._holds(workspace.view, data):
-                self.files.write(workspace.view, data, durable=False)
+    def write_view(self) -> None:
+        """Render ``work_queue.json``. Whether it may be replaced is for the caller to know. Raises FolderError."""
+        with self.store.lock:
+            data = render_view(self.store.fold, self.store.items)
+        if not self._holds(self.store.workspace.view, data):
+            self.files.write(self.store.workspace.view, data, durable=False)
 
     def _holds(self, path: Path, data: bytes) -> bool:
         try:
-            return self.files.read(path) == data
+            return self.files.read(path, 0, len(data) + 1) == data
         except OSError:
             return False  # absent, or held by another program: then the write says so

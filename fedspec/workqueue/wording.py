@@ -1,7 +1,9 @@
-"""What a worker says of an item, in words: pure functions of names and numbers, so that each sentence has a test."""
+"""What is said of an item, in words: pure functions of names and numbers, so that each sentence has a test."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -9,10 +11,37 @@ from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
 
+MAX_REASON = 200
+MAX_DAYS = 9999
+_WORKER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{6}\b")
+# Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
+_UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+MAX_SHOWN = 500
+MAX_TIME = 20
+
+
+def one_line(text: str, limit: int = MAX_SHOWN) -> str:
+    """What a peer or a file name says, as a part of our own sentence: one line, at most ``limit`` characters, nothing that a
+    terminal would obey."""
+    return readable(text[: limit + 1].replace("\n", " "), limit)
+
+
+def readable(text: str, limit: int | None = None) -> str:
+    """The text without what a terminal would obey; line feeds stay."""
+    if not text.isprintable():
+        kept = (c if c == "\n" or unicodedata.category(c) not in _UNREADABLE else "\ufffd" for c in text.replace("\t", " "))
+        text = "".join(kept)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
+
 
 def count(number: int, noun: str) -> str:
     """``1 round``, ``20 rounds``."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def times(number: int) -> str:
+    """``once``, ``3 times``."""
+    return "once" if number == 1 else f"{number} times"
 
 
 def clock_face(seconds: float) -> str:
@@ -22,11 +51,46 @@ def clock_face(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def elapsed_s(wall: str, now: datetime) -> float | None:
+    """Seconds since a wall-clock time that some machine wrote, at least 0; None if it wrote no time."""
+    then = moment(wall)
+    return None if then is None else max(0.0, (now - then).total_seconds())
+
+
+def in_words(seconds: float) -> str:
+    """``12 s``, ``9 min``, ``1 h 30 min``, ``3 d``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(min(seconds, MAX_DAYS * 86400.0) / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    return f"{minutes // (24 * 60)} d"
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """``Mac``, ``Mac and Windows``, ``A, B, C and 4 more``."""
+    some = [*names[:shown], *([f"{len(names) - shown} more"] if len(names) > shown else [])]
+    return " and ".join([", ".join(some[:-1]), some[-1]] if len(some) > 1 else some)
+
+
+def sentence(clause: str) -> str:
+    """The clause with a capital letter; a name keeps its own."""
+    return clause[:1].upper() + clause[1:]
+
+
+def told(reason: str, name: Callable[[str], str]) -> str:
+    """A journalled reason in one short line, with machines' names in place of workers' ids."""
+    words = " ".join(reason[: 2 * MAX_SHOWN].split())
+    return one_line(_WORKER.sub(lambda found: name(found[0]), words), MAX_REASON).rstrip(".")
+
+
 def local_time(wall: str, now: datetime) -> str:
     """A record's wall time as the reader's clock has it: ``09:41``, with the date if that was another day."""
     written = moment(wall)
-    if written is None:
-        return wall
+    if written is None or not 1970 < written.year < 9999:  # at the calendar's ends no time zone can be told
+        return one_line(wall, MAX_TIME)
     then = written.astimezone()
     return then.strftime("%H:%M" if then.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
@@ -39,7 +103,11 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
         case "running":
             what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
         case "needs":
-            what = f"{first.item.exp} needs {first.detail}, which this machine does not have"
+            what = f"{first.item.exp} needs {one_line(first.detail)}, which this machine does not have"
+        case "members":
+            what = f"{first.item.exp} needs more machines at work than there are"
+        case "full":
+            what = f"{first.item.exp} is run by others"
         case "paused":
             what = f"the queue is paused, with {first.item.exp} next; 'fedspec queue resume' lets it go on"
         case "back-off":
@@ -54,6 +122,8 @@ def taking_over(exp: str, lost: str, start: int, journalled: int, rounds: int) -
     if not journalled:
         return f"Taking over {exp} from {lost}, which had saved no round: starting from round 1"
     at = f"Taking over {exp} from {lost} at round {start + 1} of {rounds}"
+    if start >= rounds:
+        return f"Taking over {exp} from {lost}: all {rounds} rounds are saved; nothing was lost"
     if start == journalled:
         return f"{at}; nothing was lost"
     return f"{at}; of the {count(journalled, 'round')} that were saved, no later one can be read here"
@@ -76,7 +146,7 @@ def failed(exp: str, fault: str, reason: str) -> str:
         "capability": "Nothing to do here. Another machine may run it.",
     }
     fix = fixes.get(fault, f"It is not tried again. More: fedspec progress {exp}")
-    return f"error: {exp} failed: {reason.rstrip('.')}.\n  fix: {fix}"
+    return f"error: {exp} failed: {one_line(reason).rstrip('.')}.\n  fix: {fix}"
 
 
 def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: str, round_: int) -> str:
@@ -89,7 +159,7 @@ def dropped(error: SupersededError, exp: str, me: str, *, done_by: str, rival: s
     if done_by:
         return f"{exp} is already done by {done_by}. Nothing is lost; this {me} takes the next item."
     if not rival or "taken over" not in error.what:
-        return f"{error.what} {error.fix}"
+        return one_line(f"{error.what} {error.fix}")
     who = rival if rival != me else f"another worker of this {me}"
     if not round_:
         return f"{exp} was claimed by {who} first. This {me} takes the next item."

@@ -15,8 +15,9 @@ from fedspec.cli import main
 from fedspec.cli.plans import read_plan
 from fedspec.clock import FakeClock
 from fedspec.plan import Item
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK
+from fedspec.workqueue.rules import Held
 from fedspec.workspace import LocalState
 
 # The smallest run that trains: a blink, once torch is imported.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from fedspec.cli.opening import open_queue
 from fedspec.cli.progress import page
+from fedspec.workqueue.hindrances import Hindrance
 from fedspec.workqueue.progress import ItemLine, Progress
 from tests.cli.conftest import Place, beat, items, save
 
@@ -48,8 +50,8 @@ def test_a_silent_worker_is_stale_and_the_remedy_is_named(place: Place, claimed:
     beat(mac)
     said = place.fedspec("progress")
     assert "stale" in said.out
-    assert f"at once: fedspec queue release {held.item.exp}" in said.out
-    assert "Mac has not been seen for ~9 min." in said.out
+    assert f"Mac has not been seen for ~9 min and has its item; now: fedspec queue release {held.item.exp}" in said.out
+    assert "No machine is working; 7 items wait; now: fedspec work" in said.out
 
 
 def test_json_has_counts_items_and_notes_in_seconds(place: Place, claimed: Callable):
@@ -60,7 +62,10 @@ def test_json_has_counts_items_and_notes_in_seconds(place: Place, claimed: Calla
     [item] = [item for item in document["items"] if item["state"] == "stale"]
     assert item["experiment"] == held.item.exp
     assert 500 < item["beat_age_s"] < 600
-    assert document["notes"][0].startswith("Mac has not been seen")
+    assert item["condition"] == "stale"
+    assert [found["about"] for found in document["hindrances"]] == ["nobody", "silent"]
+    assert document["hindrances"][1]["fix"] == f"fedspec queue release {held.item.exp}"
+    assert document["notes"][1].startswith("Mac has not been seen")
 
 
 def test_an_item_in_detail(place: Place, claimed: Callable):
@@ -68,13 +73,15 @@ def test_an_item_in_detail(place: Place, claimed: Callable):
     save(mac, held, 3, 0.5)
     mac.failed(held, "code", "ValueError: bad", 'File "x.py", line 1\nValueError: bad')
     said = place.fedspec("progress", held.item.exp)
-    assert said.out.startswith(f"{held.item.exp} is waiting for a worker; round 3 of 20 is saved; it failed 1 time")
+    assert said.out.startswith(
+        f"{held.item.exp} is waiting for a worker.\nRound 3 of 20 is saved, accuracy 0.5000. It failed once"
+    )
     assert "  rounds    3 of 20 saved, accuracy 0.5000\n" in said.out
     assert f"  id        {held.item.id}\n" in said.out
     assert "  | ValueError: bad\n" in said.out
-    attempt = next(line for line in said.out.splitlines() if line.startswith("  1  "))
+    attempt = next(line for line in said.out.splitlines() if line.startswith("1  "))
     assert attempt.split()[1] == "Mac"
-    assert attempt.endswith("3  ValueError: bad")
+    assert attempt.split()[3:] == ["1", "3", "ValueError:", "bad"]
     document = place.fedspec("progress", held.item.id, "--json").json
     assert document["attempts"][0]["end"] == "ValueError: bad"
     assert document["config"] == held.item.config
@@ -115,7 +122,8 @@ def test_watching_without_a_terminal_prints_a_document_a_line(place: Place, clai
 
 
 STATES = ["done", "running", "pending", "stale", "failed", "done", "pending", "done"]
-MANY = Progress(tuple(ItemLine(str(n), f"experiment_{n}" + "_and_so_on" * (n % 3), state) for n, state in enumerate(STATES)))
+NAMES = [f"experiment_{n}" + "_and_so_on" * (n % 3) for n in range(len(STATES))]
+MANY = Progress(tuple(ItemLine(name, name, state, condition=state) for name, state in zip(NAMES, STATES, strict=True)))
 
 
 def texts(height: int | None, width: int = 80) -> list[str]:
@@ -142,3 +150,25 @@ def test_a_low_screen_hides_first_what_is_done_and_counts_it(height: int):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_page_fits_the_terminal(width: int):
     assert max(map(len, texts(None, width))) <= width
+
+
+TROUBLED = replace(
+    MANY,
+    hindrances=tuple(Hindrance("failed", "this is in the way of the queue " * 4, f"fedspec queue retry {n}") for n in range(9)),
+    takeovers=tuple(f"Windows took experiment_{n} over from Mac after round 3; nothing was lost." for n in range(9)),
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_there_is_to_say_fits_too_and_is_a_handful(width: int):
+    lines = [line for text, _ in page(TROUBLED, width, None) for line in text.splitlines()]
+    assert max(map(len, lines)) <= width
+    assert sum("in the way" in text for text, _ in page(TROUBLED, width)) == 4
+    assert sum("took" in text for text, _ in page(TROUBLED, width)) == 3
+
+
+@pytest.mark.parametrize("height", [14, 20, 30, 50])
+def test_on_a_low_screen_notes_leave_most_of_it_to_the_table(height: int):
+    lines = [line for text, _ in page(TROUBLED, 80, height) for line in text.splitlines()]
+    assert len(lines) <= height
+    assert sum(line.startswith("experiment") for line in lines) >= min(len(STATES), (height - 10) // 3)

@@ -26,21 +26,50 @@ def test_add_enqueues_once(place: Place):
 def test_list(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
     header, row = place.fedspec("queue", "list").out.splitlines()
-    assert header.split() == ["Item", "State", "Id"]
+    assert header.split() == ["Item", "State", "Machine", "Id"]
     assert row.split()[:2] == [TINY_NAME, "pending"]
 
 
 def test_why_an_item_waits_who_runs_it_and_who_went_silent(place: Place, claimed: Callable):
     place.fedspec("queue", "add", "quick", *TINY)
     assert place.fedspec("queue", "why", TINY_NAME).out == (
-        f"{TINY_NAME} is waiting for a worker. Start one with 'fedspec work'.\n"
+        f"{TINY_NAME} is waiting for a worker.\nNo machine is working.\nTo start one: fedspec work\n"
     )
     mac, held = claimed("Mac", behind=timedelta(minutes=9))
-    assert f"at once: fedspec queue release {TINY_NAME}" in place.fedspec("queue", "why", TINY_NAME).out
+    assert (
+        f"To let it be taken over at once: fedspec queue release {TINY_NAME}\n" in place.fedspec("queue", "why", TINY_NAME).out
+    )
     mac.give_back(held, "stopped on request")
-    claimed("Windows")
+    windows, again = claimed("Windows")
+    said = place.fedspec("queue", "why", TINY_NAME).out.splitlines()
+    assert said[0].startswith(f"{TINY_NAME} is running: Windows has had it for ~")
+    assert said[-3].split() == ["Attempt", "Machine", "Claimed", "From", "Saved", "How", "it", "ended"]
+    assert said[-2].endswith("stopped on request")
+    assert said[-1].split()[:2] == ["2", "Windows"]
     document = place.fedspec("queue", "why", held.item.id, "--json").json
-    assert document["why"].startswith(f"{TINY_NAME} is running: Windows has it (attempt 2, for ~")
+    assert (document["item"], document["state"], document["condition"]) == (held.item.id, "running", "running")
+    assert document["why"].startswith(f"{TINY_NAME} is running: Windows has had it for ~")
+    assert [attempt["how"] for attempt in document["attempts"]] == ["yielded", ""]
+    windows.failed(again, "final", "it cannot run.")
+    document = place.fedspec("queue", "why", held.item.id, "--json").json
+    assert document["fixes"] == [{"lead": "To try it again", "command": f"fedspec queue retry {TINY_NAME}"}]
+
+
+def test_why_without_an_item_says_what_holds_the_queue_up(place: Place, claimed: Callable):
+    assert place.fedspec("queue", "why").code == 3  # no queue
+    place.fedspec("queue", "add", "quick", *TINY)
+    assert place.fedspec("queue", "why").out == (
+        "ok     1 item: 1 pending\nwarn   No machine is working; 1 item waits\n       fix: fedspec work\n"
+    )
+    _, held = claimed("Mac")
+    assert place.fedspec("queue", "why").out == "ok     1 item: 1 running\n\nNothing is in the way.\n"
+    place.fedspec("queue", "cancel", TINY_NAME)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    place.fedspec("queue", "pause")
+    document = place.fedspec("queue", "why", "--json").json
+    assert [found["about"] for found in document["hindrances"]] == ["paused"]
+    assert document["takeovers"] == []
+    del held
 
 
 def test_release_takes_an_item_from_a_silent_machine(place: Place, claimed: Callable):

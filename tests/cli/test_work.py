@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -48,3 +49,44 @@ def test_ctrl_c_finishes_the_round_and_gives_the_item_back(place: Place):
     assert 0 <= int(saved[1]) - int(stopping[1]) <= 1
     state = place.fedspec("progress", "--json").json
     assert [(item["state"], item["round"]) for item in state["items"]] == [("pending", int(saved[1]))]
+
+
+def test_the_original_s_queue_is_taken_in_and_worked_on(place: Place):
+    """No plan and no journal: only the list that the original wrote, and a CSV of what it had finished."""
+    entry = {"item_id": 0, "alpha": 0.5, "method": "fedavg", "split_type": "dirichlet", "status": "in_progress", "rounds": 1}
+    entry |= {"clients": 2, "assigned_to": "windows", "started_at": "2026-01-05", "completed_at": None}
+    finished = entry | {"item_id": 1, "alpha": 0.1, "status": "completed"}
+    view = place.root / "distributed_work" / "work_queue.json"
+    view.parent.mkdir()
+    view.write_text(json.dumps([entry, finished], indent=2), encoding="utf-8")
+    (place.root / "paper_results").mkdir()
+    (place.root / "paper_results" / "fedavg_dirichlet_alpha0.1_c2_r1.csv").write_text("from the original\n", encoding="utf-8")
+    assert "taken in by 'fedspec work'" in place.fedspec("progress").err
+    said = place.fedspec("work")
+    assert said.code == 0, said.err
+    assert said.err.startswith("Taken over from work_queue.json: 1 new experiment.\n")
+    assert (place.root / "paper_results" / f"{TINY_NAME}.csv").is_file()
+    (shown,) = json.loads(view.read_text(encoding="utf-8"))
+    assert (shown["experiment"], shown["status"]) == (TINY_NAME, "completed")
+
+
+def test_run_takes_the_original_s_queue_in_beside_its_plan(place: Place):
+    view = place.root / "distributed_work" / "work_queue.json"
+    view.parent.mkdir()
+    view.write_text('[{"method": "fedspec", "alpha": 0.1, "split_type": "dirichlet", "status": "pending"}]', encoding="utf-8")
+    said = place.fedspec("run", "quick", *TINY)
+    assert said.code == 0, said.err
+    shown = {entry["experiment"]: entry["status"] for entry in json.loads(view.read_text(encoding="utf-8"))}
+    assert shown[TINY_NAME] == "completed"
+    assert shown["fedspec_dirichlet_alpha0.1"] == "pending"
+
+
+def test_a_hand_edit_is_obeyed_by_the_next_worker(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    view = place.root / "distributed_work" / "work_queue.json"
+    entries = json.loads(view.read_text(encoding="utf-8"))
+    view.write_text(json.dumps([entry | {"status": "cancelled"} for entry in entries]), encoding="utf-8")
+    said = place.fedspec("work")
+    assert f"cancel {TINY_NAME}" in said.err
+    assert f"{TINY_NAME} is cancelled; 'fedspec queue resume {TINY_NAME}' undoes it." in said.err
+    assert said.code == 1

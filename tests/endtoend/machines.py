@@ -201,6 +201,10 @@ class Machine:
         order = Order(str(self.workspace), scale, trap, str(log.with_suffix(".trace")), meet)
         return self._start(_work, order, log)
 
+    def run(self, target: Callable[..., None], argument: Any) -> Running:
+        """Start a process of another kind."""
+        return self._start(target, argument, self._log())
+
     def fedspec(self, *arguments: str, scale: float = FAST) -> Running:
         """Start a command, in this workspace."""
         where = [] if "-w" in arguments else ["-w", str(self.workspace)]

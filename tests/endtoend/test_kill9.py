@@ -32,7 +32,7 @@ from proof import LongProof
 
 from fedspec.plan import Item
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.records import Ckpt, Done, Histories, Start, decode
+from fedspec.workqueue.records import Ckpt, Done, Histories, Seal, Start, decode
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows does not have")
 
@@ -116,7 +116,7 @@ class Slaughter:
 
 
 def unsaved_rounds(workspace: Path, machine: Machine) -> list[str]:
-    """Journalled rounds, of the two latest of each item, whose file is not there as it was journalled.
+    """Journalled rounds, of the two latest of each item without a final result, whose file is not there as it was journalled.
 
     Workers go on meanwhile: what is no longer one of the two latest by now may have been cleared away.
     """
@@ -133,6 +133,9 @@ def two_latest(workspace: Path, machine: Machine) -> dict[str, Ckpt]:
     for record in records:
         if isinstance(record, Ckpt):
             saved[record.item].append(record)
+    # The rounds of a result that never changes again are cleared away.
+    for sealed in {record.item for record in records if isinstance(record, Seal)}:
+        saved.pop(sealed, None)
     latest = {item: sorted({ckpt.round for ckpt in ckpts})[-2:] for item, ckpts in saved.items()}
     return {f"{names[i]}/{c.file}": c for i, ckpts in saved.items() for c in ckpts if c.round in latest[i]}
 

@@ -16,7 +16,7 @@ from fedspec.config import FederatedConfig
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_table
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.liveness import LOCAL_DISK, Timing
 from fedspec.workqueue.records import (
@@ -29,10 +29,12 @@ from fedspec.workqueue.records import (
     Histories,
     Record,
     Start,
+    WorkerName,
     Yield,
     encode,
     line_hash,
 )
+from fedspec.workqueue.rules import Held
 from fedspec.workspace import LocalState, Workspace
 
 WORKSPACE = Workspace(Path("/share"))
@@ -100,13 +102,15 @@ def closing(authors: list[Author]) -> Author:
 
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=8)
+WORKERS = st.from_regex(r"[0-9a-f]{8}-[0-9a-f]{6}", fullmatch=True)
 NUMBERS = st.integers(0, MAX_COUNT)
 _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
+    WorkerName: WORKERS,
     int: NUMBERS,
     float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
     list[str]: st.lists(TEXT, max_size=3),
-    dict[str, int]: st.dictionaries(TEXT, NUMBERS, max_size=3),
+    dict[WorkerName, int]: st.dictionaries(WORKERS, NUMBERS, max_size=3),
 }
 
 

@@ -11,10 +11,10 @@ from queuekit import WORKSPACE, Author, Share, claimed, item, pass_time, table
 
 from fedspec.errors import QueueMissingError, SetupError, SupersededError, UsageError
 from fedspec.plan import Item
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
 from fedspec.workqueue.records import Attempt, Bye, Hello, Record, Yield
-from fedspec.workqueue.rules import Finished, Wait
+from fedspec.workqueue.rules import Finished, Held, Wait
 
 ITEMS = [item(seed) for seed in (1, 2, 3)]
 ONE = ITEMS[0]

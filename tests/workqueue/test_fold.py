@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, killed
 
-from fedspec.workqueue.fold import MAX_CODE_FAILURES, MAX_DEATHS, Fold
-from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
+from fedspec.workqueue.fold import LEAP, MAX_CODE_FAILURES, MAX_DEATHS, Fold
+from fedspec.workqueue.records import MAX_COUNT, Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
 
 ITEMS = ("one", "two", "nobody's")
 FAULTS = ("transient", "code", "final", "capability")
@@ -29,6 +29,7 @@ def answers(fold: Fold) -> dict[str, Any]:
             fold.deaths(i),
             fold.failure(i),
             fold.item(i).last_attempt(),
+            fold.item(i).next_attempt(),
             [fold.item(i).failures(fault) for fault in FAULTS],
         )
         for i in ITEMS
@@ -41,7 +42,10 @@ def answers(fold: Fold) -> dict[str, Any]:
 @st.composite
 def stories(draw: st.DrawFn) -> list[Record]:
     """Records of three workers on two items that need not make sense together: a fold must bear any set."""
-    about = {"item": st.sampled_from(ITEMS[:2]), "attempt": st.integers(1, 3)}
+    about = {
+        "item": st.sampled_from(ITEMS[:2]),
+        "attempt": st.integers(1, 3) | st.sampled_from([LEAP + 1, LEAP + 3, MAX_COUNT]),
+    }
     word = st.sampled_from(["x", "y"])
     workers = st.sampled_from([ALICE, BOB, CAROL])
     kinds: list[tuple[type[Record], dict[str, st.SearchStrategy[Any]]]] = [
@@ -186,6 +190,42 @@ def test_the_last_word_counts_and_cancel_beats_resume_at_the_same_time(cancel_la
         one.write(Ctl, lam=cancel_lam, op="cancel", item="one")
         other.write(Ctl, lam=resume_lam, op="resume", item="one")
         assert fold_of(one, other).status("one") == status
+
+
+# Attempt numbers that nobody's honest count has reached
+
+
+@given(st.integers(LEAP + 50, MAX_COUNT), st.sampled_from([0, 5]))
+def test_a_claim_with_an_absurd_number_neither_owns_the_item_nor_uses_the_numbers_up(absurd: int, honest: int):
+    odd, author = Author(BOB), Author(ALICE)
+    odd.write(Claim, item="one", attempt=absurd)
+    for attempt in range(1, honest + 1):
+        author.write(Claim, item="one", attempt=attempt)
+    assert fold_of(odd, author).item("one").next_attempt() == honest + 1
+    author.write(Claim, item="one", attempt=honest + 1)
+    assert fold_of(odd, author).owner("one") == (honest + 1, ALICE)
+
+
+@given(st.sampled_from(["release", "retry"]), st.integers(1, MAX_COUNT))
+def test_no_word_of_a_person_stops_the_attempts_that_come_after_it(op: str, attempt: int):
+    person, worker = Author(BOB), Author(ALICE)
+    person.write(Ctl, op=op, item="one", attempt=attempt)
+    following = fold_of(person).item("one").next_attempt()
+    assert following <= LEAP + 1
+    worker.write(Claim, item="one", attempt=following)
+    assert fold_of(person, worker).owner("one") == (following, ALICE)
+    for _ in range(MAX_CODE_FAILURES):
+        worker.write(Fail, item="one", attempt=fold_of(person, worker).item("one").next_attempt(), fault="code", reason="")
+    assert fold_of(person, worker).status("one") == "failed"
+
+
+@given(st.lists(st.integers(1, MAX_COUNT), max_size=20))
+def test_whatever_was_claimed_there_is_a_next_number_that_counts(numbers: list[int]):
+    author = Author()
+    for number in numbers:
+        author.write(Claim, item="one", attempt=number)
+    state = fold_of(author).item("one")
+    assert state.last_attempt() < state.next_attempt() <= state.limit + 1 <= MAX_COUNT
 
 
 # Results

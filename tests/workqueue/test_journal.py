@@ -14,10 +14,11 @@ from queuekit import ALICE, WORKSPACE, Share, claimed, item, local_state, table
 from fedspec.clock import FakeClock
 from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.journal import SEGMENT_BYTES, OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.records import Bye, Claim, Histories, Record
+from fedspec.workqueue.rules import Held
 
 FIRST_SEGMENT = WORKSPACE.journal(ALICE, 0)
 
@@ -280,11 +281,11 @@ class Blinking(MemoryFiles):
 
     blind = False
 
-    def size(self, path: Path) -> int | None:
-        if self.blind and path.parent == WORKSPACE.journals:
+    def sizes(self, folder: Path) -> dict[str, int]:
+        if self.blind and folder == WORKSPACE.journals:
             self.blind = False
             raise FolderError("Cannot read it.", "Connect the share.")
-        return super().size(path)
+        return super().sizes(folder)
 
 
 def test_a_share_that_does_not_answer_once_leaves_no_hole_in_the_journal():

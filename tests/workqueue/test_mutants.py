@@ -12,10 +12,12 @@ from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 from fedspec.checkpoints import CheckpointManager, Generation, Recorded
 from fedspec.errors import SupersededError
 from fedspec.files import Crash, MemoryFiles
-from fedspec.workqueue.distributor import Held, WorkDistributor
+from fedspec.results import from_table
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.journal import OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.records import Attempt, Ckpt, Claim, Yield, line_hash, pack_rows
+from fedspec.workqueue.rules import Held
 
 ONE = item()
 Broken = list[str]
@@ -26,7 +28,8 @@ DEAD_S = LOCAL_DISK.dead + 2 * LOCAL_DISK.poll
 
 
 def save(queue: WorkDistributor, folder: CheckpointManager, held: Held, round_: int, *, event_first: bool = False) -> None:
-    about: tuple[Any, ...] = (held.item.exp, held.item.id, round_, held.attempt, held.worker, {"round": round_}, [], "")
+    rows = from_table(table(round_))
+    about: tuple[Any, ...] = (held.item.exp, held.item.id, round_, held.attempt, held.worker, {"round": round_}, rows, "")
 
     def write() -> Generation:
         return folder.save(*about)
@@ -152,7 +155,7 @@ def resumes_from_a_wrong_file(kind: type[CheckpointManager]) -> Broken:
         save(queue, folder, held, round_)
     newest, older = queue.store.fold.generations(ONE.id)
     paths = folder.paths
-    stray = folder.save(ONE.exp, ONE.id, 2, 9, queue.worker, {"round": 1}, [], "")
+    stray = folder.save(ONE.exp, ONE.id, 2, 9, queue.worker, {"round": 1}, from_table(table(2)), "")
     share.disk.contents[paths.generation(ONE.exp, newest.file)] = stray.data
     resumed, _ = folder.latest(ONE.exp, ONE.id, [newest, older], WORKSPACE.quarantined(""))
     assert resumed is not None

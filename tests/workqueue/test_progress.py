@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from queuekit import ALICE, BOB, CAROL, Author, Share, claimed, closing, fold_of, item, killed, pass_time, table
+from queuekit import ALICE, BOB, CAROL, WALL, Author, Share, claimed, closing, fold_of, item, killed, table
 
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.progress import Progress, display_names, elapsed_s, in_words, progress
-from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start
-from fedspec.workqueue.rules import Wait
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start, Yield
 from fedspec.workqueue.store import Beat
+from fedspec.workqueue.wording import local_time
 
 GRID = [item(alpha=alpha, method=method) for alpha in (0.1, 0.5, 1.0) for method in ("fedavg", "fedspec")]
 NOW = datetime(2026, 1, 1, 0, 0, 0, tzinfo=UTC)
@@ -119,27 +118,67 @@ def test_a_silent_worker_is_stale_and_the_way_out_is_named():
     author = at(ALICE, "Mac")
     author.write(Claim, item=GRID[0].id, attempt=1)
     told = seen(author, now=NOW + timedelta(seconds=40))
-    line(told, state="stale", eta_s=None)
-    (note,) = told.notes
-    assert f"fedspec queue release {GRID[0].exp}" in note
-    assert "~20 s" in note
+    line(told, state="stale", eta_s=None, due_s=20)
+    assert f"Mac has not been seen for ~40 s and has its item; now: fedspec queue release {GRID[0].exp}" in told.notes
 
 
-def test_a_takeover_is_told_in_one_line_that_says_who_from_whom_and_after_which_round():
+def test_a_takeover_is_told_in_one_line_that_says_who_from_whom_when_and_after_which_round():
     dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
     dead.write(Claim, item=GRID[0].id, attempt=1)
     dead.write(Ckpt, item=GRID[0].id, attempt=1, round=7, file="r7", sha256="s", base="")
     heir.write(Claim, item=GRID[0].id, attempt=2)
     heir.write(Start, item=GRID[0].id, attempt=2, round=7, base="", source="r7")
     heir.write(Done, item=GRID[0].id, attempt=2, rows="", rounds=20)
-    assert seen(dead, heir).notes == (f"Windows took {GRID[0].exp} over from Mac after round 7; nothing was lost.",)
+    when = local_time(WALL, NOW)
+    told = seen(dead, heir)
+    assert told.news == (f"Windows took {GRID[0].exp} over from Mac at {when} after round 7; nothing was lost.",)
+    assert told.notes[-1:] == told.news
+
+
+def test_a_takeover_before_the_first_saved_round_says_that_it_began_anew():
+    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    dead.write(Claim, item=GRID[0].id, attempt=1)
+    heir.write(Claim, item=GRID[0].id, attempt=2)
+    heir.write(Start, item=GRID[0].id, attempt=2, round=0, base="")
+    assert seen(dead, heir).news[0].endswith("from round 1; no round had been saved.")
+
+
+@pytest.mark.parametrize(
+    ("start", "words"), [(5, "after round 5, the last that was intact."), (0, "no saved round could be read")]
+)
+def test_a_takeover_that_lost_rounds_says_so(start: int, words: str):
+    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    for round_ in (5, 7):
+        dead.write(Ckpt, item=GRID[0].id, attempt=1, round=round_, file=f"r{round_}", sha256="s", base="")
+    heir.write(Claim, item=GRID[0].id, attempt=2)
+    heir.write(Start, item=GRID[0].id, attempt=2, round=start, base="", source=f"r{start}" if start else "")
+    assert words in seen(dead, heir).news[0]
+
+
+def test_an_item_that_was_given_back_and_begun_anew_elsewhere_was_not_taken_over():
+    first, second = at(ALICE, "Mac"), at(BOB, "Windows")
+    first.write(Claim, item=GRID[0].id, attempt=1)
+    first.write(Yield, item=GRID[0].id, attempt=1, reason="stopped on request")
+    second.write(Claim, item=GRID[0].id, attempt=2)
+    second.write(Start, item=GRID[0].id, attempt=2, round=0, base="")
+    assert seen(first, second).news == ()
+
+
+def test_of_many_takeovers_the_latest_few_are_told():
+    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    for number, of in enumerate(GRID):
+        dead.write(Ckpt, item=of.id, attempt=1, round=1, file=f"r{number}", sha256="s", base="")
+        heir.write(Start, item=of.id, attempt=2, round=1, base="", source=f"r{number}")
+    more, *latest = seen(dead, heir, items=tuple(GRID)).news
+    assert more == "... and 3 takeovers before."
+    assert [GRID[number].exp in text for number, text in zip((3, 4, 5), latest, strict=True)] == [True] * 3
 
 
 def test_resuming_on_the_same_machine_is_no_takeover():
     first, second = at(ALICE, "Mac"), at("aaaaaaaa-000002", "Mac")
     first.write(Ckpt, item=GRID[0].id, attempt=1, round=7, file="r7", sha256="s", base="")
     second.write(Start, item=GRID[0].id, attempt=2, round=7, base="", source="r7")
-    assert seen(first, second).notes == ()
+    assert seen(first, second).news == ()
 
 
 def test_a_writer_whose_clock_is_ahead_is_not_seen_in_the_future():
@@ -169,41 +208,16 @@ def test_an_item_that_was_given_up_says_why():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (89 * 60, "89 min"), (5400, "1 h 30 min"), (7200, "2 h 0 min")],
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (89 * 60, "89 min"),
+        (5400, "1 h 30 min"),
+        (7200, "2 h"),
+        (172800, "2 d"),
+        (1e300, "9999 d"),
+    ],
 )
 def test_spans_are_told_in_few_words(seconds: float, words: str):
     assert in_words(seconds) == words
-
-
-# Why
-
-
-def test_explain_has_words_and_a_way_out_for_every_state(share: Share):
-    share.enqueue(GRID[0])
-    member, reader = share.member("Mac"), share.process("reader")
-
-    def why() -> str:
-        reader.refresh()
-        return explain(reader, GRID[0])
-
-    assert "waiting for a worker" in why()
-    assert "fedspec work" in why()
-    held = claimed(member)
-    member.saved(held, 1, "f", "s", "", 0.5)
-    assert "is running: Mac has it (attempt 1" in why()
-    assert "round 1 of 20 is saved" in why()
-    pass_time(reader, 60)
-    assert f"fedspec queue release {GRID[0].exp}" in why()
-    member.failed(held, "transient", "the disk hiccuped")
-    assert isinstance(member.claim(), Wait)  # from now on it backs off
-    assert "it failed 1 time, last: the disk hiccuped" in why()
-    reader.control("cancel", GRID[0])
-    assert f"fedspec queue resume {GRID[0].exp}" in why()
-    reader.control("resume", GRID[0])
-    pass_time(member, 60)
-    held = claimed(member)
-    member.failed(held, "final", "the model does not exist.")
-    assert f"The model does not exist. Try it again: fedspec queue retry {GRID[0].exp}".lower() in why().lower()
-    reader.control("retry", GRID[0])
-    member.done(claimed(member), table(), 1, 0.5)
-    assert "Mac finished it in attempt 3" in why()

@@ -1,0 +1,109 @@
+"""A worker's part in an item that several run together: wait for the others, meet them, and work for the root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from fedspec.errors import SupersededError
+from fedspec.jobs import GangJob
+from fedspec.jobs.meeting import Found
+from fedspec.worker.signals import Stopped
+from fedspec.workqueue import wording
+from fedspec.workqueue.fold import ROOT, weight
+from fedspec.workqueue.progress import in_words
+from fedspec.workqueue.records import Lost, Meet
+from fedspec.workqueue.rules import Held
+
+if TYPE_CHECKING:
+    from fedspec.worker.loop import Worker
+
+# A gang that is not complete after so many settle times, or polls where a folder settles at once, is left again.
+SETTLES, POLLS = 2, 5
+
+
+class Incomplete(Exception):  # noqa: N818 - no error: there are just too few of us now
+    """Not all roles of the gang could be filled."""
+
+
+class Place:
+    """A worker's place in a gang: the `Meeting` of its job."""
+
+    def __init__(self, worker: Worker, held: Held) -> None:
+        self.queue, self.held = worker.queue, held
+        self.role, self.attempt = held.role, held.attempt
+
+    def announce(self, addresses: Sequence[str], token: str) -> None:
+        """Root: tell the members where to find it. Raises SupersededError."""
+        self.queue.note(self.held, Meet, addresses=list(addresses), token=token)
+
+    def found(self) -> Found | None:
+        """What the root has announced."""
+        root = self.queue.gang(self.held).holders.get(ROOT)
+        with self.queue.store.lock:
+            meet = self.queue.store.fold.item(self.held.item.id).meets.get(root) if root else None
+        return None if meet is None else Found(tuple(meet.addresses), meet.token)
+
+    def members(self) -> Mapping[str, str]:
+        """Role -> worker."""
+        return {role: worker for role, (_, worker) in self.queue.gang(self.held).holders.items()}
+
+    def lost(self, role: str) -> None:
+        """Root: the member was silent. Raises SupersededError."""
+        member = self.members().get(role)
+        if member is not None:
+            self.queue.note(self.held, Lost, member=member)
+
+
+def gather(worker: Worker, held: Held) -> Iterator[float]:
+    """Wait until every role is taken.
+
+    Raises:
+        Incomplete: some are not; this worker gives its place back and takes something else meanwhile.
+        SupersededError: somebody else has this place.
+    """
+    queue, clock, exp = worker.queue, worker.clock, held.item.exp
+    patience = max(SETTLES * queue.timing.settle, POLLS * queue.timing.poll)
+    until = clock.awake_or_asleep() + patience
+    while missing := queue.gang(held).open:
+        left = until - clock.awake_or_asleep()
+        if left <= 0:
+            # Those who gave up together must not come back together.
+            queue.avoid(held, patience * (0.5 + weight(exp, held.worker)[0] / 128))
+            raise Incomplete(f"{exp} lacks {wording.count(len(missing), 'member')}")
+        worker.reporter.status(f"{exp}: {held.role} is here. Waiting up to {in_words(left)} for {len(missing)} more.")
+        yield from pause(worker, held)
+
+
+def assist(worker: Worker, held: Held) -> Iterator[float]:
+    """A member's part: meet the root and work for it until the run is over."""
+    place = Place(worker, held)
+    while place.found() is None:
+        worker.reporter.status(f"{held.item.exp}: {held.role} is here. Waiting for its root.")
+        yield from pause(worker, held)
+    with worker.queue.store.lock:
+        name = worker.queue.store.fold.base(held.item.id)
+    base = worker.checkpoints.load_base(name) if name else None
+    job = cast(GangJob, worker.open_job(held.item, base, place))
+    worker.reporter.event(f"Joining {held.item.exp} as {held.role}")
+    worker.queue.report.running = held.item.id
+    for _ in job.assist():
+        worker.queue.report.steps += 1
+        if worker.queue.stop_reason is not None:
+            break
+        if worker.stop.requested:
+            raise Stopped
+        yield 0.0
+    reason = worker.queue.stop_reason or "its root has ended the run"
+    worker.queue.give_back(held, reason)
+    worker.reporter.event(f"{held.item.exp}: {held.role} is free again ({reason})")
+
+
+def pause(worker: Worker, held: Held) -> Iterator[float]:
+    """Wait one poll, and leave if the place is lost or a person asks."""
+    yield worker.queue.timing.poll
+    reason = worker.queue.must_stop(held)
+    if reason is not None:
+        raise SupersededError(f"{held.item.exp} was {reason}.", "Nothing is lost; this worker takes the next item.")
+    if worker.stop.requested:
+        raise Stopped

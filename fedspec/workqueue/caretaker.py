@@ -1,0 +1,251 @@
+"""Keeps what is derived in order: publishes results, renders `work_queue.json`, takes in what people wrote into it, and clears
+away what sync clients leave beside our files.
+
+Who does what depends on the folder. Where its locks work, whoever holds the lock renders the queue for people. Where copies of
+it meet later, two that write one file only make conflict copies: one elected member renders, and a result that may still change
+is written by its author's machine. A file that is neither ours nor taken in is never replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fedspec.errors import DamagedError, FolderError
+from fedspec.folders import original_of
+from fedspec.plan import published_names
+from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
+from fedspec.workqueue.edits import MAX_BYTES, understand
+from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
+from fedspec.workqueue.store import Beat
+from fedspec.workspace import CheckpointPaths
+
+if TYPE_CHECKING:
+    from fedspec.workqueue.distributor import WorkDistributor
+
+# The elected member renders the queue for people so often, times the folder's time scale.
+RENDER_EVERY_S = 60.0
+LOCK_TIMEOUT_S = 1.0
+ARCHIVE = b"PK"  # how a checkpoint begins
+# A derived copy that says how far an experiment is.
+PROGRESS_KEYS = frozenset({"experiment", "generation", "sha256", "item", "round"})
+
+
+class Caretaker:
+    """The derived files of one process's workspace. Methods may be called from any thread."""
+
+    def __init__(self, queue: WorkDistributor) -> None:
+        self.queue = queue
+        self._shown_at: float | None = None
+        self._notes: dict[str, None] = {}
+        self._told: set[str] = set()
+        self._ours = ""  # the content that was found to be a rendering of ours last
+
+    def news(self) -> list[str]:
+        """What people should know of what was taken in since the last call, in sentences."""
+        fresh = [note for note in self._notes if note not in self._told]
+        self._told.update(fresh)
+        return fresh
+
+    def look_after(self, *, thorough: bool = False, leaving: bool = False) -> None:
+        """Bring all derived files up to date. ``thorough``, at the start and the end of a worker: look at every one."""
+        self.publish(thorough=thorough)
+        syncs = self.queue.timing.syncs
+        if thorough:
+            self.clear()
+        if not syncs or thorough or self._is_time():
+            self.show(copies=thorough or syncs, leaving=leaving)
+
+    def glance(self) -> None:
+        """Look at the queue for people when it is time: hours may lie between two items, and an edit may cancel this one."""
+        if self.queue.joined and self._is_time():
+            self.show(copies=self.queue.timing.syncs)
+
+    def publish(self, *, thorough: bool = False) -> list[str]:
+        """Write CSVs that are due to this process; returns the experiments' names."""
+        queue = self.queue
+        machine = None
+        if queue.timing.syncs:
+            machine = machine_of(queue.worker) if queue.joined else ""
+        return queue.publisher.publish(check_all=thorough, machine=machine)
+
+    def show(self, *, copies: bool = False, leaving: bool = False) -> None:
+        """Render `work_queue.json` where that is for this process to do, after taking in what people wrote into it.
+
+        Args:
+            copies: take in its conflict copies as well, and remove them.
+            leaving: this process may be the last one, so that nobody is waited for.
+        """
+        queue = self.queue
+        path, files = queue.workspace.view, queue.files
+        if queue.timing.syncs and not queue.elected("view", leaving=leaving) and (queue.joined or files.size(path) is not None):
+            return
+        with suppress(FolderError), files.lock(queue.workspace.queue_lock, LOCK_TIMEOUT_S) as alone:
+            if not alone:
+                return
+            self._shown_at = queue.clock.awake_or_asleep()
+            if self._take_in(path):
+                queue.publisher.write_view()
+            for copy in self._copies(queue.workspace.queue) if copies else ():
+                if original_of(copy.name) == path.name and self._take_in(copy):
+                    files.remove(copy)
+
+    def adopt(self) -> None:
+        """Take in the original's list where there is no plan yet, so that there is something to work on."""
+        queue = self.queue
+        queue.refresh()
+        if queue.store.items:
+            return
+        with suppress(FolderError), queue.files.lock(queue.workspace.queue_lock, LOCK_TIMEOUT_S):
+            data = self._read(queue.workspace.view)
+            # Without experiments to add it is a rendering of ours whose plans have not arrived yet.
+            if data is not None and understand(data, queue.store.fold, {}, self._finished()).items:
+                self._take_in(queue.workspace.view)
+
+    def _is_time(self) -> bool:
+        wait = RENDER_EVERY_S * self.queue.timing.scale
+        return self._shown_at is None or self.queue.clock.awake_or_asleep() - self._shown_at >= wait
+
+    # Hand edits
+
+    def _take_in(self, path: Path) -> bool:
+        """Whether nothing is lost if the file is replaced: it is absent, ours, or taken in by now."""
+        queue = self.queue
+        try:
+            data = queue.files.read(path, 0, MAX_BYTES + 1)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # a sync client has evicted it, or somebody is writing it just now
+        if len(data) > MAX_BYTES:
+            self._notes[f"{path.name} is too large to be read; it is left alone."] = None
+            return False
+        content = hashlib.sha256(data).hexdigest()
+        if content == self._ours:
+            return True
+        with queue.store.lock:
+            queue.store.refresh()
+            if content in queue.store.fold.imported:
+                return True
+            edit = understand(data, queue.store.fold, queue.store.items, self._finished())
+            if edit.kind in ("ours", "torn"):
+                self._ours = content
+                return True
+            if edit.kind == "foreign" or edit.notes:
+                self._keep(data, content)
+            if edit.kind == "foreign":
+                self._notes[f"{path.name} was no list of experiments. It is kept in quarantine and written again."] = None
+            for note in edit.notes:
+                self._notes[f"{path.name}: {note}"] = None
+            if edit.asks:
+                for item in edit.items:
+                    queue.store.write_plan(item)
+                with queue.pen() as append:
+                    for op, item in edit.commands:
+                        append(Ctl, op=op, item=item.id, attempt=queue.store.fold.item(item.id).last_attempt())
+                    append(Import, content=content)  # last: who dies before is followed by one who does it again
+                told = [f"{command} {item.exp}" for command, item in edit.commands]
+                told += [f"{len(edit.items)} new experiment{'s' * (len(edit.items) > 1)}"] if edit.items else []
+                self._notes[f"Taken over from {path.name}: {', '.join(told)}."] = None
+        return True
+
+    def _keep(self, data: bytes, content: str) -> None:
+        kept = self.queue.workspace.quarantined(f"{self.queue.workspace.view.stem}.{content[:12]}.json")
+        if self.queue.files.size(kept) is None:
+            self.queue.files.write(kept, data)
+
+    def _finished(self) -> frozenset[str]:
+        names = self.queue.files.names(self.queue.workspace.results)
+        return frozenset(Path(name).stem for name in names if name.endswith(".csv"))
+
+    # Conflict copies
+
+    def clear(self) -> list[str]:
+        """Delete conflict copies of derived files, if what is in them is ours; returns their names.
+
+        Journals and plans are sources, whatever their names. Those of the queue for people are for `show`.
+        """
+        queue, removed = self.queue, []
+        places = (queue.workspace.results, queue.workspace.checkpoints, queue.workspace.beats)
+        for path in (copy for folder in places for copy in self._copies(folder)):
+            data = self._read(path)
+            if data is not None and self._is_derived(path, original_of(path.name) or "", data):
+                with suppress(FolderError):  # somebody holds it; the next one that looks deletes it
+                    queue.files.remove(path)
+                    removed.append(path.name)
+        return removed
+
+    def _copies(self, folder: Path) -> Iterator[Path]:
+        with suppress(FolderError):
+            yield from (folder / name for name in self.queue.files.names(folder) if original_of(name) is not None)
+
+    def _read(self, path: Path) -> bytes | None:
+        try:
+            return self.queue.files.read(path)
+        except (OSError, FolderError):
+            return None
+
+    def _is_derived(self, path: Path, original: str, data: bytes) -> bool:
+        """Whether the bytes are what a derived file of this name once held."""
+        workspace = self.queue.workspace
+        if path.parent == workspace.beats:
+            return _beat_of(data) == original.removesuffix(".json")
+        with self.queue.store.lock:
+            fold, items = self.queue.store.fold, self.queue.store.items
+            names = published_names(items.values())
+            paths = CheckpointPaths(workspace.checkpoints)
+            for item_id, name in names.items():
+                # Until its twin arrived, an item with the same name had this file.
+                ids = [i for i in names if name in (names[i], items[i].exp)]
+                if path.parent == workspace.results and original == workspace.result(name).name:
+                    results = [done for i in ids for done in fold.item(i).done.values()]
+                    return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
+                if path.parent == workspace.checkpoints and original == paths.model(name).name:
+                    digest = hashlib.sha256(data).hexdigest()
+                    known = any(ckpt.sha256 == digest for i in ids for ckpt in fold.generations(i))
+                    # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
+                    return known or (data.startswith(ARCHIVE) and all(fold.status(i) == "sealed" for i in ids))
+                if path.parent == workspace.checkpoints and original == paths.progress(name).name:
+                    return _progress_of(data) in (name, items[item_id].exp)
+        return False
+
+
+def _beat_of(data: bytes) -> str:
+    try:
+        return msgspec.json.decode(data, type=Beat).worker
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _progress_of(data: bytes) -> str:
+    try:
+        about = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    return str(about["experiment"]) if isinstance(about, dict) and about.keys() >= PROGRESS_KEYS else ""
+
+
+def _says_the_same(data: bytes, rows: str) -> bool:
+    """Whether a CSV differs from a result in what depends on the machine and nothing else: a lost worker's of the same run."""
+    try:
+        ours = to_csv(_bare(from_table(unpack_rows(rows))))
+        return to_csv(_bare(from_csv(data))) == ours
+    except (DamagedError, ValueError):
+        return False
+
+
+def _bare(rows: list[Row]) -> list[Row]:
+    empty = dict.fromkeys(MACHINE_COLUMNS)
+    return [msgspec.structs.replace(row, **empty) for row in rows]
+
+
+def _rendered(rows: str) -> bytes:
+    try:
+        return to_csv(from_table(unpack_rows(rows)))
+    except (DamagedError, ValueError):
+        return b""

@@ -1,0 +1,204 @@
+"""What keeps the queue from going on, and what a person can do about each: the most urgent first.
+
+Pure: the lines of the table and what is known of the machines come in as values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedspec.workqueue.condition import Machine, quiet_s, seen, succession
+from fedspec.workqueue.liveness import Timing
+from fedspec.workqueue.wording import count, in_words, listed, one_line, sentence
+
+if TYPE_CHECKING:
+    from fedspec.workqueue.progress import ItemLine
+
+# Conditions of items that somebody could work on.
+OPEN = ("pending", "crashed", "stale", "retry-wait", "no-machine", "paused", "draining")
+SHOWN_NAMES = 3
+# Names come from peers, and commands are pasted.
+_PLAIN = re.compile(r"\w[\w .-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """One thing that is in the way.
+
+    Attributes:
+        about: a word for programs: ``paused draining nobody silent crashed stalled needs failed unconfirmed damaged copies``.
+        text: what it is, in a sentence or two without the last full stop.
+        fix: a command, or a sentence, without the full stop.
+        items: the experiments that it is about.
+    """
+
+    about: str
+    text: str
+    fix: str
+    items: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """All in one line."""
+        return f"{self.text}; now: {self.fix}" if self.fix.startswith("fedspec ") else f"{self.text}. {self.fix}."
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person wants of a machine (id and name, "" for all): ``pause`` or ``drain``, who said so and how long ago."""
+
+    machine: str
+    name: str
+    order: str
+    by: str
+    age_s: float | None
+
+
+def hindrances(
+    lines: Sequence[ItemLine],
+    crew: Mapping[str, Machine],
+    orders: Sequence[Order],
+    unconfirmed: Mapping[str, Sequence[str]],
+    timing: Timing,
+    mine: str = "",
+    damaged: Sequence[str] = (),
+    copies: Sequence[str] = (),
+) -> tuple[Hindrance, ...]:
+    """Everything that is in the way.
+
+    Args:
+        unconfirmed: machine id -> experiments whose result it has not confirmed; only of machines that are away.
+        mine: the reader's own machine, where it is known that a process of it crashed.
+        damaged: what is wrong with files, a sentence each.
+        copies: names of conflict copies.
+    """
+    return (
+        *_orders(orders, lines),
+        *_nobody(lines, crew),
+        *_silent(lines, crew, timing),
+        *_crashed_here(lines, crew),
+        *_stalled(lines),
+        *_needs(lines),
+        *_failed(lines),
+        *_unconfirmed(unconfirmed, crew, mine),
+        *_files(damaged, copies),
+    )
+
+
+def typed(name: str, machine_id: str) -> str:
+    """A machine as it is typed on a command line: by its name, or by its id if a shell would read more into the name."""
+    if not _PLAIN.fullmatch(name):
+        return machine_id
+    return f'"{name}"' if " " in name else name
+
+
+def _orders(orders: Sequence[Order], lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
+    left = [line for line in lines if line.condition in OPEN]
+    for order in orders if left else ():
+        who, verb = (order.name, "is") if order.machine else ("Every machine", "is")
+        since = "" if order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
+        by = f" by {order.by}" if order.by and since else ""
+        fix = "fedspec queue resume" + (f" --machine {typed(order.name, order.machine)}" if order.machine else "")
+        if order.order == "pause":
+            yield Hindrance("paused", f"{who} {verb} paused{since}{by}", fix)
+        else:
+            yield Hindrance("draining", f"{who} {verb} told to take nothing new{since}{by}", fix)
+
+
+def _nobody(lines: Sequence[ItemLine], crew: Mapping[str, Machine]) -> Iterator[Hindrance]:
+    waiting = tuple(line.experiment for line in lines if line.condition in OPEN)
+    if waiting and not any(machine.alive for machine in crew.values()):
+        does = "waits" if len(waiting) == 1 else "wait"
+        yield Hindrance("nobody", f"No machine is working; {count(len(waiting), 'item')} {does}", "fedspec work", waiting)
+
+
+def _silent(lines: Sequence[ItemLine], crew: Mapping[str, Machine], timing: Timing) -> Iterator[Hindrance]:
+    held: dict[str, list[ItemLine]] = {}
+    for line in lines:
+        if line.condition == "stale":
+            held.setdefault(line.machine, []).append(line)
+    for machine, lost in held.items():
+        ages = [line.beat_age_s for line in lost if line.beat_age_s is not None]
+        names = tuple(line.experiment for line in lost)
+        awake = any(other.alive and other.name == machine for other in crew.values())
+        who = f"A worker of {machine}" if awake else machine
+        text = f"{who} has not been seen for ~{in_words(min(ages, default=quiet_s(timing)))}"
+        what = "its item" if len(names) == 1 else f"its {len(names)} items"
+        due = max((line.due_s for line in lost if line.due_s is not None), default=0.0)
+        heir = sentence(succession(crew.values(), what, due))
+        ending = f". {heir}" if heir else f" and has {what}"
+        yield Hindrance("silent", text + ending, f"fedspec queue release {_some(names)}", names)
+
+
+def _crashed_here(lines: Sequence[ItemLine], crew: Mapping[str, Machine]) -> Iterator[Hindrance]:
+    """Workers of the reader's own machine, known to be dead before anybody has said so."""
+    for line in lines:
+        if line.condition == "crashed" and line.state == "stale":
+            alive = any(machine.alive and machine.name == line.machine for machine in crew.values())
+            heir = "its other worker takes it over at once" if alive else "its next worker takes it over at once"
+            text = f"{line.machine} crashed at {line.experiment} after round {line.round}; {heir}"
+            yield Hindrance("crashed", text, "fedspec work", (line.experiment,))
+
+
+def _stalled(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
+    for line in lines:
+        if line.condition == "stalled":
+            text = f"{line.machine} has stalled on {line.experiment}: {line.why}"
+            yield Hindrance("stalled", text, f"fedspec queue release {line.experiment}", (line.experiment,))
+
+
+def _needs(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
+    by_why: dict[str, list[str]] = {}
+    for line in lines:
+        if line.condition == "no-machine":
+            by_why.setdefault(line.why, []).append(line.experiment)
+    for why, names in by_why.items():
+        text = f"{listed(names, SHOWN_NAMES)} {'waits' if len(names) == 1 else 'wait'}: {why}"
+        yield Hindrance("needs", text, "Run 'fedspec work' on a machine that can", tuple(names))
+
+
+def _failed(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
+    lost = [line for line in lines if line.condition == "failed"]
+    names = tuple(line.experiment for line in lost)
+    if len(lost) == 1:
+        yield Hindrance("failed", f"{names[0]} failed for good: {lost[0].why}", f"fedspec queue retry {names[0]}", names)
+    elif lost:
+        text = f"{len(lost)} items failed for good, {names[0]} for one: {lost[0].why}"
+        yield Hindrance("failed", text, f"fedspec queue retry {_some(names)}", names)
+
+
+def _unconfirmed(unconfirmed: Mapping[str, Sequence[str]], crew: Mapping[str, Machine], mine: str) -> Iterator[Hindrance]:
+    """Results that are provisional; machines that the same results wait for are named together."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for machine_id, names in unconfirmed.items():
+        together.setdefault(tuple(names), []).append(machine_id)
+    for names, ids in together.items():
+        results = f"{count(len(names), 'result')} {'waits' if len(names) == 1 else 'wait'}"
+        known = [crew[machine_id] for machine_id in ids if machine_id in crew]
+        lost = sorted((machine for machine in known if machine.id != mine), key=lambda machine: -(machine.age_s or 0))
+        if len(known) < len(ids):
+            text = f"{results} for a machine whose journal has not arrived here yet"
+            yield Hindrance("unconfirmed", text, "Let the folder finish syncing", names)
+        if lost:
+            text = f"{results} for {listed([f'{machine.name} ({seen(machine)})' for machine in lost])} to confirm"
+            retire = f"fedspec queue retire {typed(lost[0].name, lost[0].id)}"
+            yield Hindrance("unconfirmed", text, f"If {'it' if len(lost) == 1 else 'one'} is gone for good: {retire}", names)
+        elif known:
+            yield Hindrance("unconfirmed", f"{results} for this {known[0].name}, where a worker crashed", "fedspec work", names)
+
+
+def _files(damaged: Sequence[str], copies: Sequence[str]) -> Iterator[Hindrance]:
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        yield Hindrance("damaged", damaged[0].rstrip(".") + more, "fedspec doctor")
+    if copies:
+        lie = "1 conflict copy lies" if len(copies) == 1 else f"{len(copies)} conflict copies lie"
+        text = f"{lie} in the folder, {one_line(copies[0])} for one"
+        yield Hindrance("copies", text, "fedspec doctor")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names to put after a command, not all of very many."""
+    return " ".join(names[:SHOWN_NAMES]) + (" ..." if len(names) > SHOWN_NAMES else "")

@@ -1,0 +1,96 @@
+"""How far files that others write were read: whole lines of a journal piece by piece, and when to try a puzzling file again.
+
+Pure: sizes and bytes in, lines out. Whatever the bytes are, what is kept of them is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from fedspec.workqueue.records import MAX_LINE_BYTES
+
+PIECE_BYTES = 4 * MAX_LINE_BYTES
+# What tells whether the file is still the one that was read: its last line's end, with the hash of the line before.
+MARK_BYTES = 256
+# No journal of ours has so many: a writer whose file was spoilt goes on in another one.
+MAX_DAMAGED_LINES = 1000
+MAX_WAIT_POLLS = 16
+
+
+@dataclass(slots=True)
+class Tail:
+    """One journal file's progress.
+
+    Attributes:
+        seen: bytes that were looked at; behind the last line feed they may be the begin of a line.
+        offset: where the next line begins; inside a line that is too long, where its rest begins.
+        mark: the bytes before ``offset``. If others stand there, another file has taken this one's place.
+        skipping: whether ``offset`` is inside a line that is too long.
+        damaged: lines that were none of ours.
+    """
+
+    seen: int = 0
+    offset: int = 0
+    mark: bytes = b""
+    skipping: bool = False
+    damaged: int = 0
+
+    @property
+    def is_no_journal(self) -> bool:
+        """Whether to leave the rest of the file alone."""
+        return self.damaged > MAX_DAMAGED_LINES
+
+    @property
+    def begin(self) -> int:
+        """Where to read the next `PIECE_BYTES` from."""
+        return self.offset - len(self.mark)
+
+    def feed(self, data: bytes) -> list[bytes] | None:
+        """The whole lines in what was read from `begin` on, without line feeds; None if it is another file's."""
+        if not data.startswith(self.mark):
+            return None
+        at = len(self.mark)
+        if self.skipping:
+            end = data.find(b"\n", at)
+            self.skipping = end < 0
+            at = len(data) if self.skipping else end + 1
+        whole = max(at, data.rfind(b"\n", at) + 1)
+        lines = data[at:whole].split(b"\n")[:-1]
+        self.seen = self.begin + len(data)
+        if len(data) - whole >= MAX_LINE_BYTES:
+            self.skipping, self.damaged, whole = True, self.damaged + 1, len(data)
+        self.offset, self.mark = self.begin + whole, data[max(0, whole - MARK_BYTES) : whole]
+        return lines
+
+
+class Puzzles:
+    """Files that made no sense so far: tried again when their size changes, and otherwise ever more rarely.
+
+    Their bytes may still be on their way; thousands that are none of ours must not be read at each poll.
+    """
+
+    def __init__(self) -> None:
+        self._poll = 0
+        self._files: dict[str, tuple[int, int, int]] = {}  # size, polls to wait, the poll of the next try
+
+    def poll(self, present: Collection[str]) -> None:
+        """Another look at the folder."""
+        self._poll += 1
+        if len(self._files) > len(present):
+            self._files = {name: state for name, state in self._files.items() if name in present}
+
+    def is_due(self, name: str, size: int = 0) -> bool:
+        """Whether to read the file."""
+        state = self._files.get(name)
+        return state is None or state[0] != size or state[2] <= self._poll
+
+    def failed(self, name: str, size: int = 0) -> None:
+        """It made no sense again."""
+        state = self._files.get(name)
+        wait = min(2 * state[1], MAX_WAIT_POLLS) if state is not None and state[0] == size else 1
+        self._files[name] = (size, wait, self._poll + wait)
+
+    def solved(self, name: str) -> None:
+        """It made sense."""
+        self._files.pop(name, None)
