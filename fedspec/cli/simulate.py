@@ -28,14 +28,16 @@ NAIVE_WORDS = {
 
 def simulate(
     schedules: Annotated[int, typer.Option("--schedules", min=1, metavar="N", help="How many.")] = 100,
-    machines: Annotated[int | None, typer.Option(min=1, max=9, help="Machines in each (default: 2 to 5).")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The first schedule's seed; the others follow.")] = 0,
+    machines: Annotated[int | None, typer.Option(min=1, max=9, metavar="N", help="Machines in each (default: 2 to 5).")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The first schedule's seed; the others follow.")] = 0,
     profile: Annotated[
         str | None, typer.Option(metavar="FOLDER", help=f"One of {', '.join(PROFILE_NAMES)} (default: in turn).")
     ] = None,
     replay: Annotated[int | None, typer.Option(metavar="SEED", help="Show one schedule, event by event.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Also run the naive way: a lock and one queue file.")] = False,
-    workers: Annotated[int | None, typer.Option("--workers", "-n", min=1, help="Processes (default: one a core).")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-n", min=1, metavar="N", help="Processes (default: one a core).")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Try the queue on simulated machines and folders.

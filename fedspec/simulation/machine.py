@@ -54,7 +54,9 @@ class Machine:
         return timedelta(hours=self._skew_h)
 
     def machine_id(self) -> str:
-        """Its id, as it would tell it now."""
+        """Its id, as it would tell it now; "" if it has none yet. To look must not make one."""
+        if self.local.machine not in self.ground.disk.contents:
+            return ""
         return Slots(MemoryFiles(self.ground.disk), self.local, self.course.workspace).machine_id()
 
     def start(self, after_s: float, life: Life) -> None:
