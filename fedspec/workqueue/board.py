@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
@@ -24,6 +24,9 @@ from fedspec.workspace import LocalState, Workspace
 
 # How plans and journals are called; of very many, only those with other names are looked at closely.
 _OURS = re.compile(r"p-[0-9a-f]{12}\.json|[0-9a-f]{8}-[0-9a-f]{6}\.(?:\d{4}|by-[0-9a-f]{8}-[0-9a-f]{6})\.jsonl")
+
+# How long a process waits for whoever renders the queue for people, times the folder's time scale.
+VIEW_LOCK_S = 1.0
 
 
 class Board:
@@ -160,9 +163,22 @@ class Board:
         paths = [self.slots.local.claim_lock(self.workspace), *([self.workspace.queue_lock] if self.timing.locks else [])]
         with ExitStack() as locks:
             for path in paths:
-                try:
-                    alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else self.timing.dead))
-                except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
-                    alone = False
-                (self._stuck.discard if alone else self._stuck.add)(path)
+                if not locks.enter_context(self._locked(path, self.timing.dead)):
+                    self._stuck.add(path)
             yield
+
+    def view_lock(self) -> AbstractContextManager[bool]:
+        """Yields whether nobody else renders the queue for people meanwhile: of derived files, whoever comes next does them."""
+        return self._locked(self.workspace.queue_lock, VIEW_LOCK_S * self.timing.scale)
+
+    @contextmanager
+    def _locked(self, path: Path, timeout_s: float) -> Iterator[bool]:
+        """Yields whether the lock was had. One whose holder did not let go the last time is tried, and not waited for."""
+        with ExitStack() as locks:
+            try:
+                alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else timeout_s))
+            except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
+                alone = False
+            if alone:
+                self._stuck.discard(path)
+            yield alone

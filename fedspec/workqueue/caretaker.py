@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
-LOCK_TIMEOUT_S = 1.0
 ARCHIVE = b"PK"  # how a checkpoint begins
 # A derived copy that says how far an experiment is.
 PROGRESS_KEYS = frozenset({"experiment", "generation", "sha256", "item", "round"})
@@ -85,10 +84,11 @@ class Caretaker:
         path, files = queue.workspace.view, queue.files
         if queue.timing.syncs and not queue.elected("view", leaving=leaving) and (queue.joined or files.size(path) is not None):
             return
-        with suppress(FolderError), files.lock(queue.workspace.queue_lock, LOCK_TIMEOUT_S) as alone:
+        # Also if somebody else is at it just now: the heart, which asks too, must not wait for the lock at every beat.
+        self._shown_at = queue.clock.awake_or_asleep()
+        with suppress(FolderError), queue.view_lock() as alone:
             if not alone:
                 return
-            self._shown_at = queue.clock.awake_or_asleep()
             if self._take_in(path):
                 queue.publisher.write_view()
             for copy in self._copies(queue.workspace.queue) if copies else ():
@@ -101,7 +101,7 @@ class Caretaker:
         queue.refresh()
         if queue.store.items:
             return
-        with suppress(FolderError), queue.files.lock(queue.workspace.queue_lock, LOCK_TIMEOUT_S):
+        with suppress(FolderError), queue.view_lock():
             data = self._read(queue.workspace.view)
             # Without experiments to add it is a rendering of ours whose plans have not arrived yet.
             if data is not None and understand(data, queue.store.fold, {}, self._finished()).items:

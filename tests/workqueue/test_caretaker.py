@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import pytest
 from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
 from fedspec.checkpoints import CheckpointManager
+from fedspec.clock import FakeClock
 from fedspec.files import MemoryFiles
 from fedspec.plan import Item
 from fedspec.results import from_table, to_csv
+from fedspec.workqueue.caretaker import RENDER_EVERY_S
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.liveness import SYNC_FOLDER
+from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER
 from fedspec.workqueue.records import Ctl, Import
 from fedspec.workqueue.view import render_view
 
@@ -60,6 +64,53 @@ def copy_name(name: str, number: int = 1) -> str:
 
 def kept(share: Share) -> list[bytes]:
     return [data for path, data in share.disk.contents.items() if path.parent.name == "quarantine"]
+
+
+# A lock whose holder sleeps
+
+
+class StuckLock(MemoryFiles):
+    """A folder whose queue lock is held by a process that was stopped; ``waits``: how long each caller was ready to wait."""
+
+    waits: list[float]
+
+    @contextmanager
+    def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
+        stuck = path == WORKSPACE.queue_lock
+        if stuck:
+            self.waits.append(timeout_s)
+        yield not stuck
+
+
+def beside_a_sleeper(share: Share) -> tuple[WorkDistributor, list[float]]:
+    share.enqueue(ONE, TWO)
+    mac = share.process("mac", timing=NETWORK_SHARE)
+    files = StuckLock(share.disk, "mac")
+    mac.files = files
+    files.waits = []
+    mac.join("mac", ["cpu"])
+    return mac, files.waits
+
+
+def test_the_heart_does_not_wait_at_every_beat_for_a_lock_that_is_not_let_go(share: Share):
+    mac, waits = beside_a_sleeper(share)
+    clock = mac.clock
+    assert isinstance(clock, FakeClock)
+    beats = 20
+    for _ in range(beats):
+        clock.advance(mac.timing.beat)
+        mac.caretaker.glance()
+    assert 1 <= len(waits) <= beats * mac.timing.beat / RENDER_EVERY_S + 1
+
+
+def test_who_waited_in_vain_to_claim_waits_no_more_anywhere(share: Share):
+    mac, waits = beside_a_sleeper(share)
+    finish(mac)
+    assert waits == [mac.timing.dead]
+    mac.caretaker.look_after(thorough=True)
+    claimed(mac)
+    assert waits[1:] == [0.0] * (len(waits) - 1)
+    assert len(waits) > 2
 
 
 # Hand edits, where locks work
