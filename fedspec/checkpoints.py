@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import msgspec
 
 from fedspec.errors import DamagedError, FolderError, UsageError
-from fedspec.files import FencedFiles, Files
+from fedspec.files import ORPHANED_S, FencedFiles, Files
 from fedspec.results import Row, from_table, to_table
 from fedspec.workspace import CheckpointPaths
 
@@ -209,6 +209,7 @@ class CheckpointManager:
         for ckpt in recorded:
             if ckpt.file in present:
                 self.files.remove(self.paths.generation(exp, ckpt.file))
+        self.files.remove_orphans(self.paths.generations(exp), ORPHANED_S)
 
     def save_base(self, tensors: Mapping[str, Tensor]) -> str:
         """Write a frozen base once, named by its content; returns its name."""

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -25,7 +25,12 @@ from fedspec.files import DiskFiles, Files
 from fedspec.worker import Reporter, Stopped, StopSignal, Worker, drive
 from fedspec.workqueue.wording import readable
 
+if TYPE_CHECKING:
+    from fedspec.workspace import Workspace
+
 MAX_RESTARTS = 3
+# Syncthing reads it in the folder that it carries, and carries it to nobody; ``(?d)``: such a file keeps no folder from going.
+SYNCTHING_IGNORES = b"// Files that fedspec has not finished writing.\n(?d)~*.tmp\n"
 # Exit codes that a worker chooses itself; any other means that it was killed or crashed.
 CHOSEN = frozenset({0, 1, 2, 3, 4, 130})
 
@@ -192,12 +197,21 @@ def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files:
     timing = Notes(workspace).choice().timing(settings.time_scale)
     queue = WorkDistributor(workspace, files=files, timing=timing)
     queue.require_queue()
+    with suppress(FolderError):
+        keep_private(queue.files, workspace)
     queue.join(settings.name, capabilities(), fedspec.__version__)
     data_root = Path(settings.data_root) if settings.data_root else None
     logged = LoggingReporter(reporter, workspace.log(queue.worker), queue.clock, queue.files)
     only: Collection[str] | None = None if settings.only is None else frozenset(settings.only)
     checkpoints = CheckpointManager(workspace.checkpoints, queue.files)
     return Worker(queue, checkpoints, opener(data_root), logged, stop, only)
+
+
+def keep_private(files: Files, workspace: Workspace) -> None:
+    """Tell Syncthing, where the workspace is one of its folders, not to carry files that are still being written."""
+    ignored = workspace.root / ".stignore"
+    if (workspace.root / ".stfolder").exists() and files.size(ignored) is None:
+        files.write(ignored, SYNCTHING_IGNORES, durable=False)
 
 
 class LoggingReporter:

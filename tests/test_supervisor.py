@@ -13,11 +13,22 @@ import pytest
 from fedspec.clock import FakeClock
 from fedspec.config import FederatedConfig
 from fedspec.errors import QueueMissingError, SetupError
+from fedspec.files import DiskFiles
 from fedspec.plan import make_item
-from fedspec.supervisor import Crew, LoggingReporter, Message, Settings, _PipeReporter, open_worker
+from fedspec.supervisor import (
+    SYNCTHING_IGNORES,
+    Crew,
+    LoggingReporter,
+    Message,
+    Settings,
+    _PipeReporter,
+    keep_private,
+    open_worker,
+)
 from fedspec.worker import StopSignal
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.records import Bye, Hello, decode
+from fedspec.workspace import Workspace
 
 
 class Listener:
@@ -132,6 +143,18 @@ def test_a_folder_without_a_queue_is_not_made_one_by_a_worker(tmp_path: Path):
     with pytest.raises(QueueMissingError):
         open_worker(settings(tmp_path), Listener(), StopSignal())
     assert records(tmp_path) == []
+
+
+def test_syncthing_is_told_not_to_carry_what_is_being_written_and_a_person_s_own_list_stays(tmp_path: Path):
+    workspace, files = Workspace(tmp_path), DiskFiles()
+    keep_private(files, workspace)
+    assert not (tmp_path / ".stignore").exists()
+    (tmp_path / ".stfolder").mkdir()
+    keep_private(files, workspace)
+    assert (tmp_path / ".stignore").read_bytes() == SYNCTHING_IGNORES
+    (tmp_path / ".stignore").write_bytes(b"*.mov\n")
+    keep_private(files, workspace)
+    assert (tmp_path / ".stignore").read_bytes() == b"*.mov\n"
 
 
 def test_an_opened_worker_has_joined_its_queue_and_knows_what_its_machine_offers(tmp_path: Path):

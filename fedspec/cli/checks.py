@@ -179,7 +179,8 @@ def traces(queue: WorkDistributor, choice: Choice) -> Iterator[Finding]:
             yield _conflicts(copies, is_read=is_read)
     if found.temporary:
         text = f"{count(len(found.temporary), 'temporary file')} of killed processes, {size(found.temporary_bytes)}"
-        yield Finding("warn", "temporary", text, "Delete them when you like: nothing reads them.", tuple(found.temporary))
+        fix = "Delete them when you like: nothing reads them. Workers do, once they are two days old."
+        yield Finding("warn", "temporary", text, fix, tuple(found.temporary))
     yield from _view(found)
 
 

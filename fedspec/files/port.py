@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+# From what age on a temporary file is taken for a killed process's: no clock is wrong by so much, and no write takes so long.
+ORPHANED_S = 2 * 86400.0
+
 
 class Files(Protocol):
     """File operations as the queue, the checkpoints and the results need them.

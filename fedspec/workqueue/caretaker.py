@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fedspec.errors import DamagedError, FolderError
+from fedspec.files import ORPHANED_S
 from fedspec.folders import original_of
 from fedspec.plan import published_names
 from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
@@ -57,6 +58,7 @@ class Caretaker:
         syncs = self.queue.timing.syncs
         if thorough:
             self.clear()
+            self.sweep()
         if not syncs or thorough or self._is_time():
             self.show(copies=thorough or syncs, leaving=leaving)
 
@@ -179,6 +181,14 @@ class Caretaker:
                     queue.files.remove(path)
                     removed.append(path.name)
         return removed
+
+    def sweep(self) -> None:
+        """Delete temporary files of processes that were killed in the midst of a write."""
+        workspace = self.queue.workspace
+        queue = (workspace.queue, workspace.plans, workspace.journals, workspace.beats)
+        for folder in (*queue, workspace.checkpoints, workspace.results):
+            with suppress(FolderError):  # somebody holds one, or the folder is away
+                self.queue.files.remove_orphans(folder, ORPHANED_S)
 
     def _copies(self, folder: Path) -> Iterator[Path]:
         with suppress(FolderError):

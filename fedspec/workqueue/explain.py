@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fedspec.plan import Item
 from fedspec.workqueue.condition import Machine, ending, keys, lacks, last_key, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
+from fedspec.workqueue.gangs import gang_of
 from fedspec.workqueue.hindrances import typed
 from fedspec.workqueue.progress import ItemLine, Reader
 from fedspec.workqueue.records import Yield
@@ -137,7 +138,7 @@ def _sentences(reader: Reader, item: Item, line: ItemLine) -> Said:
             return what, _saved(line), (Fix("To undo that", f"fedspec queue resume {name}"),)
         case "running" | "slow":
             what = f"{name} is {line.condition}: {_holder(reader, line)}{_doing(reader, line)}."
-            next_ = _join(f"{sentence(line.why)}." if line.why else "", _saved(line), _left(line))
+            next_ = _join(f"{sentence(line.why)}." if line.why else "", _saved(line), _left(line), _roles(reader, item))
             return what, next_, (another,) if line.condition == "slow" else ()
         case "stalled":
             what = f"{name} has stalled: {_holder(reader, line)}. {sentence(line.why)}."
@@ -218,6 +219,7 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
             f"It has ended {count(deaths, 'worker')}; after {MAX_DEATHS} in a row it counts as failed." if deaths else "",
             f"It failed {times(len(faults))}, last: {told(faults[-1].reason, reader.name)}." if faults else "",
             _queueing(reader, item, line, here),
+            _roles(reader, item),
         ),
         () if here else (Fix("To start one", "fedspec work"),),
     )
@@ -237,6 +239,18 @@ def _queueing(reader: Reader, item: Item, line: ItemLine, here: list[Machine]) -
     ]
     place = f"{count(before, 'item')} {'comes' if before == 1 else 'come'} before it" if before else "It is next"
     return f"{place}{f': {listed(busy)}' if busy else ''}."
+
+
+def _roles(reader: Reader, item: Item) -> str:
+    """Of an item that several workers run together, who has which role."""
+    if not item.members:
+        return ""
+    gang = gang_of(reader.fold, item)
+    has = [f"{reader.name(worker)} has {role}" for role, (_, worker) in sorted(gang.holders.items())]
+    if not gang.open:
+        return f"Its {count(len(item.members), 'worker')} are there: {listed(has)}."
+    missing = f"nobody has {listed([role.name for role in gang.open])}"
+    return f"It needs {count(len(item.members), 'worker')} at once: {listed([*has, missing])} yet."
 
 
 def _heirs(reader: Reader, item: Item, line: ItemLine) -> str:

@@ -153,12 +153,6 @@ class Ctl(Record, frozen=True, kw_only=True, tag="ctl", tag_field="type"):
     value: str = ""
 
 
-class Gc(Record, frozen=True, kw_only=True, tag="gc", tag_field="type"):
-    """These generations are superseded and may be deleted."""
-
-    files: list[str]
-
-
 class Import(Record, frozen=True, kw_only=True, tag="import", tag_field="type"):
     """A hand edit, a conflict copy or the original's queue was taken in; ``content`` is the hash of its bytes."""
 
@@ -175,7 +169,7 @@ class Opaque(Record, frozen=True, kw_only=True):
     """A record of a type that this version does not know: kept in its chain, ignored otherwise."""
 
 
-KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Meet | Lost | Ctl | Gc | Import | Bye
+KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Meet | Lost | Ctl | Import | Bye
 _TYPES = frozenset(str(kind.__struct_config__.tag) for kind in KINDS.__args__)
 _known = msgspec.json.Decoder(KINDS)
 _unknown = msgspec.json.Decoder(Opaque)

@@ -26,13 +26,14 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
+from fedspec.supervisor import SYNCTHING_IGNORES
+
 FOLDER = "shared"
 # How long Syncthing collects changes before it looks at them: as it comes, and the least that it takes.
 WATCH_DELAY_S = 10.0
 LEAST_WATCH_DELAY_S = 1
-# What Syncthing keeps for itself, and temporary files of ours that a killed process leaves behind.
+# What Syncthing keeps for itself.
 PRIVATE = (".stfolder", ".stignore", ".stversions")
-IGNORED = "// temporary files\n(?d)~*.tmp\n"
 CONFLICT = ".sync-conflict-"
 PATIENCE_S = 120.0
 START_ATTEMPTS = 3
@@ -84,7 +85,7 @@ class Daemon:
             ElementTree.SubElement(folder, "device", id=daemon.device)
         root.append(folder)
         config.write(path, encoding="utf-8")
-        (self.folder / ".stignore").write_text(IGNORED, encoding="utf-8")
+        (self.folder / ".stignore").write_bytes(SYNCTHING_IGNORES)
 
     def start(self) -> None:
         """Start the process and wait until it answers."""

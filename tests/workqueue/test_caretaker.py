@@ -15,7 +15,7 @@ from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
 from fedspec.checkpoints import CheckpointManager
 from fedspec.clock import FakeClock
-from fedspec.files import MemoryFiles
+from fedspec.files import ORPHANED_S, MemoryFiles
 from fedspec.plan import Item
 from fedspec.results import from_table, to_csv
 from fedspec.workqueue.caretaker import RENDER_EVERY_S
@@ -431,6 +431,15 @@ def test_copies_of_journals_and_plans_are_sources_and_stay(share: Share):
     before = {p for p in share.disk.contents if "Konflikt" in p.name}
     mac.caretaker.look_after(thorough=True)
     assert before <= set(share.disk.contents)
+
+
+def test_temporary_files_of_killed_processes_go_when_nobody_can_be_writing_them_any_more(share: Share):
+    share.enqueue(ONE)
+    paths = [path.with_name(f"~{path.name}.0badcafe.tmp") for path in (WORKSPACE.result(ONE.exp), WORKSPACE.plan(ONE.id))]
+    for path, age_s in zip(paths, (ORPHANED_S / 2, 2 * ORPHANED_S), strict=True):
+        share.disk.contents[path], share.disk.began_s[path] = b"half", share.disk.now_s - age_s
+    share.member("mac").caretaker.look_after(thorough=True)
+    assert [path in share.disk.contents for path in paths] == [True, False]
 
 
 def test_an_edited_copy_of_the_queue_for_people_is_taken_in_and_then_removed(share: Share):

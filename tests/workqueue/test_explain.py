@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from queuekit import Share, claimed, item, pass_time, table
 
-from fedspec.plan import Item
+from fedspec.config import FederatedConfig
+from fedspec.plan import Item, Role, make_item
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import Explanation, explain
 from fedspec.workqueue.liveness import NETWORK_SHARE
@@ -56,6 +57,19 @@ def test_pending_says_what_comes_before_it_and_who_is_busy(share: Share, reader:
     together(6, mac, reader)
     assert why(reader, TWO).next == f"It is next: Mac is on {ONE.exp}."
     assert commands(why(reader, TWO)) == []
+
+
+def test_an_item_for_two_says_which_role_is_open_and_who_has_the_other(share: Share):
+    pair = make_item("federated", FederatedConfig(seed=44), roles=[Role(name="root"), Role(name="peer")])
+    share.enqueue(pair)
+    mac, pc, reader = share.member("Mac"), share.member("PC"), share.process("reader")
+    assert "It needs 2 workers at once: nobody has root and peer yet." in why(reader, pair).next
+    first = claimed(mac)
+    other = "peer" if first.role == "root" else "root"
+    assert f"It needs 2 workers at once: Mac has {first.role} and nobody has {other} yet." in why(reader, pair).next
+    assert claimed(pc).role == other
+    has = {first.role: "Mac", other: "PC"}
+    assert f"Its 2 workers are there: {has['peer']} has peer and {has['root']} has root." in why(reader, pair).next
 
 
 def test_running_says_who_since_when_in_which_round_and_how_long_it_takes(share: Share, reader: WorkDistributor):
