@@ -474,14 +474,13 @@ def test_a_successor_trains_on_the_base_of_its_predecessor(disk: MemoryDisk):
     assert successor.of(Start)[-1].round == 2
 
 
-def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
-    item = item_of(rounds=6)
-    fill(disk, item)
+def late_rival(disk: MemoryDisk) -> tuple[str, Process]:
+    """A rival whose four rounds arrive while the process that took its item over trains the second; and that process."""
     there = MemoryDisk()
     there.contents = Tree(disk.contents)
     rival = killed_after(there, 4, "bb").queue.worker
     shared = {path: data for path, data in there.contents.items() if SHARE.root in path.parents}
-    # Of the rival only its first words have arrived here when it falls silent.
+    # Only its first words have arrived here when it falls silent.
     journal = SHARE.journal(rival, 0)
     disk.contents[journal] = b"".join(line + b"\n" for line in shared[journal].split(b"\n")[:2])
 
@@ -489,7 +488,13 @@ def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
         if (number, client) == (2, 0):
             disk.contents.update(shared)
 
-    process = Process(disk, "aa", hook=rest_arrives)
+    return rival, Process(disk, "aa", hook=rest_arrives)
+
+
+def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
+    item = item_of(rounds=6)
+    fill(disk, item)
+    rival, process = late_rival(disk)
     process.work()
     check(process, item)
     assert [ckpt.round for ckpt in process.of(Ckpt) if ckpt.worker != rival] == [1, 2, 5, 6]
@@ -500,18 +505,7 @@ def test_rounds_of_a_rival_that_arrive_late_are_gone_on_from(disk: MemoryDisk):
 def test_a_rival_s_generation_that_is_still_in_the_cloud_stops_nobody(disk: MemoryDisk):
     item = item_of(rounds=6)
     fill(disk, item)
-    there = MemoryDisk()
-    there.contents = Tree(disk.contents)
-    rival = killed_after(there, 4, "bb").queue.worker
-    shared = {path: data for path, data in there.contents.items() if SHARE.root in path.parents}
-    journal = SHARE.journal(rival, 0)
-    disk.contents[journal] = b"".join(line + b"\n" for line in shared[journal].split(b"\n")[:2])
-
-    def rest_arrives(number: int, client: int) -> None:
-        if (number, client) == (2, 0):
-            disk.contents.update(shared)
-
-    process = Process(disk, "aa", hook=rest_arrives)
+    rival, process = late_rival(disk)
     read = process.files.read
 
     def away(path: Path, offset: int = 0, limit: int = -1) -> bytes:

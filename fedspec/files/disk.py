@@ -224,16 +224,20 @@ class DiskFiles:
             return False
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Repeat while Windows says that somebody else holds the file, from 50 ms apart, for `RETRY_FOR_S`."""
-        waited, pause = 0.0, 0.05
-        while True:
-            try:
-                return attempt()
-            except PermissionError as error:
-                if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or waited >= RETRY_FOR_S:
-                    raise
-                self.sleep(pause)
-                waited, pause = waited + pause, pause * 2
+        return patiently(attempt, self.sleep)
+
+
+def patiently(attempt: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """Repeat while Windows says that somebody else holds the file, from 50 ms apart, for `RETRY_FOR_S`."""
+    waited, pause = 0.0, 0.05
+    while True:
+        try:
+            return attempt()
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or waited >= RETRY_FOR_S:
+                raise
+            sleep(pause)
+            waited, pause = waited + pause, pause * 2
 
 
 def _is_ours(entry: Entry) -> bool:

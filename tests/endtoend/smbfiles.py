@@ -42,7 +42,7 @@ from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
 
 from fedspec.files import DiskFiles
-from fedspec.files.disk import RETRY_FOR_S, SHARING_VIOLATIONS
+from fedspec.files.disk import patiently
 
 LOCK_POLL_S = 0.02
 # What one credit pays for: larger requests would have to ask the server for more of them first.
@@ -366,17 +366,13 @@ class SmbFiles:
         return tree
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Repeat while somebody else holds the file, from 50 ms apart, for `RETRY_FOR_S`, as `DiskFiles` does on Windows."""
-        waited, pause = 0.0, 0.05
-        while True:
-            try:
-                return attempt()
-            except PermissionError as error:
-                if getattr(error, "winerror", None) not in SHARING_VIOLATIONS or waited >= RETRY_FOR_S:
-                    raise
-                self.calls["retry"] += 1
-                self.sleep(pause)
-                waited, pause = waited + pause, pause * 2
+        """Repeat while somebody else holds the file, as `DiskFiles` does on Windows."""
+
+        def sleep(seconds: float) -> None:
+            self.calls["retry"] += 1
+            self.sleep(seconds)
+
+        return patiently(attempt, sleep)
 
 
 def _is_ours(name: str, size: int | None) -> bool:
