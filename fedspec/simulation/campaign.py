@@ -47,13 +47,14 @@ def profile_of(seed: int, name: str | None) -> Profile:
 
 def run_one(seed: int, name: str | None = None, machines: int | None = None, compare: bool = False) -> Outcome:
     """Run and judge one schedule."""
-    from fedspec.simulation.invariants import duplicate_rounds, violations
+    from fedspec.simulation.invariants import Ending
     from fedspec.simulation.naive import run_naive
 
     profile = profile_of(seed, name)
     course = run_schedule(seed, profile, machines=machines)
-    broken = tuple(violations(course))
-    repeated, rounds = duplicate_rounds(course)
+    ending = Ending(course)
+    broken = tuple(ending.violations())
+    repeated, rounds = ending.duplicate_rounds()
     trace = tuple(shortened(course, broken)) if broken else ()
     naive = run_naive(seed, profile, machines) if compare else Counter[str]()
     return Outcome(profile.name, seed, len(course.machines), broken, trace, course.counts, repeated, rounds, naive)
