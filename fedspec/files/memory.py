@@ -82,7 +82,7 @@ class MemoryDisk:
         # The disk's own clock, and when by it each temporary file was written.
         self.now_s = 0.0
         self.began_s: dict[Path, float] = {}
-        self.holders: dict[Path, str] = {}
+        self.holders: dict[str, str] = {}
 
     def end(self, process: str) -> None:
         """The system frees the locks of a process that died."""
@@ -179,13 +179,14 @@ class MemoryFiles:
 
     def hold(self, path: Path) -> Callable[[], None] | None:
         """Take the lock until released, or until the process ends."""
-        if path in self.disk.holders:
+        text = str(path)
+        if text in self.disk.holders:
             return None
-        self.disk.holders[path] = self.process
+        self.disk.holders[text] = self.process
 
         def release() -> None:
-            if self.disk.holders.get(path) == self.process:
-                del self.disk.holders[path]
+            if self.disk.holders.get(text) == self.process:
+                del self.disk.holders[text]
 
         return release
 

@@ -176,7 +176,7 @@ class SimulatedFiles(MemoryFiles):
                 raise PermissionError(errno.EACCES, "another program holds the file", str(path))
             return
         evicted = self.ground.replica.evicted
-        if path in evicted:
+        if evicted and path in evicted:
             if evicted[path] > world.now:
                 raise OSError(errno.EAGAIN, "is being downloaded", str(path))
             del evicted[path]

@@ -20,6 +20,8 @@ from greenlet import greenlet
 
 from fedspec.files import Crash
 
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 class World:
     """The scheduler. ``now`` is true time in seconds, which no process sees."""
@@ -149,7 +151,7 @@ class Process:
 
     def now(self) -> datetime:
         """This machine's wall clock."""
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.world.now) + self.skew()
+        return BEGIN + timedelta(seconds=self.world.now) + self.skew()
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
         """Wait, and let the process's heart beat meanwhile."""

@@ -67,14 +67,15 @@ class Pulse:
         self.store.read_beats()
         now = self.clock.awake_or_asleep()
         self._idle.look(self.report, now, 2 * self.timing.poll)
-        before = self._watch.presumed_dead()
+        before, samples = self._watch.presumed_dead(), self.lag.samples
         self._watch.poll(now, self._signs(me))
         for peer in before:
             self.lag.forget(peer)
         for peer, seen in self.store.acks.items():
             if machine_of(peer) != machine_of(me):
                 self.lag.acknowledged(peer, seen.get(me, 0), now)
-        self._watch.timing = self._given.with_lag(self.lag)
+        if self.lag.samples is not samples:
+            self._watch.timing = self._given.with_lag(self.lag)
 
     def due(self) -> bool:
         """Whether to beat now: it is time, or somebody has asked something that a beat answers."""
