@@ -122,7 +122,7 @@ class MemoryFiles:
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
-        return sorted(self.sizes(folder))
+        return list(self.sizes(folder))
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, each with its size."""
