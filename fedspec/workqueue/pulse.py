@@ -106,8 +106,9 @@ class Pulse:
         )
 
     def silent(self) -> frozenset[str]:
-        """Peers that are presumed dead."""
-        return self._watch.presumed_dead()
+        """Peers that are presumed dead, and of which nothing has been read since the last look at them."""
+        store = self.store
+        return frozenset(p for p in self._watch.presumed_dead() if self._watch.sign(p) == _sign(store, p))
 
     def settled(self) -> bool:
         """Whether the folder has had its settle time since this machine last slept."""
@@ -134,9 +135,11 @@ class Pulse:
         return min((told[other].have.get(item_id, 0) if other in told else 0 for other in others), default=float("inf"))
 
     def _signs(self, me: str) -> dict[str, tuple[int, int]]:
-        fold, beats = self.store.fold, self.store.beats
-        return {
-            worker: (self.store.length(worker), beats[worker].n if worker in beats else 0)
-            for worker in fold.workers
-            if worker != me and not fold.gone(worker)
-        }
+        fold = self.store.fold
+        return {worker: _sign(self.store, worker) for worker in fold.workers if worker != me and not fold.gone(worker)}
+
+
+def _sign(store: Store, worker: str) -> tuple[int, int]:
+    """What changes as long as a worker lives: the length of its journal, and the number of its last beat."""
+    beat = store.beats.get(worker)
+    return store.length(worker), beat.n if beat is not None else 0

@@ -119,6 +119,16 @@ def test_a_worker_that_beats_is_never_replaced_however_long_its_round_takes(shar
         assert blocked_because(rival) == {"running"}
 
 
+def test_a_sign_of_life_that_is_read_when_taking_over_counts(share: Share):
+    """A disk that was full for long has room again just now."""
+    share.enqueue(ONE)
+    alive, rival = share.member("mac"), share.member("pc")
+    held = claimed(alive)
+    pass_time(rival, LOCAL_DISK.dead + 2 * LOCAL_DISK.poll)
+    alive.started(held, 0, "base", "", "cpu")
+    assert blocked_because(rival) == {"running"}
+
+
 @pytest.mark.parametrize("skew_h", [-12, 12])
 def test_wall_clocks_decide_nothing(share: Share, skew_h: int):
     share.enqueue(ONE)
