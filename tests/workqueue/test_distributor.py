@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from queuekit import WORKSPACE, Author, Share, claimed, item, pass_time, table
+from queuekit import WORKSPACE, Author, Share, claimed, item, local_state, pass_time, table
 
 from fedspec.errors import QueueMissingError, SetupError, SupersededError, UsageError
 from fedspec.plan import Item
@@ -79,6 +79,15 @@ def test_the_dead_worker_of_the_own_machine_is_replaced_at_once(share: Share):
     share.kill(dead)
     taken = claimed(sibling)
     assert (taken.attempt, taken.over) == (2, held.key)
+
+
+def test_the_workers_of_a_machine_whose_notes_were_copied_are_not_dead_for_the_copy(share: Share):
+    share.enqueue(ONE)
+    mac, pc = share.member("mac"), share.member("pc")
+    claimed(pc)
+    for name, data in share.disk.contents.below(local_state("pc").root).items():
+        share.disk.contents[local_state("mac").root / name] = data
+    assert blocked_because(mac) == {"running"}
 
 
 def test_the_next_process_of_a_machine_closes_its_dead_ones(share: Share):
