@@ -89,7 +89,7 @@ class FakeClock:
 
 def timestamp(moment: datetime) -> str:
     """``2026-01-05T09:41:07Z``: how moments are written in every file."""
-    return moment.astimezone(UTC).strftime(FORM)
+    return f"{moment.astimezone(UTC).isoformat(timespec='seconds')[:19]}Z"
 
 
 def moment(text: str) -> datetime | None:

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import platformdirs
@@ -20,6 +20,8 @@ import platformdirs
 from fedspec.errors import SetupError, UsageError
 
 STATE_FOLDER = "distributed_work"
+# Names and paths that were asked for last.
+REMEMBERED = 4096
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
 # Devices on Windows in every folder and with every ending: con.json is the console.
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
@@ -77,7 +79,7 @@ class Workspace:
 
     def plan(self, item_id: str) -> Path:
         """The file of one item."""
-        return self.plans / f"p-{checked(item_id)}.json"
+        return inside(self.plans, f"p-{checked(item_id)}.json")
 
     @cached_property
     def journals(self) -> Path:
@@ -86,7 +88,7 @@ class Workspace:
 
     def journal(self, worker: str, segment: int) -> Path:
         """One segment of one worker's journal."""
-        return self.journals / f"{checked(worker)}.{segment:04d}.jsonl"
+        return inside(self.journals, f"{checked(worker)}.{segment:04d}.jsonl")
 
     def relayed(self, worker: str, by: str) -> Path:
         """What a dead worker had journalled on its machine but not here, brought by its successor."""
@@ -99,7 +101,7 @@ class Workspace:
 
     def beat(self, worker: str) -> Path:
         """One worker's heartbeat."""
-        return self.beats / f"{checked(worker)}.json"
+        return inside(self.beats, f"{checked(worker)}.json")
 
     def log(self, worker: str) -> Path:
         """What one worker did, for people."""
@@ -138,7 +140,7 @@ class Workspace:
 
     def result(self, exp: str) -> Path:
         """The CSV of one experiment."""
-        return self.results / f"{checked(exp)}.csv"
+        return inside(self.results, f"{checked(exp)}.csv")
 
     @cached_property
     def figures(self) -> Path:
@@ -154,11 +156,11 @@ class CheckpointPaths:
 
     def generations(self, exp: str) -> Path:
         """The saved rounds of one experiment."""
-        return self.root / "gen" / checked(exp)
+        return inside(inside(self.root, "gen"), checked(exp))
 
     def generation(self, exp: str, name: str) -> Path:
         """One saved round."""
-        return self.generations(exp) / checked(name)
+        return inside(self.generations(exp), checked(name))
 
     def base(self, sha: str) -> Path:
         """One frozen base, named by its content."""
@@ -166,11 +168,11 @@ class CheckpointPaths:
 
     def progress(self, exp: str) -> Path:
         """The derived copy that says how far an experiment is."""
-        return self.root / f"{checked(exp)}.json"
+        return inside(self.root, f"{checked(exp)}.json")
 
     def model(self, exp: str) -> Path:
         """The derived copy of the latest generation."""
-        return self.root / f"{checked(exp)}_model.pt"
+        return inside(self.root, f"{checked(exp)}_model.pt")
 
 
 @dataclass(frozen=True)
@@ -206,15 +208,15 @@ class LocalState:
 
     def slot_lock(self, worker: str) -> Path:
         """Held by the worker while it lives: free means dead."""
-        return self.slots / f"{checked(worker)}.lock"
+        return inside(self.slots, f"{checked(worker)}.lock")
 
     def slot(self, worker: str) -> Path:
         """Which workspace the worker belongs to."""
-        return self.slots / f"{checked(worker)}.json"
+        return inside(self.slots, f"{checked(worker)}.json")
 
     def journal_copy(self, worker: str) -> Path:
         """The worker's journal as it was written, whatever happens to the shared one."""
-        return self.slots / f"{checked(worker)}.jsonl"
+        return inside(self.slots, f"{checked(worker)}.jsonl")
 
     def archive(self, workspace: Workspace) -> Path:
         """Journals of this machine's workers that have left this workspace, should the shared ones go back in time."""
@@ -226,7 +228,7 @@ class LocalState:
 
     def claim_lock(self, workspace: Workspace) -> Path:
         """Held while a worker of this machine claims an item of this workspace."""
-        return self.root / f"claims-{self._key(workspace)}.lock"
+        return inside(self.root, f"claims-{self._key(workspace)}.lock")
 
     def pair_lock(self, workspace: Workspace) -> Path:
         """Held while this machine finds out with others what this workspace's locks are worth."""
@@ -245,6 +247,13 @@ class LocalState:
         return hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
 
 
+@lru_cache(maxsize=REMEMBERED)
+def inside(folder: Path, name: str) -> Path:
+    """``folder / name``. Each poll asks for the same ones again, and a path is slow to make."""
+    return folder / name
+
+
+@lru_cache(maxsize=REMEMBERED)
 def checked(name: str) -> str:
     """``name`` if it is safe as a file name on every system and cannot leave its folder.
 

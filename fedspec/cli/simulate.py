@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import emit_json, say, stderr
+from fedspec.cli.console import emit_json, say, stderr, warn
 from fedspec.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from fedspec.simulation.campaign import Outcome
+    from collections import Counter
+
+    from fedspec.simulation.campaign import Outcome, Tally
+    from fedspec.simulation.ledger import Ledger
 
 PROFILE_NAMES = ("brutal", "dropbox", "icloud", "smb", "syncthing")
 MOST_SHOWN = 3
+# Where there is no terminal for a bar, a line says so often how far it is.
+TELL_EVERY_S = 60.0
 NAIVE_WORDS = {
     "published more than once": "were published more than once",
     "with conflict copies": "left conflict copies",
@@ -38,12 +44,19 @@ def simulate(
     workers: Annotated[
         int | None, typer.Option("--workers", "-n", min=1, metavar="N", help="Processes (default: one a core).")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep what came of each schedule there, and run only those that are not in it."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Try the queue on simulated machines and folders.
 
     The production code runs in folders that sync late, out of order and in conflict, on machines that crash, sleep and lie
     about the time. A seed gives the same course each time. Exit code 1 if a promise is broken.
+
+    A long campaign can be cut and begun again with --resume and the same FILE; files of several machines are put together by
+    appending one to the other.
     """
     from fedspec.errors import UsageError
 
@@ -52,22 +65,35 @@ def simulate(
     if replay is not None:
         _replay(replay, profile, machines)
         return
-    from fedspec.simulation.campaign import run_many
+    from fedspec.simulation.campaign import Tally, run_many
+    from fedspec.simulation.ledger import Ledger
 
     processes = workers or os.cpu_count() or 1
     seeds = range(seed, seed + schedules)
-    outcomes = []
-    began = time.monotonic()
-    for outcome in _with_progress(run_many(seeds, profile, machines, processes, compare), schedules):
-        outcomes.append(outcome)
+    ledger = Ledger(resume, machines, compare) if resume is not None else None
+    known = ledger.read(seeds, profile) if ledger is not None else []
+    if ledger is not None and ledger.others:
+        warn(f"{ledger.others} lines of {ledger.path} are of other code or other options, and do not count.")
+    left = sorted(set(seeds) - {outcome.seed for outcome in known})
+    tally, began = Tally(), time.monotonic()
+    fresh = _kept(run_many(left, profile, machines, processes, compare), ledger)
+    for outcome in chain(known, _with_progress(fresh, schedules, len(known))):
+        tally.add(outcome)
         if outcome.broken and not json:
-            _show_broken(outcome, sum(bool(o.broken) for o in outcomes))
+            _show_broken(outcome, len(tally.broken))
     if json:
-        emit_json(_document(outcomes))
+        emit_json(_document(tally))
     else:
-        say(_summary(outcomes, time.monotonic() - began))
-    if any(outcome.broken for outcome in outcomes):
+        say(_summary(tally, len(known), time.monotonic() - began))
+    if tally.broken:
         raise typer.Exit(1)
+
+
+def _kept(outcomes: Iterable[Outcome], ledger: Ledger | None) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        if ledger is not None:
+            ledger.keep(outcome)
+        yield outcome
 
 
 def _replay(seed: int, name: str | None, machines: int | None) -> None:
@@ -84,8 +110,8 @@ def _replay(seed: int, name: str | None, machines: int | None) -> None:
         raise typer.Exit(1)
 
 
-def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
-    """Show how far it is on a terminal, with an estimate of the time left."""
+def _with_progress(outcomes: Iterable[Outcome], total: int, known: int) -> Iterator[Outcome]:
+    """Show how far it is, with an estimate of the time left: a bar on a terminal, elsewhere a line now and then."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -95,12 +121,19 @@ def _with_progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
-        task = bar.add_task("", total=total)
+    console = stderr()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total, completed=known)
         broken = 0
-        for outcome in outcomes:
+        began = told = time.monotonic()
+        for number, outcome in enumerate(outcomes, 1):
             broken += bool(outcome.broken)
-            bar.update(task, advance=1, description=f"{broken} broken" if broken else "nothing broken")
+            state = f"{broken} broken" if broken else "nothing broken"
+            bar.update(task, advance=1, description=state)
+            now = time.monotonic()
+            if not console.is_terminal and now - told >= TELL_EVERY_S:
+                told, left = now, (total - known - number) * (now - began) / number
+                say(f"{known + number} of {total} schedules, {state}, about {left / 60:.0f} min left", console)
             yield outcome
 
 
@@ -113,17 +146,15 @@ def _show_broken(outcome: Outcome, number: int) -> None:
     say(f"  fix: fedspec simulate --replay {outcome.seed} --profile {outcome.profile}", stderr())
 
 
-def _summary(outcomes: list[Outcome], seconds: float) -> str:
-    struck: Counter[str] = sum((o.struck for o in outcomes), Counter())
-    broken = sum(bool(o.broken) for o in outcomes)
-    repeated, rounds = sum(o.repeated for o in outcomes), sum(o.rounds for o in outcomes)
+def _summary(tally: Tally, known: int, seconds: float) -> str:
+    before = f", {known} of them before" if known else ""
     lines = [
-        f"{len(outcomes)} schedules in {seconds:.0f} s: {broken} broke a promise.",
-        f"Rounds trained more than once: {repeated} of {rounds} ({100 * repeated / rounds:.1f} %).",
+        f"{tally.schedules} schedules in {seconds:.0f} s{before}: {len(tally.broken)} broke a promise.",
+        f"Rounds trained more than once: {tally.repeated} of {tally.rounds} ({100 * tally.repeated / tally.rounds:.1f} %).",
         "What struck:",
-        *_columns(struck),
+        *_columns(tally.struck),
     ]
-    naive: Counter[str] = sum((o.naive for o in outcomes), Counter())
+    naive = tally.naive
     if naive["items"]:
         again, of = naive["repeated rounds"], naive["rounds"]
         lines += [f"The naive way in the same weather: {again} rounds too many ({100 * again / of:.1f} %); of its items"]
@@ -139,12 +170,12 @@ def _columns(struck: Counter[str]) -> list[str]:
     return ["  " + "   ".join(cells[row : row + 2]) for row in range(0, len(cells), 2)]
 
 
-def _document(outcomes: list[Outcome]) -> dict[str, object]:
+def _document(tally: Tally) -> dict[str, object]:
     return {
-        "schedules": len(outcomes),
-        "broken": [{"profile": o.profile, "seed": o.seed, "promises": list(o.broken)} for o in outcomes if o.broken],
-        "rounds": sum(o.rounds for o in outcomes),
-        "repeated_rounds": sum(o.repeated for o in outcomes),
-        "struck": dict(sorted(sum((o.struck for o in outcomes), Counter()).items())),
-        "naive": dict(sum((o.naive for o in outcomes), Counter())),
+        "schedules": tally.schedules,
+        "broken": [{"profile": name, "seed": seed, "promises": list(said)} for name, seed, said in tally.broken],
+        "rounds": tally.rounds,
+        "repeated_rounds": tally.repeated,
+        "struck": dict(sorted(tally.struck.items())),
+        "naive": dict(tally.naive),
     }

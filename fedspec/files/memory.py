@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,26 +15,63 @@ class Crash(BaseException):
 
 
 class Tree(MutableMapping[Path, bytes]):
-    """Files by path; what is in one folder is found without looking at the others."""
+    """Files by path, an absolute one; what is in one folder is found without looking at the others.
+
+    Kept by text: a path is slow to take apart, to hash and to compare.
+    """
 
     def __init__(self, contents: Mapping[Path, bytes] = MappingProxyType({})) -> None:
-        self.folders: dict[Path, dict[str, bytes]] = {}
+        self._folders: dict[str, dict[str, bytes]] = {}
+        self._listings: dict[str, dict[str, int]] = {}
         self.update(contents)
 
     def __getitem__(self, path: Path) -> bytes:
-        return self.folders[path.parent][path.name]
+        folder, _, name = str(path).rpartition(os.sep)
+        return self._folders[folder][name]
 
     def __setitem__(self, path: Path, data: bytes) -> None:
-        self.folders.setdefault(path.parent, {})[path.name] = data
+        folder, _, name = str(path).rpartition(os.sep)
+        self._folders.setdefault(folder, {})[name] = data
+        self._listings.pop(folder, None)
 
     def __delitem__(self, path: Path) -> None:
-        del self.folders[path.parent][path.name]
+        folder, _, name = str(path).rpartition(os.sep)
+        del self._folders[folder][name]
+        self._listings.pop(folder, None)
+
+    def __contains__(self, path: object) -> bool:
+        folder, _, name = str(path).rpartition(os.sep)
+        return name in self._folders.get(folder, ())
 
     def __iter__(self) -> Iterator[Path]:
-        return iter([folder / name for folder, files in self.folders.items() for name in files])
+        return iter([Path(f"{folder}{os.sep}{name}") for folder, files in self._folders.items() for name in files])
 
     def __len__(self) -> int:
-        return sum(map(len, self.folders.values()))
+        return sum(map(len, self._folders.values()))
+
+    def inside(self, folder: Path) -> Mapping[str, bytes]:
+        """The files directly in ``folder``, by name."""
+        return self._folders.get(_text(folder), {})
+
+    def below(self, root: Path) -> dict[str, bytes]:
+        """The files in ``root`` and in all folders below it, by what their paths have after it."""
+        start = _text(root) + os.sep
+        within = {text: files for text, files in self._folders.items() if f"{text}{os.sep}".startswith(start)}
+        return {f"{text}{os.sep}{name}"[len(start) :]: data for text, files in within.items() for name, data in files.items()}
+
+    def listing(self, folder: Path) -> dict[str, int]:
+        """Names of the files directly in ``folder``, sorted, each with its size; hidden and temporary ones are left out."""
+        text = _text(folder)
+        held = self._listings.get(text)
+        if held is None:
+            files = self._folders.get(text, {})
+            names = [name for name in sorted(files) if not name.startswith(".") and not name.endswith(".tmp")]
+            held = self._listings[text] = {name: len(files[name]) for name in names}
+        return held.copy()
+
+
+def _text(folder: Path) -> str:
+    return str(folder).rstrip(os.sep)  # of the root nothing
 
 
 class MemoryDisk:
@@ -44,7 +82,7 @@ class MemoryDisk:
         # The disk's own clock, and when by it each temporary file was written.
         self.now_s = 0.0
         self.began_s: dict[Path, float] = {}
-        self.holders: dict[Path, str] = {}
+        self.holders: dict[str, str] = {}
 
     def end(self, process: str) -> None:
         """The system frees the locks of a process that died."""
@@ -84,17 +122,16 @@ class MemoryFiles:
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
-        return sorted(self.sizes(folder))
+        return list(self.sizes(folder))
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, each with its size."""
-        files = self.contents.folders.get(folder, {})
-        return {name: len(files[name]) for name in sorted(files) if not name.startswith(".") and not name.endswith(".tmp")}
+        return self.contents.listing(folder)
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted."""
-        below = (path for path, files in self.contents.folders.items() if files and folder in path.parents)
-        return sorted({path.relative_to(folder).parts[0] for path in below})
+        below = (path.partition(os.sep) for path in self.contents.below(folder))
+        return sorted({name for name, deeper, _ in below if deeper})
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Replace the file; a crash leaves the old bytes, and perhaps a temporary file."""
@@ -142,13 +179,14 @@ class MemoryFiles:
 
     def hold(self, path: Path) -> Callable[[], None] | None:
         """Take the lock until released, or until the process ends."""
-        if path in self.disk.holders:
+        text = str(path)
+        if text in self.disk.holders:
             return None
-        self.disk.holders[path] = self.process
+        self.disk.holders[text] = self.process
 
         def release() -> None:
-            if self.disk.holders.get(path) == self.process:
-                del self.disk.holders[path]
+            if self.disk.holders.get(text) == self.process:
+                del self.disk.holders[text]
 
         return release
 

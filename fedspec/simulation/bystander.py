@@ -140,7 +140,7 @@ class Bystander:
         self._watch()
         fold = self.queue.store.fold
         for item in self.course.items:
-            if fold.status(item.id) == "sealed" and (done := fold.canonical(item.id)) is not None:
+            if (done := fold.canonical(item.id)) is not None and fold.status(item.id) == "sealed":
                 told = (done.attempt, done.worker, done.rows)
                 if self.course.books.seen_sealed.setdefault((self.machine.number, item.id), told) != told:
                     self._broken(f"I8: {item.exp} was sealed, and has another result now")

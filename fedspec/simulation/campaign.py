@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,28 @@ class Outcome:
     naive: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(slots=True)
+class Tally:
+    """What many outcomes add up to; ``broken`` holds of each that broke a promise its profile, its seed and the promises."""
+
+    schedules: int = 0
+    broken: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
+    struck: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    rounds: int = 0
+    naive: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more."""
+        self.schedules += 1
+        if outcome.broken:
+            self.broken.append((outcome.profile, outcome.seed, outcome.broken))
+        self.struck.update(outcome.struck)
+        self.repeated += outcome.repeated
+        self.rounds += outcome.rounds
+        self.naive.update(outcome.naive)
+
+
 def profile_of(seed: int, name: str | None) -> Profile:
     """The named profile, or the one that the seed stands for when all take turns."""
     names = sorted(PROFILES)
@@ -47,13 +70,14 @@ def profile_of(seed: int, name: str | None) -> Profile:
 
 def run_one(seed: int, name: str | None = None, machines: int | None = None, compare: bool = False) -> Outcome:
     """Run and judge one schedule."""
-    from fedspec.simulation.invariants import duplicate_rounds, violations
+    from fedspec.simulation.invariants import Ending
     from fedspec.simulation.naive import run_naive
 
     profile = profile_of(seed, name)
     course = run_schedule(seed, profile, machines=machines)
-    broken = tuple(violations(course))
-    repeated, rounds = duplicate_rounds(course)
+    ending = Ending(course)
+    broken = tuple(ending.violations())
+    repeated, rounds = ending.duplicate_rounds()
     trace = tuple(shortened(course, broken)) if broken else ()
     naive = run_naive(seed, profile, machines) if compare else Counter[str]()
     return Outcome(profile.name, seed, len(course.machines), broken, trace, course.counts, repeated, rounds, naive)
@@ -71,7 +95,8 @@ def run_many(
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload(["torch", "fedspec.simulation.invariants", "fedspec.simulation.naive"])
-    with context.Pool(processes) as pool:
+    # Of Ctrl-C this process hears, and ends the others.
+    with context.Pool(processes, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from pool.imap(one, seeds, chunksize=BATCH)
 
 

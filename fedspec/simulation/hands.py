@@ -165,7 +165,8 @@ class SimulatedFiles(MemoryFiles):
             self.ground.service.changed(self.ground.replica, path)
 
     def _reach(self, path: Path) -> None:
-        if self._shared(path) and self.ground.away_until() > self.world.now and self.ground.service is None:
+        ground = self.ground
+        if ground.service is None and ground.away_until() > self.world.now and self._shared(path):
             raise FolderError(f"Cannot reach {path}: the network name is gone.", "Connect the share again.")
 
     def _evict(self, path: Path) -> None:
@@ -176,7 +177,7 @@ class SimulatedFiles(MemoryFiles):
                 raise PermissionError(errno.EACCES, "another program holds the file", str(path))
             return
         evicted = self.ground.replica.evicted
-        if path in evicted:
+        if evicted and path in evicted:
             if evicted[path] > world.now:
                 raise OSError(errno.EAGAIN, "is being downloaded", str(path))
             del evicted[path]

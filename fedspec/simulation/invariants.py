@@ -23,59 +23,91 @@ from fedspec.results import MACHINE_COLUMNS, Row, to_csv
 from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
+from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
 from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Histories, Record, Yield
 
 
+class Ending:
+    """What a schedule has left in the machines' folders, each read once."""
+
+    def __init__(self, course: Course) -> None:
+        self.course = course
+        self._queues: dict[tuple[int, type[WorkDistributor]], WorkDistributor] = {}
+        self._records: dict[int, list[Record]] = {}
+
+    def queue(self, machine: Machine | None = None, kind: type[WorkDistributor] = WorkDistributor) -> WorkDistributor:
+        """`Course.reader`: the queue as somebody sees it who looks at a machine's folder; by default that of the first."""
+        machine = machine or self.course.machines[0]
+        place = machine.number, kind
+        if place not in self._queues:
+            self._queues[place] = self.course.reader(machine, kind)
+        return self._queues[place]
+
+    def records(self, machine: Machine | None = None) -> list[Record]:
+        """What a reader that comes now accepts of the journals in a machine's folder; by default of the first living one."""
+        machine = machine or self.course.living[0]
+        if machine.number not in self._records:
+            histories = Histories()
+            for data in machine.ground.disk.contents.inside(WORKSPACE.journals).values():
+                histories.offer(data.split(b"\n")[:-1])
+            self._records[machine.number] = histories.accepted()
+        return self._records[machine.number]
+
+    def violations(self) -> list[str]:
+        """Every broken invariant, in words; none if all hold."""
+        course = self.course
+        return [
+            *course.world.breaches,  # what `bystander` saw (I6, I8, I9), and a worker that ended in an exception
+            *_everything_ends(self),
+            *_all_agree(self),
+            *(broken for machine in course.living for broken in _one_result_each(self, machine)),
+            *_nothing_failed(self),
+            *_one_writer_a_file(course),
+            *_silence_after_a_yield(self),
+            *_little_is_repeated(self),
+            *_sealed_stays(self),
+            *_nothing_is_lost(self),
+            *_order_changes_nothing(self),
+        ]
+
+    def duplicate_rounds(self) -> tuple[int, int]:
+        """How many rounds were saved beyond one of each item, and how many there are."""
+        course = self.course
+        saved = {(r.item, r.round, r.key) for m in course.living for r in self.records(m) if isinstance(r, Ckpt)}
+        rounds = Counter((item, round_) for item, round_, _ in saved)
+        return sum(count - 1 for count in rounds.values()), sum(int(item.config["rounds"]) for item in course.items)
+
+
 def violations(course: Course) -> list[str]:
     """Every broken invariant, in words; none if all hold."""
-    return [
-        *course.world.breaches,  # what `bystander` saw (I6, I8, I9), and a worker that ended in an exception
-        *_everything_ends(course),
-        *_all_agree(course),
-        *(broken for machine in course.living for broken in _one_result_each(course, machine)),
-        *_nothing_failed(course),
-        *_one_writer_a_file(course),
-        *_silence_after_a_yield(course),
-        *_little_is_repeated(course),
-        *_sealed_stays(course),
-        *_nothing_is_lost(course),
-        *_order_changes_nothing(course),
-    ]
-
-
-def records_of(machine: Machine) -> list[Record]:
-    """What a reader that comes now accepts of the journals in a machine's folder."""
-    histories = Histories()
-    for data in machine.ground.disk.contents.folders.get(WORKSPACE.journals, {}).values():
-        histories.offer(data.split(b"\n")[:-1])
-    return histories.accepted()
+    return Ending(course).violations()
 
 
 def duplicate_rounds(course: Course) -> tuple[int, int]:
     """How many rounds were saved beyond one of each item, and how many there are."""
-    saved = {(r.item, r.round, r.key) for m in course.living for r in records_of(m) if isinstance(r, Ckpt)}
-    rounds = Counter((item, round_) for item, round_, _ in saved)
-    return sum(count - 1 for count in rounds.values()), sum(int(item.config["rounds"]) for item in course.items)
+    return Ending(course).duplicate_rounds()
 
 
-def _everything_ends(course: Course) -> Iterator[str]:
+def _everything_ends(ending: Ending) -> Iterator[str]:
     """I1."""
+    course = ending.course
     if not course.finished:
         yield "I1: somebody was still waiting at the end of time"
-    fold = course.reader().store.fold
+    fold = ending.queue().store.fold
     for item in course.items:
         # Crashes that happen to strike thrice between a start and its first checkpoint look like an item that kills workers.
         if fold.status(item.id) not in ("done", "sealed") and len(fold.deaths(item.id)) < MAX_DEATHS:
             yield f"I1: {item.exp} is {fold.status(item.id)}"
 
 
-def _all_agree(course: Course) -> Iterator[str]:
+def _all_agree(ending: Ending) -> Iterator[str]:
     """I2: the folds, and the queue for people, are the same on every machine."""
+    course = ending.course
     first, *others = course.living
-    fold = course.reader(first).store.fold
+    fold = ending.queue(first).store.fold
     for other in others:
-        theirs = course.reader(other).store.fold
+        theirs = ending.queue(other).store.fold
         for item in course.items:
             if _judgement(fold, item.id) != _judgement(theirs, item.id):
                 yield f"I2: {first.name} and {other.name} differ about {item.exp}"
@@ -86,9 +118,10 @@ def _all_agree(course: Course) -> Iterator[str]:
         yield "I2: the copies of the folder differ"
 
 
-def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
+def _one_result_each(ending: Ending, machine: Machine) -> Iterator[str]:
     """I3 and I4: one CSV an item, equal to the canonical result and to the hash chain of an undisturbed run."""
-    reader = course.reader(machine, course.distributor)
+    course = ending.course
+    reader = ending.queue(machine, course.distributor)
     contents = machine.ground.disk.contents
     expected_files: set[Path] = set()
     for item in course.items:
@@ -106,7 +139,7 @@ def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
             yield f"I3: {path.name} on {machine.name} is not the canonical result"
         if [_comparable(row) for row in rows] != [_comparable(row) for row in expected_rows(item)]:
             yield f"I4: {item.exp} has a result that no undisturbed run has"
-    for name in contents.folders.get(WORKSPACE.results, {}):
+    for name in contents.inside(WORKSPACE.results):
         if name.endswith(".csv") and WORKSPACE.results / name not in expected_files:
             yield f"I3: {name} on {machine.name} belongs to nobody"
     for left in left_over(machine):
@@ -114,9 +147,9 @@ def _one_result_each(course: Course, machine: Machine) -> Iterator[str]:
             yield f"I3: {left.name} on {machine.name} is a copy of what is derived"
 
 
-def _nothing_failed(course: Course) -> Iterator[str]:
+def _nothing_failed(ending: Ending) -> Iterator[str]:
     """Rehearsals have no bugs: whatever a worker journals as a failure is one of the queue's or the worker's own."""
-    for record in _all_records(course):
+    for record in ending.records():
         if isinstance(record, Fail) and record.fault != "transient":
             yield f"{record.worker} failed: {record.reason}"
 
@@ -130,10 +163,10 @@ def _one_writer_a_file(course: Course) -> Iterator[str]:
             yield f"I5: {path.name} was written by {', '.join(sorted(writers))}"
 
 
-def _silence_after_a_yield(course: Course) -> Iterator[str]:
+def _silence_after_a_yield(ending: Ending) -> Iterator[str]:
     """I6."""
     ended: set[tuple[str, int, str]] = set()
-    for record in sorted(_all_records(course), key=lambda r: (r.worker, r.seq)):
+    for record in sorted(ending.records(), key=lambda r: (r.worker, r.seq)):
         if isinstance(record, Attempt):
             key = (record.item, record.attempt, record.worker)
             if key in ended:
@@ -148,13 +181,14 @@ def news_takes_s(course: Course) -> float:
     return sum(course.world.longest.values()) + course.profile.stale_s + timing.settle + timing.poll
 
 
-def _little_is_repeated(course: Course) -> Iterator[str]:
+def _little_is_repeated(ending: Ending) -> Iterator[str]:
     """I7: a rival costs no more rounds than news of it takes. A folder put back, or a cloned machine, may cost any number."""
+    course = ending.course
     if course.counts["restore"] or course.counts["clone"]:
         return
     round_s = course.profile.clients * course.profile.client_s
     a_rival = math.ceil(news_takes_s(course) / round_s) + 1
-    records = {r.worker + str(r.seq): r for machine in course.living for r in records_of(machine)}.values()
+    records = {r.worker + str(r.seq): r for machine in course.living for r in ending.records(machine)}.values()
     for item in course.items:
         attempts = {r.key for r in records if isinstance(r, Claim) and r.item == item.id}
         saved = Counter(
@@ -165,21 +199,23 @@ def _little_is_repeated(course: Course) -> Iterator[str]:
             yield f"I7: {item.exp} repeated {repeated} rounds, and {most} is the most that its {len(attempts)} attempts explain"
 
 
-def _sealed_stays(course: Course) -> Iterator[str]:
+def _sealed_stays(ending: Ending) -> Iterator[str]:
     """I8: what any machine has ever seen sealed is the result everywhere in the end."""
+    course = ending.course
     for machine in course.living:
-        fold = course.reader(machine).store.fold
+        fold = ending.queue(machine).store.fold
         for (number, item_id), told in course.books.seen_sealed.items():
             done = fold.canonical(item_id)
             if done is None or (done.attempt, done.worker, done.rows) != told:
                 yield f"I8: m{number} saw {item_id} sealed, and {machine.name} has another result"
 
 
-def _nothing_is_lost(course: Course) -> Iterator[str]:
+def _nothing_is_lost(ending: Ending) -> Iterator[str]:
     """I11: what a living machine has journalled, and every item, is there in the end, whatever could not be read meanwhile."""
+    course = ending.course
     living = {machine.number for machine in course.living}
     for machine in course.living:
-        store = course.reader(machine).store
+        store = ending.queue(machine).store
         for worker, (count, number) in course.books.journalled.items():
             if number in living and store.length(worker) < count and worker not in store.cloned():
                 yield f"I11: {machine.name} has {store.length(worker)} of the {count} records of {worker}"
@@ -188,20 +224,16 @@ def _nothing_is_lost(course: Course) -> Iterator[str]:
                 yield f"I11: {machine.name} has lost {item.exp}"
 
 
-def _order_changes_nothing(course: Course) -> Iterator[str]:
-    records = _all_records(course)
+def _order_changes_nothing(ending: Ending) -> Iterator[str]:
+    records = ending.records()
     shuffled = random.Random(0).sample(records, len(records))
     one, other = Fold(records), Fold(shuffled)
-    if any(_judgement(one, item.id) != _judgement(other, item.id) for item in course.items):
+    if any(_judgement(one, item.id) != _judgement(other, item.id) for item in ending.course.items):
         yield "I2: the order of the records changes the fold"
 
 
 def _judgement(fold: Fold, item_id: str) -> tuple[object, ...]:
     return fold.status(item_id), fold.owner(item_id), fold.canonical(item_id), fold.generations(item_id)
-
-
-def _all_records(course: Course) -> list[Record]:
-    return records_of(course.living[0])
 
 
 def _comparable(row: Row) -> dict[str, object]:

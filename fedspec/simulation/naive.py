@@ -151,5 +151,5 @@ def _status(machine: Machine, exp: str) -> str:
 
 
 def _copies(machine: Machine, exp: str) -> list[str]:
-    names = machine.ground.disk.contents.folders.get(WORKSPACE.results, {})
+    names = machine.ground.disk.contents.inside(WORKSPACE.results)
     return [name for name in names if name.startswith((f"{exp} ", f"{exp}.")) and name != f"{exp}.csv"]

@@ -160,24 +160,24 @@ def _clone(course: Course) -> None:
     if one.dead or other.dead:
         return
     course.world.struck("clone", other.name, f"of {one.name}")
-    files = {p: data for p, data in one.ground.disk.contents.items() if one.local.root in p.parents}
-    for path, data in files.items():
-        other.ground.disk.contents[other.local.root / path.relative_to(one.local.root)] = data
+    for path, data in one.ground.disk.contents.below(one.local.root).items():
+        other.ground.disk.contents[other.local.root / path] = data
 
 
 def _back_up(course: Course, after_s: float) -> None:
     machine = course.world.random.choice(course.machines)
-    held = {p: data for p, data in machine.ground.disk.contents.items() if WORKSPACE.root in p.parents}
+    held = machine.ground.disk.contents.below(WORKSPACE.root)
     course.world.at(course.world.now + after_s, lambda: _restore(course, machine, held))
 
 
-def _restore(course: Course, machine: Machine, held: dict[Path, bytes]) -> None:
+def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
     """The folder of one machine is as it was some time ago, and the service takes that for news."""
     if machine.dead or course.world.calm:
         return
     course.world.struck("restore", machine.name)
     ground = machine.ground
-    for path, data in held.items():
+    for name, data in held.items():
+        path = WORKSPACE.root / name
         if path.suffix != ".tmp" and ground.disk.contents.get(path) != data:
             ground.disk.contents[path] = data
             if course.service is not None and ground.replica is not None:
@@ -258,7 +258,8 @@ def _clear_up(course: Course, patience_h: float) -> None:
 def _all_well(course: Course) -> bool:
     if course.mornings == 0:
         return False  # whoever works on the next day sees what arrived late
-    done = all(_ended(course.reader(machine).store.fold, item) for machine in course.living for item in course.items)
+    folds = (course.reader(machine).store.fold for machine in course.living)
+    done = all(_ended(fold, item) for fold in folds for item in course.items)
     return done and not any(left_over(machine) for machine in course.living)
 
 
@@ -271,8 +272,8 @@ def _ended(fold: Fold, item: Item) -> bool:
 def left_over(machine: Machine) -> list[Path]:
     """Conflict copies of derived files in a machine's folder, which whoever starts next clears away."""
     folders = (WORKSPACE.queue, WORKSPACE.checkpoints, WORKSPACE.beats, WORKSPACE.results)
-    held = machine.ground.disk.contents.folders
-    return [folder / name for folder in folders for name in held.get(folder, {}) if original_of(name) is not None]
+    held = machine.ground.disk.contents
+    return [folder / name for folder in folders for name in held.inside(folder) if original_of(name) is not None]
 
 
 def _set_right(course: Course) -> None:

@@ -6,6 +6,7 @@ otherwise; all sides then choose the later one, and the other becomes a conflict
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +45,13 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What travels: ``data`` is None where the file was deleted."""
+    """What travels: ``data`` is None where the file was deleted. ``is_news``: how long it took is told."""
 
     path: Path
     version: Version
     data: bytes | None
     stamp: Stamp
+    is_news: bool
 
 
 class SyncService:
@@ -75,7 +77,7 @@ class SyncService:
         replica.versions[path] = version
         self._changes += 1
         stamp = replica.stamps[path] = (self.world.now, self._changes)
-        change = _Change(path, version, replica.disk.contents.get(path), stamp)
+        change = _Change(path, version, replica.disk.contents.get(path), stamp, path.parent in self.news)
         delay = self._delay()
         up = self.world.now + delay * self.world.random.random()
         self.world.at(up, lambda: self._upload(replica, change, delay))
@@ -108,7 +110,7 @@ class SyncService:
             if until < float("inf"):
                 self.world.at(self._retry_at(until), lambda: self._download(target, change))
             return
-        if change.path.parent in self.news:
+        if change.is_news:
             self.world.took("delay", self.world.now - change.stamp[0])
         mine = target.versions.get(change.path, self._zero)
         if _covers(mine, change.version):
@@ -172,7 +174,7 @@ class SyncService:
     def agree(self) -> bool:
         """Whether all copies of machines that are still there are the same."""
         trees = [
-            {path: data for path, data in replica.disk.contents.items() if self.root in path.parents and path.suffix != ".tmp"}
+            {path: data for path, data in replica.disk.contents.below(self.root).items() if not path.endswith(".tmp")}
             for replica in self.replicas
             if replica.reachable_at() < float("inf")
         ]
@@ -180,4 +182,4 @@ class SyncService:
 
 
 def _covers(one: Version, other: Version) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True))
+    return all(map(operator.ge, one, other))

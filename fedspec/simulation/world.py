@@ -20,6 +20,8 @@ from greenlet import greenlet
 
 from fedspec.files import Crash
 
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 class World:
     """The scheduler. ``now`` is true time in seconds, which no process sees."""
@@ -40,7 +42,8 @@ class World:
 
     def at(self, time: float, action: Callable[[], None]) -> None:
         """Let ``action`` happen at ``time``."""
-        heapq.heappush(self._events, (max(time, self.now), next(self._order), action))
+        now = self.now
+        heapq.heappush(self._events, (time if time > now else now, next(self._order), action))
 
     def chance(self, probability: float) -> bool:
         """Whether a fault of this probability strikes now; never once the world is calm."""
@@ -61,10 +64,11 @@ class World:
 
     def run(self, until: float) -> bool:
         """Let everything happen that happens before ``until``; whether all that was due is over."""
-        while self._events and self._events[0][0] <= until:
-            self.now, _, action = heapq.heappop(self._events)
+        events = self._events
+        while events and events[0][0] <= until:
+            self.now, _, action = heapq.heappop(events)
             action()
-        return not self._events
+        return not events
 
     def busy(self) -> bool:
         """Whether a process is still alive."""
@@ -149,7 +153,7 @@ class Process:
 
     def now(self) -> datetime:
         """This machine's wall clock."""
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.world.now) + self.skew()
+        return BEGIN + timedelta(seconds=self.world.now) + self.skew()
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
         """Wait, and let the process's heart beat meanwhile."""

@@ -198,12 +198,12 @@ class Worker:
         """Delete the saved rounds of results that never change again; the copy for people stays."""
         with self.queue.store.lock:
             fold = self.queue.store.fold
-            over = [item for item in self.queue.store.items.values() if fold.status(item.id) == "sealed"]
+            left = [item for item in self.queue.store.items.values() if item.id not in self._cleared]
+            over = [item for item in left if fold.status(item.id) == "sealed"]
         for item in over:
-            if item.id not in self._cleared:
-                with suppress(FolderError):
-                    self.checkpoints.clear(item.exp, fold.generations(item.id))
-                    self._cleared.add(item.id)
+            with suppress(FolderError):
+                self.checkpoints.clear(item.exp, fold.generations(item.id))
+                self._cleared.add(item.id)
 
 
 @dataclass(slots=True)

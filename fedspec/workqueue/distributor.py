@@ -368,7 +368,10 @@ class WorkDistributor(Board):
         )
 
     def _dead(self) -> frozenset[str]:
-        return self._pulse.silent() | self.store.cloned() | frozenset(self._own_dead())
+        # Of notes that were copied from another machine nothing holds the locks here, and their workers may live there.
+        mine = machine_of(self.worker)
+        own = frozenset(worker for worker in self._own_dead() if machine_of(worker) == mine)
+        return self._pulse.silent() | self.store.cloned() | own
 
     def _backing_off(self, now: float) -> Iterator[str]:
         """Items whose last transient failure this process has known of for less than the back-off."""

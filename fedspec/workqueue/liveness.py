@@ -140,6 +140,11 @@ class Watch:
         watched = self._peers.get(peer)
         return 0.0 if watched is None else watched.age
 
+    def sign(self, peer: str) -> tuple[int, int] | None:
+        """What was last seen of the peer, None if it is not watched."""
+        watched = self._peers.get(peer)
+        return None if watched is None else watched.sign
+
     def presumed_dead(self) -> frozenset[str]:
         """Peers that were silent for too long."""
         return frozenset(

@@ -49,7 +49,7 @@ class Members:
 def members(fold: Fold, me: str, silent: Collection[str], known: bool) -> Members:
     """Everybody who has said hello, is not gone, and is not ``silent``, as ``me`` sees it."""
     live = {
-        worker: frozenset(state.hello.capabilities)
+        worker: state.hello.capabilities
         for worker, state in fold.workers.items()
         if state.hello is not None and (worker == me or (worker not in silent and not fold.gone(worker)))
     }

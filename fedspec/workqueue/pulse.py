@@ -67,14 +67,15 @@ class Pulse:
         self.store.read_beats()
         now = self.clock.awake_or_asleep()
         self._idle.look(self.report, now, 2 * self.timing.poll)
-        before = self._watch.presumed_dead()
+        before, samples = self._watch.presumed_dead(), self.lag.samples
         self._watch.poll(now, self._signs(me))
         for peer in before:
             self.lag.forget(peer)
         for peer, seen in self.store.acks.items():
             if machine_of(peer) != machine_of(me):
                 self.lag.acknowledged(peer, seen.get(me, 0), now)
-        self._watch.timing = self._given.with_lag(self.lag)
+        if self.lag.samples is not samples:
+            self._watch.timing = self._given.with_lag(self.lag)
 
     def due(self) -> bool:
         """Whether to beat now: it is time, or somebody has asked something that a beat answers."""
@@ -105,8 +106,9 @@ class Pulse:
         )
 
     def silent(self) -> frozenset[str]:
-        """Peers that are presumed dead."""
-        return self._watch.presumed_dead()
+        """Peers that are presumed dead, and of which nothing has been read since the last look at them."""
+        store = self.store
+        return frozenset(p for p in self._watch.presumed_dead() if self._watch.sign(p) == _sign(store, p))
 
     def settled(self) -> bool:
         """Whether the folder has had its settle time since this machine last slept."""
@@ -133,9 +135,11 @@ class Pulse:
         return min((told[other].have.get(item_id, 0) if other in told else 0 for other in others), default=float("inf"))
 
     def _signs(self, me: str) -> dict[str, tuple[int, int]]:
-        fold, beats = self.store.fold, self.store.beats
-        return {
-            worker: (self.store.length(worker), beats[worker].n if worker in beats else 0)
-            for worker in fold.workers
-            if worker != me and not fold.gone(worker)
-        }
+        fold = self.store.fold
+        return {worker: _sign(self.store, worker) for worker in fold.workers if worker != me and not fold.gone(worker)}
+
+
+def _sign(store: Store, worker: str) -> tuple[int, int]:
+    """What changes as long as a worker lives: the length of its journal, and the number of its last beat."""
+    beat = store.beats.get(worker)
+    return store.length(worker), beat.n if beat is not None else 0

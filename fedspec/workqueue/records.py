@@ -213,17 +213,16 @@ def decode(line: bytes) -> Record | None:
 
 def _is_sound(record: Record) -> bool:
     """Whether its numbers are some that a reader can count on from, show, and write again."""
-    closes = record.closes.values() if isinstance(record, Hello) else ()
-    return (
-        record.v == VERSION
-        and 0 <= record.lam <= MAX_LAM
-        and all(0 <= number <= MAX_COUNT for number in _numbers(record))
-        and all(-1 <= last <= MAX_COUNT for last in closes)
-    )
+    if record.v != VERSION or not 0 <= record.lam <= MAX_LAM:
+        return False
+    numbers = _numbers(record)
+    if min(numbers) < 0 or max(numbers) > MAX_COUNT:
+        return False
+    return not isinstance(record, Hello) or all(-1 <= last <= MAX_COUNT for last in record.closes.values())
 
 
 def _numbers(record: Record) -> tuple[int, ...]:
-    return record.seq, *(getattr(record, name, 0) for name in ("attempt", "round", "rounds"))
+    return record.seq, getattr(record, "attempt", 0), getattr(record, "round", 0), getattr(record, "rounds", 0)
 
 
 def line_hash(line: bytes) -> str:

@@ -102,7 +102,7 @@ class Slots:
 
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
         # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
-        workers = sorted({Path(name).stem for name in self.files.names(self.local.slots)})
+        workers = sorted({name.rpartition(".")[0] or name for name in self.files.names(self.local.slots)})
         return [worker for worker in workers if known(worker) or self._workspace_of(worker) == str(self.workspace.root)]
 
     def _workspace_of(self, worker: str) -> str:

@@ -18,7 +18,7 @@ from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, Histories, WorkerName, machine_of
 from fedspec.workqueue.tail import PIECE_BYTES, Puzzles, Tail
 from fedspec.workqueue.wording import one_line
-from fedspec.workspace import Workspace
+from fedspec.workspace import Workspace, inside
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_LAM)]
 
@@ -140,7 +140,7 @@ class Store:
 
     def _beat(self, name: str) -> Beat | None:
         try:
-            data = self.files.read(self.workspace.beats / name, 0, MAX_BEAT_BYTES + 1)
+            data = self.files.read(inside(self.workspace.beats, name), 0, MAX_BEAT_BYTES + 1)
             return msgspec.json.decode(data, type=Beat) if len(data) <= MAX_BEAT_BYTES else None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.conftest import Place
 
 FEW = ("simulate", "--profile", "smb", "--machines", "2", "--workers", "1")
@@ -33,3 +35,20 @@ def test_an_unknown_folder_is_refused_with_those_that_there_are(place: Place):
     said = place.fedspec("simulate", "--profile", "tape")
     assert (said.code, said.err.splitlines()[0]) == (2, "error: There is no profile tape.")
     assert "brutal, dropbox" in said.err
+
+
+def test_a_campaign_that_was_cut_goes_on_where_it_was(place: Place):
+    file = str(place.root / "found")
+    first = place.fedspec(*FEW, "--schedules", "1", "--resume", file, "--json").json
+    said = place.fedspec(*FEW, "--schedules", "2", "--resume", file)
+    assert (said.code, "2 schedules in" in said.out, "1 of them before" in said.out) == (0, True, True)
+    again = place.fedspec(*FEW, "--schedules", "1", "--resume", file, "--json").json
+    assert {**again, "time": ""} == {**first, "time": ""}
+    other = place.fedspec("simulate", "--profile", "smb", "--machines", "3", "-n", "1", "--schedules", "1", "--resume", file)
+    assert "2 lines of" in other.err
+
+
+def test_where_there_is_no_terminal_a_line_says_how_far_it_is(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fedspec.cli.simulate.TELL_EVERY_S", 0.0)
+    said = place.fedspec(*FEW, "--schedules", "2")
+    assert "1 of 2 schedules, nothing broken, about 0 min left" in said.err

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from queuekit import WORKSPACE, Author, Share, claimed, item, pass_time, table
+from queuekit import WORKSPACE, Author, Share, claimed, item, local_state, pass_time, table
 
 from fedspec.errors import QueueMissingError, SetupError, SupersededError, UsageError
 from fedspec.plan import Item
@@ -81,6 +81,15 @@ def test_the_dead_worker_of_the_own_machine_is_replaced_at_once(share: Share):
     assert (taken.attempt, taken.over) == (2, held.key)
 
 
+def test_the_workers_of_a_machine_whose_notes_were_copied_are_not_dead_for_the_copy(share: Share):
+    share.enqueue(ONE)
+    mac, pc = share.member("mac"), share.member("pc")
+    claimed(pc)
+    for name, data in share.disk.contents.below(local_state("pc").root).items():
+        share.disk.contents[local_state("mac").root / name] = data
+    assert blocked_because(mac) == {"running"}
+
+
 def test_the_next_process_of_a_machine_closes_its_dead_ones(share: Share):
     share.enqueue(ONE)
     dead = share.member("mac")
@@ -117,6 +126,16 @@ def test_a_worker_that_beats_is_never_replaced_however_long_its_round_takes(shar
         pass_time(alive, LOCAL_DISK.beat)
         pass_time(rival, LOCAL_DISK.beat)
         assert blocked_because(rival) == {"running"}
+
+
+def test_a_sign_of_life_that_is_read_when_taking_over_counts(share: Share):
+    """A disk that was full for long has room again just now."""
+    share.enqueue(ONE)
+    alive, rival = share.member("mac"), share.member("pc")
+    held = claimed(alive)
+    pass_time(rival, LOCAL_DISK.dead + 2 * LOCAL_DISK.poll)
+    alive.started(held, 0, "base", "", "cpu")
+    assert blocked_because(rival) == {"running"}
 
 
 @pytest.mark.parametrize("skew_h", [-12, 12])
