@@ -336,7 +336,7 @@ def _as_a_member(meter: Meter, queue: WorkDistributor, course: Course, size: Siz
         "beats of all": store.read_beats,
         "progress of all": lambda: queue.look().progress(),
         "render work_queue.json": lambda: render_view(store.fold, store.items),
-        "publish, nothing new": lambda: queue.caretaker.publish(),
+        "publish, nothing new": queue.caretaker.publish,
     }
     queue.caretaker.publish()
     for part, act in parts.items():

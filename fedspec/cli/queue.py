@@ -21,7 +21,7 @@ from fedspec.cli.options import (
 )
 from fedspec.cli.plans import takes_plan_flags
 from fedspec.errors import UsageError
-from fedspec.workqueue.fold import MAX_PRIORITY
+from fedspec.workqueue.itemstate import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor

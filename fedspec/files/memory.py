@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -90,6 +90,10 @@ class MemoryFiles:
         """Names of the files in ``folder``, each with its size."""
         files = self.contents.folders.get(folder, {})
         return {name: len(files[name]) for name in sorted(files) if not name.startswith(".") and not name.endswith(".tmp")}
+
+    def sizes_beyond(self, folder: Path, known: Set[str]) -> dict[str, int]:
+        """The same for files whose names are not in ``known``."""
+        return {name: size for name, size in self.sizes(folder).items() if name not in known}
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted."""

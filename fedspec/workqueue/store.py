@@ -88,7 +88,7 @@ class Store:
     def refresh(self) -> None:
         """Read what is new."""
         self._read_plans()
-        self._read_journals()
+        self.catch_up()
 
     def add_line(self, line: bytes) -> None:
         """Fold a line that this process has just written itself."""
@@ -180,13 +180,14 @@ class Store:
             present = False
         if not present:
             self.files.write(path, data)
+            self._take_plan(path.name, item)
         return not present
 
     def _read_plans(self) -> None:
-        sizes = self.files.sizes(self.workspace.plans)
+        sizes = self.files.sizes_beyond(self.workspace.plans, self._taken)
         self._odd_plans.poll(sizes)
         for name, size in sizes.items():
-            if name.endswith(".json") and name not in self._taken and self._odd_plans.is_due(name, size):
+            if name.endswith(".json") and self._odd_plans.is_due(name, size):
                 self._read_plan(name, size)
 
     def _read_plan(self, name: str, size: int) -> None:
@@ -201,12 +202,16 @@ class Store:
             self._odd_plans.failed(name, size)
             self.damaged[name] = one_line(error.what)
         else:
-            self.items[item.id] = item
-            self._taken.add(name)
-            self._odd_plans.solved(name)
-            self.damaged.pop(name, None)
+            self._take_plan(name, item)
 
-    def _read_journals(self) -> None:
+    def _take_plan(self, name: str, item: Item) -> None:
+        self.items[item.id] = item
+        self._taken.add(name)
+        self._odd_plans.solved(name)
+        self.damaged.pop(name, None)
+
+    def catch_up(self) -> None:
+        """Read what is new in the journals: all that the state of known items follows from."""
         sizes = self.files.sizes(self.workspace.journals)
         for name, size in sizes.items():
             tail = self._tails.get(name)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, killed
 
-from fedspec.workqueue.fold import LEAP, MAX_CODE_FAILURES, MAX_DEATHS, Fold
+from fedspec.workqueue.fold import MAX_CODE_FAILURES, MAX_DEATHS, Fold
+from fedspec.workqueue.itemstate import LEAP
 from fedspec.workqueue.records import MAX_COUNT, Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
 
 ITEMS = ("one", "two", "nobody's")
@@ -140,7 +141,7 @@ def test_a_claim_that_its_worker_ended_is_not_live(kind: type[Record], said: dic
     author.write(Claim, item="one", attempt=1)
     assert fold_of(author).status("one") == "running"
     author.write(kind, **said)
-    assert fold_of(author).live("one") == []
+    assert fold_of(author).live("one") == ()
     assert fold_of(author).status("one") == "pending"
 
 
@@ -157,7 +158,7 @@ def test_a_claim_that_somebody_else_ended_is_not_live(kind: type[Record], said: 
     claimant, other = Author(ALICE), Author("aaaaaaaa-000002")
     claimant.write(Claim, item="one", attempt=1)
     other.write(kind, **said)
-    assert fold_of(claimant, other).live("one") == []
+    assert fold_of(claimant, other).live("one") == ()
 
 
 def test_a_death_counts_only_when_the_dead_workers_last_record_is_here():
@@ -343,7 +344,7 @@ def test_a_silent_worker_is_not_killed_before_its_machine_has_said_so():
     successor.write(Claim, item="one", attempt=MAX_DEATHS + 1)
     fold = fold_of(*killed("one", MAX_DEATHS), successor)
     assert fold.status("one") == "running"
-    assert fold.deaths("one") == []
+    assert fold.deaths("one") == ()
 
 
 @pytest.mark.parametrize("save_at", [1, 2, 3])
@@ -356,7 +357,7 @@ def test_a_machine_that_dies_after_saving_a_round_does_not_count_nor_do_the_deat
 
 def test_a_worker_that_gave_the_item_back_was_not_killed():
     authors = killed("one", MAX_DEATHS, word=True)
-    assert fold_of(*authors, closing(authors)).deaths("one") == []
+    assert fold_of(*authors, closing(authors)).deaths("one") == ()
 
 
 def test_a_retry_forgives_deaths_too():

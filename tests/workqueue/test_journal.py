@@ -299,5 +299,5 @@ def test_a_share_that_does_not_answer_once_leaves_no_hole_in_the_journal():
     with pytest.raises(FolderError):
         queue.started(held, 0, "", "", "cpu")
     queue.give_back(held, "the share blinked")
-    assert share.fold().live(item().id) == []
+    assert share.fold().live(item().id) == ()
     assert claimed(queue).attempt == 2

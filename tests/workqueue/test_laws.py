@@ -218,7 +218,8 @@ def reading(files: Mapping[Path, bytes]) -> Store:
 
 def said(fold: Fold) -> tuple[dict[str, Any], bytes]:
     """All that a fold holds, and the queue for people."""
-    return vars(fold), render_view(fold, {item.id: item for item in ITEMS})
+    kept = {name: value for name, value in vars(fold).items() if name != "found"}
+    return kept, render_view(fold, {item.id: item for item in ITEMS})
 
 
 # The laws
