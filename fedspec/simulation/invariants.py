@@ -24,7 +24,8 @@ from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
-from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Histories, Record, Yield
+from fedspec.workqueue.histories import Histories
+from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Record, Yield
 
 
 def violations(course: Course) -> list[str]:

@@ -84,8 +84,10 @@ def machines(
         crashed: workers whose process is known to have ended, though nobody has said so yet.
     """
     workers: dict[str, list[str]] = {}
-    for worker, state in fold.workers.items():
-        if state.hello is not None and not fold.retired(worker):
+    # In the order in which they came: in whichever order their journals were read, the same is told.
+    present = ((state.hello.lam, worker) for worker, state in fold.workers.items() if state.hello is not None)
+    for _, worker in sorted(present):
+        if not fold.retired(worker):
             workers.setdefault(machine_of(worker), []).append(worker)
     return {
         machine: _machine(machine, names.get(machine, machine), group, fold, beats, timing, now, crashed)
@@ -178,7 +180,7 @@ def lacks(item: Item, fold: Fold, machine: Machine) -> str:
     missing = [need for need in item.needs if need not in machine.offers]
     if missing:
         return f"it needs {named_needs(missing)}"
-    failures = fold.item(item.id).failures("capability") if item.id in fold.items else ()
+    failures = fold.item(item.id).failures("capability")
     refused = [fail for fail in failures if machine_of(fail.worker) == machine.id]
     return one_line(refused[-1].reason, MAX_REASON).rstrip(".") if refused else ""
 

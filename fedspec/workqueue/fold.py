@@ -82,15 +82,20 @@ class Fold:
         self.finished: set[str] = set()  # items with a result
         self.unsealed: set[str] = set()  # items with a result that may still change
         self.hesitant: set[str] = set()  # items of which an attempt met a transient failure
+        self.preferred: set[str] = set()  # items that a person has given a priority
         self.items_of: dict[str, set[str]] = {}  # worker -> items that it has said something of
         self.found: dict[str, dict[str, Any]] = {}  # item -> answers that were found: see `remembered`
         self.lam = 0
         for record in records:
             self.add(record)
 
+    def known(self, item_id: str) -> ItemState | None:
+        """The item's state, None if nobody has touched it."""
+        return self.items.get(item_id)
+
     def item(self, item_id: str) -> ItemState:
         """The item's state; an item nobody has touched is empty. Only to be read."""
-        return self.items.get(item_id, _UNTOUCHED)
+        return self.known(item_id) or _UNTOUCHED
 
     def add(self, record: Record) -> None:
         """Take one more accepted record in."""
@@ -159,10 +164,12 @@ class Fold:
             self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
         elif ctl.item:
             self._changed(ctl.item).obey(ctl)
+            if ctl.op == "priority":
+                self.preferred.add(ctl.item)
 
     def _changed(self, item_id: str) -> ItemState:
         self.found.pop(item_id, None)
-        state = self.items.get(item_id)
+        state = self.known(item_id)
         if state is None:
             state = self.items[item_id] = ItemState()
         return state
@@ -182,7 +189,7 @@ class Fold:
 
     def priority(self, item_id: str) -> int:
         """Higher comes first; 0 unless a person has said otherwise."""
-        return self.item(item_id).priority[2]
+        return self.item(item_id).priority[2] if item_id in self.preferred else 0
 
     def gone(self, worker: str) -> bool:
         """The worker said good-bye, its machine has closed it, or a person has retired the machine: nothing it does counts."""
@@ -226,7 +233,7 @@ class Fold:
     @remembered
     def canonical(self, item_id: str) -> Done | None:
         """The one result that is published."""
-        state = self.items.get(item_id)
+        state = self.known(item_id)
         if state is None or not state.done:
             return None
         return state.sealed or state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
@@ -280,7 +287,7 @@ class Fold:
     @remembered
     def status(self, item_id: str) -> str:
         """The first that holds: sealed, done, cancelled, failed, running, pending."""
-        state = self.items.get(item_id)
+        state = self.known(item_id)
         if state is None:
             return "pending"
         if state.done:

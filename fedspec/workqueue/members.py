@@ -80,13 +80,13 @@ class Settlement:
         # Whoever has a word in it, and whether that is missing for every result.
         self._asked = {
             worker: fold.gone(worker) or views.get(worker) != mine
-            for worker in (*fold.workers, *unheard)
+            for worker in sorted([*fold.workers, *unheard])
             if worker != me and not fold.retired(worker) and not fold.read_to_the_end(worker)
         }
         # A peer knows somebody whose first word has not arrived here.
-        self._strangers = [
+        self._strangers = sorted(
             other for worker, seen in acks.items() if not fold.gone(worker) for other in seen if other not in fold.workers
-        ]
+        )
         self._open = bool(self._strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}
 

@@ -227,7 +227,7 @@ class Reader:
 
     def _free(self, item: Item) -> Condition:
         """What an item waits for that nobody has; thousands that nobody has touched wait for the same."""
-        if item.id in self.fold.items:
+        if self.fold.known(item.id) is not None:
             return condition.free(item, self.fold, self.crew, self.timing, self.now)
         needs = (item.science_version, *item.needs)
         if needs not in self._untouched:

@@ -1,4 +1,4 @@
-"""The journal's records: their fields, their line on disk, and which lines of a worker form its accepted history.
+"""The journal's records: their fields, and their line on disk.
 
 A line is ``crc32 (8 hex) SP canonical JSON LF``. Pure: bytes in, values out.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -232,10 +231,11 @@ def _of_another_version(body: bytes) -> Record | None:
 
 def line_hash(line: bytes) -> str:
     """16 hex digits that name a line (without its line feed) for its successor's ``prev``."""
-    return _named(sha256(line).digest())
+    return named(sha256(line).digest())
 
 
-def _named(digest: bytes) -> str:
+def named(digest: bytes) -> str:
+    """The same of its digest."""
     return digest[:8].hex()
 
 
@@ -260,86 +260,3 @@ def unpack_rows(text: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError("not a packed table: no object")
     return table
-
-
-@dataclass(slots=True)
-class _Chain:
-    """One worker's history: the accepted lines' records and digests, and by seq the lines whose predecessors are not here."""
-
-    accepted: list[Record] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    early: dict[int, dict[bytes, Record]] = field(default_factory=dict)
-    tip: str = FIRST
-    forked: bool = False
-
-    def take(self, line: bytes, record: Record) -> None:
-        """Take a line in, and those that waited for it."""
-        self._place(line, record)
-        while self.early and not self.forked and (waiting := self.early.pop(len(self.accepted), None)):
-            for later, other in waiting.items():
-                self._place(later, other)
-
-    def _place(self, line: bytes, record: Record) -> None:
-        seq, length = record.seq, len(self.accepted)
-        if seq < length:
-            # What does not continue the prefix before it never will; what does is this very line, or a rival of it.
-            if record.prev == self.accepted[seq].prev and sha256(line).digest() != self.digests[seq]:
-                del self.accepted[seq:], self.digests[seq:]
-                self.forked = True
-        elif self.forked:
-            pass
-        elif seq > length:
-            self.early.setdefault(seq, {})[line] = record
-        elif record.prev == self.tip:
-            digest = sha256(line).digest()
-            self.accepted.append(record)
-            self.digests.append(digest)
-            self.tip = _named(digest)
-
-
-class Histories:
-    """The union of all lines ever read, and of each worker the hash-chained prefix from seq 0.
-
-    The outcome is a function of the set of lines: order, duplicates and the files they came from change nothing. Two
-    different lines that both continue one prefix mean that the worker was cloned; its history ends before them.
-    """
-
-    def __init__(self) -> None:
-        self._chains: dict[str, _Chain] = {}
-
-    def offer(self, lines: Iterable[bytes]) -> tuple[list[Record], bool, int]:
-        """Take lines in.
-
-        Returns:
-            Newly accepted records (each worker's in order); whether a fork revoked records accepted before, so that whoever
-            folds must start again from `accepted`; how many lines were damaged.
-        """
-        before: dict[str, int] = {}
-        chains, damaged = self._chains, 0
-        for line in lines:
-            record = decode(line)
-            if record is None:
-                damaged += 1
-                continue
-            worker = record.worker
-            chain = chains.get(worker)
-            if chain is None:
-                chain = chains[worker] = _Chain()
-            if worker not in before:
-                before[worker] = len(chain.accepted)
-            chain.take(line, record)
-        fresh = [record for worker, known in before.items() for record in chains[worker].accepted[known:]]
-        return fresh, any(len(chains[worker].accepted) < known for worker, known in before.items()), damaged
-
-    def accepted(self) -> list[Record]:
-        """All accepted records."""
-        return [record for chain in self._chains.values() for record in chain.accepted]
-
-    def length(self, worker: str) -> int:
-        """How many records of the worker are accepted."""
-        chain = self._chains.get(worker)
-        return 0 if chain is None else len(chain.accepted)
-
-    def forked(self) -> frozenset[str]:
-        """Workers that were cloned."""
-        return frozenset(worker for worker, chain in self._chains.items() if chain.forked)

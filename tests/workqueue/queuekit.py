@@ -18,6 +18,7 @@ from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_table
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.liveness import LOCAL_DISK, Timing
 from fedspec.workqueue.records import (
     FIRST,
@@ -27,7 +28,6 @@ from fedspec.workqueue.records import (
     Claim,
     Count,
     Hello,
-    Histories,
     Lamport,
     LastSeq,
     Record,

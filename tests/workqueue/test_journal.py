@@ -15,9 +15,10 @@ from fedspec.clock import FakeClock
 from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.journal import SEGMENT_BYTES, OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
-from fedspec.workqueue.records import Bye, Claim, Histories, Record
+from fedspec.workqueue.records import Bye, Claim, Record
 from fedspec.workqueue.rules import Held
 
 FIRST_SEGMENT = WORKSPACE.journal(ALICE, 0)
