@@ -61,6 +61,7 @@ MACHINES, ROUNDS = 5, 6
 TARGETS_MS = {
     "cold fold": 2000.0,
     "refresh": 5.0,
+    "catch up": 5.0,
     "gate": 5.0,
     "claim": 50.0,
     "claim, no fsync": 50.0,
@@ -327,7 +328,7 @@ def _as_a_member(meter: Meter, queue: WorkDistributor, course: Course, size: Siz
     for number in range(size.times):
         with meter("refresh, nothing new"):
             store.refresh()
-        for part, look in (("refresh", store.refresh), ("gate", partial(queue.must_stop, held))):
+        for part, look in (("refresh", store.refresh), ("catch up", store.catch_up), ("gate", partial(queue.must_stop, held))):
             peer_says(course, peer, number)
             with meter(part):
                 look()

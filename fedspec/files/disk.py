@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,7 +76,7 @@ class DiskFiles:
         with _absent(folder):
             names = self._patiently(partial(self.kernel.names, folder))
         # Asked every few seconds of folders with thousands of names: almost always there is nothing new.
-        if not any(map(_is_name_of_ours, set(names) - known)):
+        if not any(map(_is_name_of_ours, filterfalse(known.__contains__, names))):
             return {}
         return self._sizes([entry for entry in self._listed(folder) if entry.name not in known], folder)
 
