@@ -137,7 +137,8 @@ def check_values(values: Any, depth: int = MAX_DEPTH) -> None:
         if not depth:
             raise msgspec.ValidationError("its configuration is nested too deep")
         for inner in values.values() if isinstance(values, dict) else values:
-            check_values(inner, depth - 1)
+            if not isinstance(inner, str | float):
+                check_values(inner, depth - 1)
     elif isinstance(values, int) and abs(values) >= 1 << 63:
         raise msgspec.ValidationError("a number in its configuration is too large")
 

@@ -71,6 +71,19 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """12 hex digits: the hash of `encoded`."""
         return hashlib.sha256(encoded(self)).hexdigest()[:12]
 
+    @cached_property
+    def order(self) -> tuple[Any, ...]:
+        """The order in which people want results: all methods of one seed and alpha before the next, so that partial figures
+        compare like with like; the baseline, which every figure shows, first."""
+        alpha = self.config.get("alpha")
+        return (
+            self.kind != "centralized",
+            self.config.get("seed", 0),
+            float("inf") if alpha is None else alpha,
+            str(self.config.get("method", "")),
+            self.id,
+        )
+
 
 class _Basics(msgspec.Struct):
     """What the queue itself reads of a configuration, of whatever kind and version it is."""
@@ -124,15 +137,17 @@ def decoded(data: bytes, name: str = "") -> Item:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
         check_values(item.config)
-        checked(f"{checked(item.exp)}_{item.id}")
         same = encoded(item) == data
+        item_id = hashlib.sha256(data).hexdigest()[:12] if same else item.id
+        checked(f"{checked(item.exp)}_{item_id}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, UsageError) as error:
         raise DamagedError(
             f"The plan file {name} is damaged: {error}.", "Enqueue the plan again; the same bytes come back."
         ) from error
     # A conflict copy has something after the id; the same bytes are the same item.
-    if item.v != 1 or not same or (name and not name.startswith(f"p-{item.id}")):
+    if item.v != 1 or not same or (name and not name.startswith(f"p-{item_id}")):
         raise DamagedError(f"The plan file {name} does not hold the item it names.", "Enqueue the plan again.")
+    item.__dict__["id"] = item_id
     return item
 
 

@@ -226,6 +226,10 @@ class LocalState:
         """The journal of one of them."""
         return self.archive(workspace) / f"{checked(worker)}.jsonl"
 
+    def snapshot(self, workspace: Workspace) -> Path:
+        """What was read of this workspace, for the next process that looks."""
+        return self.root / f"snapshot-{self._key(workspace)}.bin"
+
     def claim_lock(self, workspace: Workspace) -> Path:
         """Held while a worker of this machine claims an item of this workspace."""
         return inside(self.root, f"claims-{self._key(workspace)}.lock")

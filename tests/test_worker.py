@@ -135,7 +135,7 @@ class Process:
     def of(self, *kinds: type) -> list[Any]:
         """The records of these kinds, in Lamport order."""
         self.queue.refresh()
-        found = [record for record in self.queue.store._histories.accepted() if isinstance(record, kinds)]
+        found = [record for record in self.queue.store.histories.accepted() if isinstance(record, kinds)]
         return sorted(found, key=lambda record: (record.lam, record.worker))
 
     def result(self, item: Item) -> bytes:

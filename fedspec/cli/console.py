@@ -6,11 +6,12 @@ import io
 import re
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.style import Style
 
 SCHEMA = 1
 GAP = "  "
@@ -59,6 +60,28 @@ def say(text: str = "", console: Console | None = None, style: str = "") -> None
         if word in STYLES:
             shown.stylize(STYLES[word], 0, len(word))
         console.print(shown, soft_wrap=True)
+
+
+def say_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
+    """Print many texts, each with its style for terminals, in a fraction of the time that `say` takes for each."""
+    from fedspec.workqueue.wording import readable
+
+    told = ((readable(text), style) for text, style in lines)
+    if not console.is_terminal:
+        _stream(console).write("".join(f"{text}\n" for text, _ in told))
+        return
+    from rich.segment import Segment, Segments
+
+    width = console.width
+    styles: dict[str, Style | None] = {"": None}
+    segments = []
+    for text, style in told:
+        if style not in styles:
+            styles[style] = console.get_style(style)
+        segments += [
+            Segment((line if len(line) <= width else wrapped(line, width)) + "\n", styles[style]) for line in text.split("\n")
+        ]
+    console.print(Segments(segments), soft_wrap=True, end="")
 
 
 def complain(what: str, fix: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedspec.cli.console import say, stderr
 from fedspec.errors import UsageError
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.modes import Notes
+from fedspec.workqueue.snapshot import Snapshot
 from fedspec.workspace import Workspace
 
 PLATFORM_NAMES = {"Darwin": "Mac", "Windows": "Windows", "Linux": "Linux"}
@@ -19,6 +22,16 @@ def open_queue(workspace: Path | None, time_scale: float = 1.0) -> WorkDistribut
     scale = checked_scale(time_scale)
     place = Workspace.find(workspace)
     return WorkDistributor(place, timing=Notes(place).choice().timing(scale))
+
+
+@contextmanager
+def looking(workspace: Path | None, time_scale: float = 1.0) -> Iterator[WorkDistributor]:
+    """The queue for a command that only looks: of a long one it goes on from what the last such command has read."""
+    queue = open_queue(workspace, time_scale)
+    snapshot = Snapshot(queue.files, queue.slots.local, queue.workspace)
+    snapshot.resume(queue.store)
+    yield queue
+    snapshot.keep(queue.store)
 
 
 def checked_scale(scale: float) -> float:

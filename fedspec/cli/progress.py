@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import emit_json, say, stdout, table, terminal_width, wrapped
+from fedspec.cli.console import emit_json, say_lines, stdout, table, terminal_width, wrapped
 from fedspec.cli.options import JsonOption, TimeScaleOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -59,21 +59,21 @@ def progress(
     time_scale: TimeScaleOption = 1.0,
 ) -> None:
     """Show who does what, and how long it will take."""
-    from fedspec.cli.opening import open_queue
+    from fedspec.cli.opening import looking
 
-    queue = open_queue(workspace, time_scale)
-    queue.require_queue()
-    if item is not None:
-        from fedspec.cli.detail import show_item
+    with looking(workspace, time_scale) as queue:
+        queue.require_queue()
+        if item is not None:
+            from fedspec.cli.detail import show_item
 
-        show_item(queue, item, json=json)
-    elif watch:
-        with suppress(KeyboardInterrupt):
-            _watch(queue, json=json)
-    elif json:
-        emit_json(as_json(queue.progress()))
-    else:
-        _print(queue.progress())
+            show_item(queue, item, json=json)
+        elif watch:
+            with suppress(KeyboardInterrupt):
+                _watch(queue, json=json)
+        elif json:
+            emit_json(as_json(queue.progress()))
+        else:
+            _print(queue.progress())
 
 
 def as_json(state: Progress) -> dict[str, Any]:
@@ -122,8 +122,7 @@ def _first(notes: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]
 
 def _print(state: Progress) -> None:
     console = stdout()
-    for text, style in page(state, terminal_width(console)):
-        say(text, console, style)
+    say_lines(page(state, terminal_width(console)), console)
 
 
 def _watch(queue: WorkDistributor, *, json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
-from fedspec.cli.opening import open_queue
+from fedspec.cli.opening import looking, open_queue
 from fedspec.cli.options import (
     AnyItemArguments,
     ItemArguments,
@@ -21,7 +21,7 @@ from fedspec.cli.options import (
 )
 from fedspec.cli.plans import takes_plan_flags
 from fedspec.errors import UsageError
-from fedspec.workqueue.fold import MAX_PRIORITY
+from fedspec.workqueue.itemstate import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
@@ -38,9 +38,9 @@ def _begin(context: typer.Context) -> None:
 @app.command("list")
 def list_(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """List all items with their state and id."""
-    queue = open_queue(workspace)
-    queue.require_queue()
-    lines = queue.progress().lines
+    with looking(workspace) as queue:
+        queue.require_queue()
+        lines = queue.progress().lines
     if json:
         emit_json({"items": [asdict(line) for line in lines]})
     else:
@@ -63,11 +63,15 @@ def why(
 
     Who has it and since when, or why nobody has; what happened before; what it waits for; and the command that changes it.
     """
-    queue = open_queue(workspace)
-    if item is None:
-        queue.require_queue()
-        _why_queue(queue, json=json)
-        return
+    with looking(workspace) as queue:
+        if item is None:
+            queue.require_queue()
+            _why_queue(queue, json=json)
+        else:
+            _why_item(queue, item, json=json)
+
+
+def _why_item(queue: WorkDistributor, item: str, *, json: bool) -> None:
     from fedspec.cli.detail import as_json, show_why
     from fedspec.workqueue.explain import explain
 

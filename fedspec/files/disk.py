@@ -7,9 +7,10 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,12 +57,10 @@ class DiskFiles:
 
     def size(self, path: Path) -> int | None:
         """Bytes in the file, or None if there is none."""
-        with (
-            _explained(path, FileNotFoundError, NotADirectoryError, verb="read"),
-            suppress(FileNotFoundError, NotADirectoryError),
-        ):
-            return self._patiently(partial(self.kernel.stat, path)).st_size
-        return None
+        size = None
+        with _absent(path):
+            size = self._patiently(partial(self.kernel.stat, path)).st_size
+        return size  # noqa: RET504 - mypy takes what follows a returning block for unreachable
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
@@ -69,9 +68,22 @@ class DiskFiles:
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, sorted, each with its size."""
+        return self._sizes(self._listed(folder), folder)
+
+    def sizes_beyond(self, folder: Path, known: Set[str]) -> dict[str, int]:
+        """Names of the files in ``folder`` that are not ``known``, sorted, each with its size."""
+        names: list[str] = []
+        with _absent(folder):
+            names = self._patiently(partial(self.kernel.names, folder))
+        # Asked every few seconds of folders with thousands of names: almost always there is nothing new.
+        if not any(map(_is_name_of_ours, filterfalse(known.__contains__, names))):
+            return {}
+        return self._sizes([entry for entry in self._listed(folder) if entry.name not in known], folder)
+
+    def _sizes(self, entries: Iterable[Entry], folder: Path) -> dict[str, int]:
         sizes = {}
         with _explained(folder, verb="read"):
-            for entry in self._listed(folder):
+            for entry in entries:
                 with suppress(FileNotFoundError):  # deleted since
                     if _is_ours(entry):
                         sizes[entry.name] = self._patiently(entry.stat).st_size
@@ -82,12 +94,10 @@ class DiskFiles:
         return sorted(entry.name for entry in self._listed(folder) if entry.is_dir())
 
     def _listed(self, folder: Path) -> list[Entry]:
-        with (
-            _explained(folder, FileNotFoundError, NotADirectoryError, verb="read"),
-            suppress(FileNotFoundError, NotADirectoryError),
-        ):
-            return self._patiently(partial(self.kernel.listed, folder))
-        return []
+        entries: list[Entry] = []
+        with _absent(folder):
+            entries = self._patiently(partial(self.kernel.listed, folder))
+        return entries  # noqa: RET504 - as above
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Write a temporary file in the same folder, sync it, and put it in the file's place."""
@@ -241,7 +251,19 @@ def patiently(attempt: Callable[[], T], sleep: Callable[[float], None]) -> T:
 
 
 def _is_ours(entry: Entry) -> bool:
-    return not entry.name.startswith(".") and not entry.name.endswith(".tmp") and entry.is_file()
+    return _is_name_of_ours(entry.name) and entry.is_file()
+
+
+def _is_name_of_ours(name: str) -> bool:
+    return not name.startswith(".") and not name.endswith(".tmp")
+
+
+@contextmanager
+def _absent(path: Path) -> Iterator[None]:
+    """What is not there is no error."""
+    missing = (FileNotFoundError, NotADirectoryError)
+    with _explained(path, *missing, verb="read"), suppress(*missing):
+        yield
 
 
 @contextmanager

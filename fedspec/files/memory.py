@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -127,6 +127,10 @@ class MemoryFiles:
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, each with its size."""
         return self.contents.listing(folder)
+
+    def sizes_beyond(self, folder: Path, known: Set[str]) -> dict[str, int]:
+        """The same for files whose names are not in ``known``."""
+        return {name: size for name, size in self.sizes(folder).items() if name not in known}
 
     def folders(self, folder: Path) -> list[str]:
         """Names of the folders in ``folder``, sorted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,10 @@ class Files(Protocol):
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """The same names, each with the bytes in the file: one look at the folder instead of one at each file."""
+        ...
+
+    def sizes_beyond(self, folder: Path, known: Set[str]) -> dict[str, int]:
+        """The same for files whose names are not in ``known``; no look is taken at those that are."""
         ...
 
     def folders(self, folder: Path) -> list[str]:

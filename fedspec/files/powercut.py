@@ -108,6 +108,10 @@ class LossyKernel:
         folders = [_Entry(path.name, _status(None, 0.0)) for path in self._folders if path.parent == folder != path]
         return [*folders, *(_Entry(name, self._status(node)) for name, node in self._folders[folder].items())]
 
+    def names(self, folder: Path) -> list[str]:
+        """The same names."""
+        return [entry.name for entry in self.listed(folder)]
+
     def create(self, path: Path) -> int:
         """A handle to an empty file."""
         node = self._new(path)

@@ -25,7 +25,8 @@ from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
-from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Histories, Record, Yield
+from fedspec.workqueue.histories import Histories
+from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Record, Yield
 
 
 class Ending:

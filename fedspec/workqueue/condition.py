@@ -1,19 +1,18 @@
 """How an item really is, as one reader sees it: who has it and how well that goes, or what it waits for.
 
-Pure, and for display only: ages and paces are by wall clocks, which decide nothing. What a round takes is taken from one
-worker's clock alone, so that clocks that differ make nobody slow.
+Pure, and for display only: ages are by wall clocks, which decide nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fedspec.clock import moment
 from fedspec.plan import SCIENCE_VERSION, Item
-from fedspec.workqueue.fold import Fold, Key, cancelled
+from fedspec.workqueue.fold import Fold, Key
 from fedspec.workqueue.liveness import Timing
+from fedspec.workqueue.pace import Paces
 from fedspec.workqueue.records import Fail, machine_of
 from fedspec.workqueue.rules import backoff_s
 from fedspec.workqueue.store import Beat
@@ -24,10 +23,6 @@ SLOW_FACTOR, SLOW_BEATS = 3.0, 3.0
 # No step for so many usual rounds is a stall, and never before a silent worker would be given up. Where nothing is known of
 # the usual pace, the first step may take long: it may fetch data.
 STALLED_ROUNDS, STALLED_UNKNOWN_S = 2.0, 1800.0
-# Enough to know a machine's usual pace by.
-SAMPLES, OWN_ROUNDS, RECENT_ROUNDS = 32, 3, 3
-# What a round's length depends on, besides the machine.
-WORKLOAD = ("dataset", "model", "clients", "local_epochs", "batch_size", "engine", "dtype", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +84,10 @@ def machines(
         crashed: workers whose process is known to have ended, though nobody has said so yet.
     """
     workers: dict[str, list[str]] = {}
-    for worker, state in fold.workers.items():
-        if state.hello is not None and not fold.retired(worker):
+    # In the order in which they came: in whichever order their journals were read, the same is told.
+    present = ((state.hello.lam, worker) for worker, state in fold.workers.items() if state.hello is not None)
+    for _, worker in sorted(present):
+        if not fold.retired(worker):
             workers.setdefault(machine_of(worker), []).append(worker)
     return {
         machine: _machine(machine, names.get(machine, machine), group, fold, beats, timing, now, crashed)
@@ -138,94 +135,21 @@ def last_sign_s(fold: Fold, beats: Mapping[str, Beat], worker: str, now: datetim
 # An item that somebody has
 
 
-def held(
-    item: Item, owner: Key, fold: Fold, items: Mapping[str, Item], beat: Beat | None, age_s: float | None, timing: Timing
-) -> Condition:
+def held(item: Item, owner: Key, paces: Paces, beat: Beat | None, age_s: float | None, timing: Timing) -> Condition:
     """How it goes with an item, from its owner's last beat, ``age_s`` seconds ago."""
     if age_s is not None and age_s > quiet_s(timing):
         return Condition("stale", f"it has not been seen for ~{in_words(age_s)}", max(0.0, timing.dead - age_s))
     if beat is None or beat.running != item.id:
         return Condition("running")
-    usual = usual_round_s(fold, items, item, owner)
+    usual = paces.usual_s(item, owner)
     patience = max(timing.dead, STALLED_UNKNOWN_S * timing.scale if usual is None else STALLED_ROUNDS * usual)
     if beat.idle > patience:
         known = "" if usual is None else f" (a whole round usually takes ~{in_words(usual)})"
         return Condition("stalled", f"nothing has moved for ~{in_words(beat.idle)}{known}")
-    pace = _pace_s(fold, item.id, owner, beat)
+    pace = paces.present_s(item.id, owner, beat)
     if usual is not None and pace > SLOW_FACTOR * usual and pace - usual > SLOW_BEATS * timing.beat:
         return Condition("slow", f"a round takes ~{in_words(pace)} (usually ~{in_words(usual)} on that machine)")
     return Condition("running")
-
-
-def usual_round_s(fold: Fold, items: Mapping[str, Item], item: Item, owner: Key) -> float | None:
-    """Seconds that a round of such an item takes on the owner's machine: the median of its other runs there, else of the
-    rounds of this very run. None if there are too few."""
-    others = list(_like_runs(fold, items, item, owner))
-    if others:
-        return median(others)
-    own = _own_rounds_s(fold, item.id, owner)
-    return median(own) if len(own) >= OWN_ROUNDS else None
-
-
-def _like_runs(fold: Fold, items: Mapping[str, Item], item: Item, owner: Key) -> Iterator[float]:
-    """Seconds a round of other runs that had as much to do, on the same machine and device; `SAMPLES` at most."""
-    machine, wanted, device = machine_of(owner[1]), _workload(item), _device(fold, item.id, owner)
-    found = 0
-    for item_id, state in fold.items.items():
-        for key in state.attempts:
-            if machine_of(key[1]) != machine or (item_id, key) == (item.id, owner):
-                continue
-            other = items.get(item_id)
-            if other is None or _workload(other) != wanted or _device(fold, item_id, key) != device:
-                continue
-            saved = _saved_walls(fold, item_id, key)
-            first, last = min(saved, default=0), max(saved, default=0)
-            if last - first >= OWN_ROUNDS and (seconds := _between_s(saved[first], saved[last])) is not None:
-                yield seconds / (last - first)
-                found += 1
-                if found >= SAMPLES:
-                    return
-
-
-def _workload(item: Item) -> tuple[object, ...]:
-    return (item.kind, *(item.config.get(key) for key in WORKLOAD))
-
-
-def _device(fold: Fold, item_id: str, key: Key) -> str:
-    start = fold.item(item_id).attempts[key].start
-    return start.device if start is not None else ""
-
-
-def _saved_walls(fold: Fold, item_id: str, key: Key) -> dict[int, str]:
-    """Round -> when this attempt saved it, by its worker's clock."""
-    return {ckpt.round: ckpt.wall for ckpt in fold.item(item_id).generations.values() if ckpt.key == key}
-
-
-def _own_rounds_s(fold: Fold, item_id: str, key: Key) -> list[float]:
-    saved = _saved_walls(fold, item_id, key)
-    spans = (_between_s(saved[round_ - 1], saved[round_]) for round_ in sorted(saved) if round_ - 1 in saved)
-    return [span for span in spans if span is not None]
-
-
-def _pace_s(fold: Fold, item_id: str, owner: Key, beat: Beat) -> float:
-    """Seconds that a round takes now: of the latest ones, or of the present one if it has lasted longer."""
-    recent = _own_rounds_s(fold, item_id, owner)[-RECENT_ROUNDS:]
-    saved = _saved_walls(fold, item_id, owner)
-    start = fold.item(item_id).attempts[owner].start
-    began = saved[max(saved)] if saved else start.wall if start is not None else ""
-    return max(median(recent) if recent else 0.0, _between_s(began, beat.wall) or 0.0)
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle one. (The standard library's brings along more modules than a status line should load.)"""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
-
-
-def _between_s(one: str, other: str) -> float | None:
-    then, later = moment(one), moment(other)
-    return None if then is None or later is None else max(0.0, (later - then).total_seconds())
 
 
 # An item that nobody has
@@ -256,7 +180,7 @@ def lacks(item: Item, fold: Fold, machine: Machine) -> str:
     missing = [need for need in item.needs if need not in machine.offers]
     if missing:
         return f"it needs {named_needs(missing)}"
-    failures = fold.item(item.id).failures("capability") if item.id in fold.items else ()
+    failures = fold.item(item.id).failures("capability")
     refused = [fail for fail in failures if machine_of(fail.worker) == machine.id]
     return one_line(refused[-1].reason, MAX_REASON).rstrip(".") if refused else ""
 
@@ -309,16 +233,9 @@ def _backing_off_s(fold: Fold, item_id: str, timing: Timing, now: datetime) -> f
 # What has become of attempts
 
 
-def keys(fold: Fold, item_id: str) -> list[Key]:
-    """The attempts that count, oldest first."""
-    state = fold.item(item_id)
-    limit = state.limit
-    return sorted(key for key in state.attempts if key[0] <= limit)
-
-
 def last_key(fold: Fold, item_id: str) -> Key | None:
     """The latest attempt, None if nobody ever claimed the item."""
-    return max(keys(fold, item_id), default=None)
+    return max(fold.item(item_id).counted(), default=None)
 
 
 def ending(fold: Fold, item_id: str, key: Key) -> str:
@@ -334,7 +251,7 @@ def ending(fold: Fold, item_id: str, key: Key) -> str:
         "left": worker is not None and worker.bye,
         "retired": fold.retired(key[1]),
         "released": key[0] <= state.released,
-        "cancelled": cancelled(state),
+        "cancelled": state.cancelled,
         "superseded": key not in fold.live(item_id) if fold.role(item_id, key) else fold.owner(item_id) != key,
     }
     return next((word for word, holds in verdicts.items() if holds), "")

@@ -19,7 +19,7 @@ from fedspec.workqueue.fold import Key
 from fedspec.workqueue.gangs import Gang, gang_of
 from fedspec.workqueue.journal import OwnJournal, R
 from fedspec.workqueue.liveness import Lag, Timing
-from fedspec.workqueue.members import have_read, unsettled
+from fedspec.workqueue.members import Settlement, have_read
 from fedspec.workqueue.pulse import Pulse, Report
 from fedspec.workqueue.records import (
     Bye,
@@ -157,7 +157,7 @@ class WorkDistributor(Board):
         What was published stands, and what was saved is kept; under the new id nothing is in doubt.
         """
         with self._lock:
-            self.store.refresh()
+            self.store.catch_up()
             if not self.store.fold.gone(self.worker):
                 return
             old = self.worker
@@ -188,21 +188,23 @@ class WorkDistributor(Board):
                 return []
             if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
                 return []
-            crowd, views = self._pulse.members(self.worker, self._dead()), {w: beat.gone for w, beat in told.items()}
+            crowd = self._pulse.members(self.worker, self._dead())
+            settlement = Settlement(fold, self.store.acks, {w: beat.gone for w, beat in told.items()}, self.worker)
+            # Whose share it is takes a hash for each member: asked last.
             ready = [
                 done
                 for item_id in sorted(fold.unsealed)
                 if item_id in self.store.items
                 and (done := fold.canonical(item_id)) is not None
+                and not self._may_change(done, settlement)
                 and crowd.share_of(self.store.items[item_id]) == self.worker
-                and not self._may_change(done, views)
             ]
             for done in ready:
                 self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker)
             return [done.item for done in ready]
 
-    def _may_change(self, done: Done, views: Mapping[str, str]) -> bool:
-        return any(unsettled(self.store.fold, self.store.acks, views, self.worker, done))
+    def _may_change(self, done: Done, settlement: Settlement) -> bool:
+        return settlement.may_change(done)
 
     def unconfirmed(self) -> list[str]:
         """Items with a result that others have not all acknowledged."""
@@ -215,7 +217,7 @@ class WorkDistributor(Board):
     def must_stop(self, held: Held) -> str | None:
         """The gate: why work on the item must end now, or None. Reads the folder."""
         with self._lock:
-            self.store.refresh()
+            self.store.catch_up()
             self._stop = rules.gate(self.store.fold, held.item.id, held.key)
             return self._stop
 
@@ -375,8 +377,9 @@ class WorkDistributor(Board):
 
     def _backing_off(self, now: float) -> Iterator[str]:
         """Items whose last transient failure this process has known of for less than the back-off."""
-        for item_id, state in self.store.fold.items.items():
-            failures = state.failures("transient")
+        fold = self.store.fold
+        for item_id in fold.hesitant - fold.finished:
+            failures = fold.item(item_id).failures("transient")
             if failures:
                 seen = self._failed_at.setdefault((item_id, failures[-1].key), now)
                 if now - seen < rules.backoff_s(len(failures)) * self.timing.scale:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedspec.plan import Item
-from fedspec.workqueue.condition import Machine, ending, keys, lacks, last_key, seen, succession
+from fedspec.workqueue.condition import Machine, ending, lacks, last_key, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
 from fedspec.workqueue.gangs import gang_of
 from fedspec.workqueue.hindrances import typed
@@ -85,7 +85,7 @@ def explain(reader: Reader, item: Item) -> Explanation:
 def past(reader: Reader, item: Item) -> Iterator[Past]:
     """The attempts at an item, oldest first."""
     state = reader.fold.item(item.id)
-    for key in keys(reader.fold, item.id):
+    for key in reader.fold.item(item.id).counted():
         made = state.attempts[key]
         how = ending(reader.fold, item.id, key)
         yield Past(

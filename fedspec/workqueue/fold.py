@@ -7,10 +7,13 @@ worker is dead is not in the records; `liveness` judges that, and `rules` puts t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
 
+from fedspec.workqueue.itemstate import ItemState, later
+from fedspec.workqueue.itemstate import Key as Key
 from fedspec.workqueue.records import (
     Bye,
     Ckpt,
@@ -31,78 +34,30 @@ from fedspec.workqueue.records import (
 
 MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
-# An attempt's number is one above the highest that its writer knew. Whatever is this far above the number of attempts known
-# here is nobody's next one: it neither counts nor uses the numbers up, or one odd record would stop an item for good.
-LEAP = 1_000_000
-
 # What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
 ORDERS = ("resume", "drain", "pause")
-MAX_PRIORITY = 1000
 # The role of the member that journals for all.
 ROOT = "root"
+_UNTOUCHED = ItemState()
 
-Key = tuple[int, str]
-R = TypeVar("R", bound=Record)
-
-
-@dataclass(slots=True)
-class Attempted:
-    """One worker's attempt at an item, as far as its journal tells."""
-
-    claim: Claim | None = None
-    start: Start | None = None
-    saved: int = 0
-    ended: Yield | Fail | None = None
-
-    @property
-    def claimed_at(self) -> str:
-        """The claimant's wall clock, "" if the claim is not there."""
-        return self.claim.wall if self.claim is not None else ""
+Answer = TypeVar("Answer")
 
 
-@dataclass(slots=True)
-class ItemState:
-    """All that was journalled about one item."""
+def remembered(find: Callable[[Fold, str], Answer]) -> Callable[[Fold, str], Answer]:
+    """Find the answer about an item once, until what it follows from changes: a record of the item, the fate of a worker."""
+    name = find.__name__
 
-    attempts: dict[Key, Attempted] = field(default_factory=dict)
-    generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
-    done: dict[Key, Done] = field(default_factory=dict)
-    seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
-    releases: set[int] = field(default_factory=set)
-    retries: set[int] = field(default_factory=set)
-    meets: dict[Key, Meet] = field(default_factory=dict)
-    losses: set[tuple[Key, str]] = field(default_factory=set)  # (the member's claim, whoever says that it is lost)
-    cancel: tuple[int, bool, str, str] = (-1, False, "", "")
-    priority: tuple[int, str, int] = (-1, "", 0)
+    @wraps(find)
+    def answer(fold: Fold, item_id: str) -> Answer:
+        found = fold.found.get(item_id)
+        if found is None:
+            found = fold.found[item_id] = {}
+        if name not in found:
+            found[name] = find(fold, item_id)
+        known: Answer = found[name]
+        return known
 
-    @property
-    def limit(self) -> int:
-        """The highest attempt number that counts: a function of the set of records, which grows with it."""
-        return LEAP + len(self.attempts)
-
-    @property
-    def released(self) -> int:
-        """Attempts up to this one have been taken from their workers by hand."""
-        return max((attempt for attempt in self.releases if attempt <= self.limit), default=0)
-
-    @property
-    def retried(self) -> int:
-        """Failures of attempts up to this one are forgiven."""
-        return max((attempt for attempt in self.retries if attempt <= self.limit), default=0)
-
-    def last_attempt(self) -> int:
-        """The highest attempt number in use, 0 if nobody ever claimed the item."""
-        return max((attempt for attempt, _ in self.attempts if attempt <= self.limit), default=0)
-
-    def next_attempt(self) -> int:
-        """The number of the next claim: above all in use, and above those that a person has spoken of."""
-        return max(self.last_attempt(), self.released, self.retried) + 1
-
-    def failures(self, fault: str) -> list[Fail]:
-        """Failed attempts of one kind since the last retry, oldest first."""
-        retried, limit = self.retried, self.limit
-        ended = ((key, a.ended) for key, a in self.attempts.items() if retried < key[0] <= limit)
-        return [end for _, end in sorted(ended, key=lambda pair: pair[0]) if isinstance(end, Fail) and end.fault == fault]
+    return answer
 
 
 @dataclass(slots=True)
@@ -124,94 +79,108 @@ class Fold:
         self.retirements: set[str] = set()
         self.imported: set[str] = set()  # hashes of files that were taken in
         self.orders: dict[str, tuple[int, int, str, str]] = {}  # machine, "" for all -> (lam, place in ORDERS, author, wall)
+        self.finished: set[str] = set()  # items with a result
         self.unsealed: set[str] = set()  # items with a result that may still change
+        self.hesitant: set[str] = set()  # items of which an attempt met a transient failure
+        self.preferred: set[str] = set()  # items that a person has given a priority
+        self.items_of: dict[str, set[str]] = {}  # worker -> items that it has said something of
+        self.found: dict[str, dict[str, Any]] = {}  # item -> answers that were found: see `remembered`
         self.lam = 0
         for record in records:
             self.add(record)
 
+    def known(self, item_id: str) -> ItemState | None:
+        """The item's state, None if nobody has touched it."""
+        return self.items.get(item_id)
+
     def item(self, item_id: str) -> ItemState:
-        """The item's state; an item nobody has touched is empty."""
-        return self.items.get(item_id) or ItemState()
+        """The item's state; an item nobody has touched is empty. Only to be read."""
+        return self.known(item_id) or _UNTOUCHED
 
     def add(self, record: Record) -> None:
         """Take one more accepted record in."""
-        self.lam = max(self.lam, record.lam)
-        worker = self.workers.setdefault(record.worker, WorkerState())
-        worker.length = max(worker.length, record.seq + 1)
-        match record:
-            case Hello():
-                worker.hello = _later(worker.hello, record)
-                # A machine knows of its own dead only.
-                for dead, last in record.closes.items():
-                    if machine_of(dead) != machine_of(record.worker):
-                        continue
-                    self.closed[dead] = max(last, self.closed.get(dead, -1))
-            case Bye():
-                worker.bye = True
-            case Ctl():
-                self._control(record)
-            case Seal():
-                self._state(record.item).seals[record.lam, record.worker, record.seq] = record
-                self._note_seal(record.item)
-            case Import():
-                self.imported.add(record.content)
-            case Claim() | Start() | Ckpt() | Yield() | Fail() | Done() | Meet() | Lost():
-                self._attempt(record)
-            case _:
-                pass
+        if record.lam > self.lam:
+            self.lam = record.lam
+        worker = self.workers.get(record.worker)
+        if worker is None:
+            worker = self.workers[record.worker] = WorkerState()
+        if record.seq >= worker.length:
+            worker.length = record.seq + 1
+            if record.worker in self.closed:
+                self._forget_items_of(record.worker)
+        take = _TAKE.get(type(record))
+        if take is not None:
+            take(self, record)
 
-    def _state(self, item_id: str) -> ItemState:
-        return self.items.setdefault(item_id, ItemState())
+    def _take_hello(self, hello: Hello) -> None:
+        worker = self.workers[hello.worker]
+        worker.hello = later(worker.hello, hello)
+        # A machine knows of its own dead only.
+        for dead, last in hello.closes.items():
+            if machine_of(dead) == machine_of(hello.worker):
+                self.closed[dead] = max(last, self.closed.get(dead, -1))
+                self._forget_items_of(dead)
 
-    def _attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done | Meet | Lost) -> None:
-        state = self._state(record.item)
-        if isinstance(record, Lost):
-            state.losses.add(((record.attempt, record.member), record.worker))
-            return
-        attempted = state.attempts.setdefault(record.key, Attempted())
-        match record:
-            case Claim():
-                attempted.claim = _later(attempted.claim, record)
-            case Start():
-                attempted.start = _later(attempted.start, record)
-            case Ckpt():
-                attempted.saved = max(attempted.saved, record.round)
-                key = (record.round, record.attempt, record.worker, record.sha256)
-                state.generations[key] = _later(state.generations.get(key), record)
-            case Done():
-                state.done[record.key] = _later(state.done.get(record.key), record)
-                self._note_seal(record.item)
-            case Meet():
-                state.meets[record.key] = _later(state.meets.get(record.key), record)
-            case Yield() | Fail():
-                attempted.ended = _later(attempted.ended, record)
+    def _take_bye(self, bye: Bye) -> None:
+        self.workers[bye.worker].bye = True
+        self._forget_items_of(bye.worker)
 
-    def _note_seal(self, item_id: str) -> None:
-        state = self.items[item_id]
-        (self.unsealed.discard if _sealed(state) is not None or not state.done else self.unsealed.add)(item_id)
+    def _take_import(self, taken: Import) -> None:
+        self.imported.add(taken.content)
 
-    def _control(self, ctl: Ctl) -> None:
+    def _take_seal(self, seal: Seal) -> None:
+        self._changed(seal.item).seals[seal.lam, seal.worker, seal.seq] = seal
+        self._note_seal(seal.item)
+
+    def _take_lost(self, lost: Lost) -> None:
+        self._changed(lost.item).losses.add(((lost.attempt, lost.member), lost.worker))
+
+    def _take_attempt(self, record: Claim | Start | Ckpt | Yield | Fail | Done | Meet) -> None:
+        self._changed(record.item).take(record)
+        # The index is by worker, for the day when that is gone.
+        items = self.items_of.get(record.worker)
+        if items is None:
+            items = self.items_of[record.worker] = set()
+        items.add(record.item)
+
+    def _take_fail(self, fail: Fail) -> None:
+        self._take_attempt(fail)
+        if fail.fault == "transient":
+            self.hesitant.add(fail.item)
+
+    def _take_done(self, done: Done) -> None:
+        self._take_attempt(done)
+        self.finished.add(done.item)
+        self._note_seal(done.item)
+
+    def _take_control(self, ctl: Ctl) -> None:
         if ctl.op == "retire":
             self.retirements.add(ctl.value)
+            for worker in self.items_of:
+                if machine_of(worker) == ctl.value:
+                    self._forget_items_of(worker)
         elif not ctl.item and ctl.op in ORDERS:
             order = (ctl.lam, ORDERS.index(ctl.op), ctl.worker, ctl.wall)
             self.orders[ctl.value] = max(order, self.orders.get(ctl.value, order))
         elif ctl.item:
-            self._control_item(self._state(ctl.item), ctl)
+            self._changed(ctl.item).obey(ctl)
+            if ctl.op == "priority":
+                self.preferred.add(ctl.item)
 
-    def _control_item(self, state: ItemState, ctl: Ctl) -> None:
-        match ctl.op:
-            case "release":
-                state.releases.add(ctl.attempt)
-            case "retry":
-                state.retries.add(ctl.attempt)
-            case "cancel" | "resume":
-                # At equal Lamport time cancel beats resume.
-                state.cancel = max(state.cancel, (ctl.lam, ctl.op == "cancel", ctl.worker, ctl.wall))
-            case "priority" if (value := _priority(ctl.value)) is not None:
-                state.priority = max(state.priority, (ctl.lam, ctl.worker, value))
-            case _:
-                pass
+    def _changed(self, item_id: str) -> ItemState:
+        self.found.pop(item_id, None)
+        state = self.known(item_id)
+        if state is None:
+            state = self.items[item_id] = ItemState()
+        return state
+
+    def _forget_items_of(self, worker: str) -> None:
+        for item_id in self.items_of.get(worker, ()):
+            self.found.pop(item_id, None)
+
+    def _note_seal(self, item_id: str) -> None:
+        state = self.items[item_id]
+        (self.unsealed.discard if state.sealed is not None or not state.done else self.unsealed.add)(item_id)
 
     def order_for(self, machine: str) -> str:
         """What a person wants of the machine: the latest order for it or for all, one of `ORDERS`."""
@@ -220,7 +189,7 @@ class Fold:
 
     def priority(self, item_id: str) -> int:
         """Higher comes first; 0 unless a person has said otherwise."""
-        return self.item(item_id).priority[2]
+        return self.item(item_id).priority[2] if item_id in self.preferred else 0
 
     def gone(self, worker: str) -> bool:
         """The worker said good-bye, its machine has closed it, or a person has retired the machine: nothing it does counts."""
@@ -231,17 +200,18 @@ class Fold:
         """Whether a person has said that the worker's machine does not come back."""
         return machine_of(worker) in self.retirements
 
-    def live(self, item_id: str) -> list[Key]:
+    @remembered
+    def live(self, item_id: str) -> tuple[Key, ...]:
         """Claims that still stand."""
         state = self.item(item_id)
-        if cancelled(state):
-            return []
+        if state.cancelled:
+            return ()
         released, limit = state.released, state.limit
-        return [
+        return tuple(
             key
             for key, attempted in state.attempts.items()
             if attempted.ended is None and released < key[0] <= limit and not self.gone(key[1]) and not self._lost(item_id, key)
-        ]
+        )
 
     def _lost(self, item_id: str, key: Key) -> bool:
         """Whether the root of the claim's own attempt has lost that member."""
@@ -253,18 +223,20 @@ class Fold:
         attempted = self.item(item_id).attempts.get(key)
         return attempted.claim.role if attempted is not None and attempted.claim is not None else ""
 
+    @remembered
     def owner(self, item_id: str) -> Key | None:
         """The claim that counts, of a gang its root's. Rivals who know of each other's claims agree on it, whoever is ahead."""
         live = self.live(item_id)
         roots = [key for key in live if self.role(item_id, key) in ("", ROOT)]
         return max(roots or live, key=lambda key: _precedence(item_id, key), default=None)
 
+    @remembered
     def canonical(self, item_id: str) -> Done | None:
         """The one result that is published."""
-        state = self.items.get(item_id)
+        state = self.known(item_id)
         if state is None or not state.done:
             return None
-        return _sealed(state) or state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
+        return state.sealed or state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
 
     def generations(self, item_id: str) -> list[Ckpt]:
         """Saved rounds of all attempts, the latest first."""
@@ -278,7 +250,8 @@ class Fold:
         starts = sorted((key, a.start) for key, a in self.item(item_id).attempts.items() if a.start is not None)
         return starts[0][1].base if starts else ""
 
-    def deaths(self, item_id: str) -> list[Key]:
+    @remembered
+    def deaths(self, item_id: str) -> tuple[Key, ...]:
         """Attempts since the last retry and the last saved round that began and ended without a word: it may kill its worker.
 
         Only those whose own machine has said that the process is dead: one that was merely silent may wake and yield, and an
@@ -287,7 +260,7 @@ class Fold:
         state = self.item(item_id)
         saved = max((key[0] for key, a in state.attempts.items() if a.saved and key[0] <= state.limit), default=0)
         since, limit = max(state.retried, saved), state.limit
-        return sorted(
+        counted = (
             key
             for key, a in state.attempts.items()
             if since < key[0] <= limit
@@ -297,6 +270,7 @@ class Fold:
             and key[1] in self.closed
             and self.read_to_the_end(key[1])
         )
+        return tuple(sorted(counted))
 
     def read_to_the_end(self, worker: str) -> bool:
         """Whether the worker is gone and all that it wrote is here: its last word may still be on its way."""
@@ -310,19 +284,21 @@ class Fold:
         known = sorted((w, s.length) for w, s in self.workers.items() if self.read_to_the_end(w) and not self.retired(w))
         return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
+    @remembered
     def status(self, item_id: str) -> str:
         """The first that holds: sealed, done, cancelled, failed, running, pending."""
-        state = self.items.get(item_id)
+        state = self.known(item_id)
         if state is None:
             return "pending"
         if state.done:
-            return "sealed" if _sealed(state) is not None else "done"
-        if cancelled(state):
+            return "sealed" if state.sealed is not None else "done"
+        if state.cancelled:
             return "cancelled"
         if self.failure(item_id) is not None:
             return "failed"
         return "running" if self.live(item_id) else "pending"
 
+    @remembered
     def failure(self, item_id: str) -> str | None:
         """Why the item is given up, or None."""
         state = self.item(item_id)
@@ -335,31 +311,6 @@ class Fold:
         if len(deaths) >= MAX_DEATHS:
             return f"it killed its worker {len(deaths)} times"
         return None
-
-
-def _later(old: R | None, new: R) -> R:
-    """Of two records of one worker that say the same thing, the later one, in whatever order they are read."""
-    return new if old is None or old.seq < new.seq else old
-
-
-def _priority(text: str) -> int | None:
-    try:
-        return max(-MAX_PRIORITY, min(MAX_PRIORITY, int(text[:8])))
-    except ValueError:
-        return None
-
-
-def _sealed(state: ItemState) -> Done | None:
-    """The result that every machine has acknowledged. If two seals conflict, the lowest (lam, worker) counts."""
-    for _, seal in sorted(state.seals.items()):
-        if (done := state.done.get((seal.attempt, seal.author))) is not None:
-            return done
-    return None
-
-
-def cancelled(state: ItemState) -> bool:
-    """Whether the last word of a person is cancel."""
-    return state.cancel[1]
 
 
 def _precedence(item_id: str, key: Key) -> tuple[int, bytes]:
@@ -375,3 +326,20 @@ def weight(item_id: str, worker: str) -> bytes:
     never loses it to one that only stole it.
     """
     return hashlib.sha256(f"{item_id}/{worker}".encode()).digest()
+
+
+_TAKE: dict[type[Record], Callable[[Fold, Any], None]] = {
+    Hello: Fold._take_hello,
+    Claim: Fold._take_attempt,
+    Start: Fold._take_attempt,
+    Ckpt: Fold._take_attempt,
+    Yield: Fold._take_attempt,
+    Fail: Fold._take_fail,
+    Done: Fold._take_done,
+    Seal: Fold._take_seal,
+    Meet: Fold._take_attempt,
+    Lost: Fold._take_lost,
+    Ctl: Fold._take_control,
+    Import: Fold._take_import,
+    Bye: Fold._take_bye,
+}

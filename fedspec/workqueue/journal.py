@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from fedspec.clock import Clock, timestamp
 from fedspec.errors import FolderError
 from fedspec.files import Files
-from fedspec.workqueue.records import FIRST, MAX_LAM, Histories, Record, encode, line_hash
+from fedspec.workqueue.histories import Histories
+from fedspec.workqueue.records import FIRST, MAX_LAM, Record, encode, line_hash
 from fedspec.workspace import LocalState, Workspace
 
 SEGMENT_BYTES = 256 << 10

@@ -61,27 +61,56 @@ def have_read(acks: Acks, workers: Collection[str], author: str, seq: int) -> bo
     return all(acks.get(worker, {}).get(author, 0) > seq for worker in workers)
 
 
-def unsettled(fold: Fold, acks: Acks, views: Mapping[str, str], me: str, done: Done) -> Iterator[str]:
-    """Workers from which another result, or a seal, might still come: ``done`` is sealed once there are none.
+class Settlement:
+    """From whom another result, or a seal, might still come, as ``me`` sees it: a result is sealed once there is nobody.
 
     Each worker ever heard of must have acknowledged it, or be gone with all its records here. Obligations pass from a dead
     process to its machine's next one, which closes it; those of a machine that never returns end when a person retires it.
+    Holds while neither the fold nor the acknowledgements change: what is the same for all results is found once.
 
     Args:
         views: of each worker, the `Fold.view_of_the_gone` that it last told: who knows of others that are gone may know a seal.
     """
-    mine = fold.view_of_the_gone()
-    # Beats leave out those that are gone; a peer with the same view has read all they wrote.
-    author_is_gone = fold.read_to_the_end(done.worker)
-    # Of a worker that its machine has closed nothing may have arrived here yet; -1: it never wrote a word.
-    unheard = [worker for worker, last in fold.closed.items() if last >= 0 and worker not in fold.workers]
-    for worker in (*fold.workers, *unheard):
-        if worker == me or fold.retired(worker) or fold.read_to_the_end(worker):
-            continue
-        has_it = author_is_gone or have_read(acks, [worker], done.worker, done.seq)
-        if fold.gone(worker) or views.get(worker) != mine or not has_it:
-            yield worker
-    for worker, seen in acks.items():
-        if not fold.gone(worker):
-            # A peer knows somebody whose first word has not arrived here.
-            yield from (other for other in seen if other not in fold.workers)
+
+    def __init__(self, fold: Fold, acks: Acks, views: Mapping[str, str], me: str) -> None:
+        self.fold, self.acks = fold, acks
+        mine = fold.view_of_the_gone()
+        # Of a worker that its machine has closed nothing may have arrived here yet; -1: it never wrote a word.
+        unheard = [worker for worker, last in fold.closed.items() if last >= 0 and worker not in fold.workers]
+        # Whoever has a word in it, and whether that is missing for every result.
+        self._asked = {
+            worker: fold.gone(worker) or views.get(worker) != mine
+            for worker in sorted([*fold.workers, *unheard])
+            if worker != me and not fold.retired(worker) and not fold.read_to_the_end(worker)
+        }
+        # A peer knows somebody whose first word has not arrived here.
+        self._strangers = sorted(
+            other for worker, seen in acks.items() if not fold.gone(worker) for other in seen if other not in fold.workers
+        )
+        self._open = bool(self._strangers) or any(self._asked.values())
+        self._read_by_all: dict[str, float] = {}
+
+    def missing(self, done: Done) -> Iterator[str]:
+        """Workers from which another result, or a seal, might still come."""
+        # Beats leave out those that are gone; a peer with the same view has read all they wrote.
+        author_is_gone = self.fold.read_to_the_end(done.worker)
+        for worker, anyway in self._asked.items():
+            if anyway or not (author_is_gone or have_read(self.acks, [worker], done.worker, done.seq)):
+                yield worker
+        yield from self._strangers
+
+    def may_change(self, done: Done) -> bool:
+        """Whether any is `missing`, in a time that does not depend on how many take part."""
+        return self._open or (self._read_count(done.worker) <= done.seq and not self.fold.read_to_the_end(done.worker))
+
+    def _read_count(self, author: str) -> float:
+        """How many of the author's records everybody has read."""
+        if author not in self._read_by_all:
+            counts = (self.acks.get(worker, {}).get(author, 0) for worker in self._asked)
+            self._read_by_all[author] = min(counts, default=float("inf"))
+        return self._read_by_all[author]
+
+
+def unsettled(fold: Fold, acks: Acks, views: Mapping[str, str], me: str, done: Done) -> Iterator[str]:
+    """`Settlement.missing` of one result."""
+    return Settlement(fold, acks, views, me).missing(done)

@@ -13,11 +13,13 @@ from functools import cached_property
 
 from fedspec.plan import Item, published_names
 from fedspec.workqueue import condition
+from fedspec.workqueue.brief import brief
 from fedspec.workqueue.condition import Condition, Machine
 from fedspec.workqueue.fold import ORDERS, Fold, Key
 from fedspec.workqueue.hindrances import Hindrance, Order, hindrances
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.members import unsettled
+from fedspec.workqueue.members import Settlement
+from fedspec.workqueue.pace import Paces
 from fedspec.workqueue.records import Start, machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
@@ -211,26 +213,35 @@ class Reader:
 
     def line(self, item: Item, experiment: str) -> ItemLine:
         """One item."""
-        status, done, owner = self.fold.status(item.id), self.fold.canonical(item.id), self.fold.owner(item.id)
-        best = next(iter(self.fold.generations(item.id)), None)
-        line = ItemLine(
-            item.id,
-            experiment,
-            status,
-            round=best.round if best else 0,
-            rounds=int(item.config.get("rounds", 0)),
-            accuracy=best.accuracy if best else None,
-            condition=status,
-        )
-        if done is not None:
-            line = replace(line, machine=self.name(done.worker), worker=done.worker, attempt=done.attempt)
-            return replace(line, round=done.rounds, accuracy=done.accuracy)
-        if status == "running" and owner is not None:
-            return self._held(line, owner)
+        said = brief(self.fold, item.id)
+        status, rounds = said.status, int(item.config.get("rounds", 0))
+        if status in ("sealed", "done"):
+            who = self.name(said.worker), said.worker, said.attempt
+            return ItemLine(item.id, experiment, status, *who, said.round, rounds, said.accuracy, condition=status)
+        line = ItemLine(item.id, experiment, status, round=said.round, rounds=rounds, accuracy=said.accuracy, condition=status)
+        if status == "running" and said.worker:
+            return self._held(line, said.key)
         if status == "pending":
-            found = condition.free(item, self.fold, self.crew, self.timing, self.now)
-            return _conditioned(line, found)
-        return replace(line, why=told(self.fold.failure(item.id) or "", self.name))
+            return _conditioned(line, self._free(item))
+        return replace(line, why=told(said.reason, self.name))
+
+    def _free(self, item: Item) -> Condition:
+        """What an item waits for that nobody has; thousands that nobody has touched wait for the same."""
+        if self.fold.known(item.id) is not None:
+            return condition.free(item, self.fold, self.crew, self.timing, self.now)
+        needs = (item.science_version, *item.needs)
+        if needs not in self._untouched:
+            self._untouched[needs] = condition.free(item, self.fold, self.crew, self.timing, self.now)
+        return self._untouched[needs]
+
+    @cached_property
+    def _untouched(self) -> dict[tuple[object, ...], Condition]:
+        return {}
+
+    @cached_property
+    def paces(self) -> Paces:
+        """How long rounds take."""
+        return Paces(self.fold, self.items)
 
     def _held(self, line: ItemLine, owner: Key) -> ItemLine:
         attempt, worker = owner
@@ -241,7 +252,7 @@ class Reader:
         line = replace(line, machine=self.name(worker), worker=worker, attempt=attempt, beat_age_s=age)
         if worker in self.crashed:
             return replace(line, state="stale", condition="crashed", why="its process ended without a word")
-        found = condition.held(self.items[line.id], owner, self.fold, self.items, beat, age, self.timing)
+        found = condition.held(self.items[line.id], owner, self.paces, beat, age, self.timing)
         line = _conditioned(line, found)
         if found.word == "stale":
             return replace(line, state="stale")
@@ -251,24 +262,14 @@ class Reader:
 
     def takeovers(self, lines: Sequence[ItemLine]) -> list[str]:
         """One sentence for each item that a machine carried on from another's attempt, the latest last."""
-        found: list[tuple[int, str, str, Start]] = []
-        for line in lines:
-            attempts = self.fold.item(line.id).attempts
-            if len(attempts) < 2:
-                continue
-            writers = {ckpt.file: ckpt.worker for ckpt in self.fold.generations(line.id)}
-            before: Key | None = None
-            for key in condition.keys(self.fold, line.id):
-                start = attempts[key].start
-                if start is not None:
-                    # What was given back before anything was saved is not taken over by whoever begins anew.
-                    given_back = before is None or (not writers and attempts[before].ended is not None)
-                    lost = writers.get(start.source, "") if start.source else "" if given_back or before is None else before[1]
-                    if lost and machine_of(lost) != machine_of(key[1]):
-                        found.append((start.lam, line.experiment, lost, start))
-                before = key
-        found.sort(key=lambda one: (*one[:3], one[3].worker, one[3].seq))
-        return [self._takeover(*one[1:]) for one in found[-MOST_TAKEOVERS:]]
+        found = [(line, handover) for line in lines for handover in brief(self.fold, line.id).handovers]
+        found.sort(key=lambda one: (one[1].lam, one[0].experiment, one[1].lost, one[1].worker, one[1].seq))
+        sentences = []
+        for line, handover in found[-MOST_TAKEOVERS:]:
+            start = self.fold.item(line.id).attempts[handover.attempt, handover.worker].start
+            if start is not None:
+                sentences.append(self._takeover(line.experiment, handover.lost, start))
+        return sentences
 
     def _takeover(self, experiment: str, lost: str, start: Start) -> str:
         at = f" at {local_time(start.wall, self.now)}" if self.age_s(start.wall) is not None else ""
@@ -293,14 +294,12 @@ class Reader:
         done = self.fold.canonical(item_id)
         if done is None or item_id not in self.fold.unsealed:
             return []
-        acks, views = self._acknowledged
-        return list(dict.fromkeys(machine_of(worker) for worker in unsettled(self.fold, acks, views, "", done)))
+        return list(dict.fromkeys(machine_of(worker) for worker in self._settlement.missing(done)))
 
     @cached_property
-    def _acknowledged(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-        """What each worker has said to have read, and its view of those that are gone."""
-        beats = self.told.items()
-        return {worker: beat.seen for worker, beat in beats}, {worker: beat.gone for worker, beat in beats}
+    def _settlement(self) -> Settlement:
+        acks = {worker: beat.seen for worker, beat in self.told.items()}
+        return Settlement(self.fold, acks, {worker: beat.gone for worker, beat in self.told.items()}, "")
 
     def _unconfirmed(self) -> dict[str, list[str]]:
         """Machines that are away -> experiments whose results wait for them."""

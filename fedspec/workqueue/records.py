@@ -1,21 +1,20 @@
-"""The journal's records: their fields, their line on disk, and which lines of a worker form its accepted history.
+"""The journal's records: their fields, and their line on disk.
 
 A line is ``crc32 (8 hex) SP canonical JSON LF``. Pure: bytes in, values out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-VERSION = 1
+VERSION: Literal[1] = 1
 MAX_LINE_BYTES = 1 << 20
 # Whoever writes a larger one must not drag everybody beyond what JSON readers hold exactly.
 MAX_LAM = (1 << 53) - 1
@@ -26,9 +25,14 @@ MAX_TABLE_BYTES = 8 << 20
 
 # Becomes a part of file names. What follows the machine's id is new for each process.
 WorkerName = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z]{1,32}-[0-9a-z]{1,32}\Z")]
+# Numbers that a reader can count on from, show, and write again.
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+Lamport = Annotated[int, msgspec.Meta(ge=0, le=MAX_LAM)]
+LastSeq = Annotated[int, msgspec.Meta(ge=-1, le=MAX_COUNT)]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+# Records hold no cycles: the garbage collector need not look at hundreds of thousands of them again and again.
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What every record has.
 
     Attributes:
@@ -38,15 +42,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         wall: the writer's wall clock, for people only.
     """
 
-    v: int = VERSION
+    v: Literal[1] = VERSION
     worker: WorkerName
-    seq: int
-    lam: int
+    seq: Count
+    lam: Lamport
     prev: str
     wall: str
 
 
-class Hello(Record, frozen=True, kw_only=True, tag="hello", tag_field="type"):
+class Hello(Record, frozen=True, kw_only=True, gc=False, tag="hello", tag_field="type"):
     """A process joins. ``closes`` are dead workers of its machine with the last seq of each: nothing more comes from them."""
 
     machine: str
@@ -54,14 +58,14 @@ class Hello(Record, frozen=True, kw_only=True, tag="hello", tag_field="type"):
     capabilities: list[str] = []
     fedspec: str = ""
     mode: str = "lock"
-    closes: dict[WorkerName, int] = {}
+    closes: dict[WorkerName, LastSeq] = {}
 
 
-class Attempt(Record, frozen=True, kw_only=True):
+class Attempt(Record, frozen=True, kw_only=True, gc=False):
     """A record about one attempt of an item."""
 
     item: str
-    attempt: int
+    attempt: Count
 
     @property
     def key(self) -> tuple[int, str]:
@@ -69,38 +73,38 @@ class Attempt(Record, frozen=True, kw_only=True):
         return self.attempt, self.worker
 
 
-class Claim(Attempt, frozen=True, kw_only=True, tag="claim", tag_field="type"):
+class Claim(Attempt, frozen=True, kw_only=True, gc=False, tag="claim", tag_field="type"):
     """The worker wants to run the item, or to have the ``role`` in it if several run it together."""
 
     role: str = ""
 
 
-class Start(Attempt, frozen=True, kw_only=True, tag="start", tag_field="type"):
+class Start(Attempt, frozen=True, kw_only=True, gc=False, tag="start", tag_field="type"):
     """The worker begins, from the generation ``source`` of ``round`` (0: from the beginning) and with the frozen ``base``."""
 
-    round: int
+    round: Count
     base: str
     source: str = ""
     device: str = ""
 
 
-class Ckpt(Attempt, frozen=True, kw_only=True, tag="ckpt", tag_field="type"):
+class Ckpt(Attempt, frozen=True, kw_only=True, gc=False, tag="ckpt", tag_field="type"):
     """A round is saved in the generation ``file``, whose bytes have the hash ``sha256``."""
 
-    round: int
+    round: Count
     file: str
     sha256: str
     base: str
     accuracy: float | None = None
 
 
-class Yield(Attempt, frozen=True, kw_only=True, tag="yield", tag_field="type"):
+class Yield(Attempt, frozen=True, kw_only=True, gc=False, tag="yield", tag_field="type"):
     """The worker gives the item back and writes nothing more for this attempt."""
 
     reason: str
 
 
-class Fail(Attempt, frozen=True, kw_only=True, tag="fail", tag_field="type"):
+class Fail(Attempt, frozen=True, kw_only=True, gc=False, tag="fail", tag_field="type"):
     """The attempt ended in an error.
 
     ``fault``: ``transient`` (try again later), ``code`` (a few attempts, then the item has failed), ``final`` (no machine will
@@ -112,36 +116,36 @@ class Fail(Attempt, frozen=True, kw_only=True, tag="fail", tag_field="type"):
     traceback: str = ""
 
 
-class Done(Attempt, frozen=True, kw_only=True, tag="done", tag_field="type"):
+class Done(Attempt, frozen=True, kw_only=True, gc=False, tag="done", tag_field="type"):
     """The result itself. ``rows``: `pack_rows` of the table; the result travels inside the event, never beside it."""
 
     rows: str
-    rounds: int
+    rounds: Count
     accuracy: float | None = None
 
 
-class Seal(Record, frozen=True, kw_only=True, tag="seal", tag_field="type"):
+class Seal(Record, frozen=True, kw_only=True, gc=False, tag="seal", tag_field="type"):
     """Every machine has acknowledged this `Done`: the result never changes again."""
 
     item: str
-    attempt: int
+    attempt: Count
     author: str
 
 
-class Meet(Attempt, frozen=True, kw_only=True, tag="meet", tag_field="type"):
+class Meet(Attempt, frozen=True, kw_only=True, gc=False, tag="meet", tag_field="type"):
     """The root of a gang tells its members where to find it; the ``token`` admits to this attempt alone."""
 
     addresses: list[str]
     token: str
 
 
-class Lost(Attempt, frozen=True, kw_only=True, tag="lost", tag_field="type"):
+class Lost(Attempt, frozen=True, kw_only=True, gc=False, tag="lost", tag_field="type"):
     """The root of a gang has lost the ``member`` (a worker) on its link: its role is open again."""
 
     member: str
 
 
-class Ctl(Record, frozen=True, kw_only=True, tag="ctl", tag_field="type"):
+class Ctl(Record, frozen=True, kw_only=True, gc=False, tag="ctl", tag_field="type"):
     """What a person asked for.
 
     ``release`` and ``retry`` hold for attempts up to ``attempt``; ``cancel`` and ``resume`` until a later one says otherwise.
@@ -149,23 +153,23 @@ class Ctl(Record, frozen=True, kw_only=True, tag="ctl", tag_field="type"):
 
     op: str
     item: str = ""
-    attempt: int = 0
+    attempt: Count = 0
     value: str = ""
 
 
-class Import(Record, frozen=True, kw_only=True, tag="import", tag_field="type"):
+class Import(Record, frozen=True, kw_only=True, gc=False, tag="import", tag_field="type"):
     """A hand edit, a conflict copy or the original's queue was taken in; ``content`` is the hash of its bytes."""
 
     content: str
 
 
-class Bye(Record, frozen=True, kw_only=True, tag="bye", tag_field="type"):
+class Bye(Record, frozen=True, kw_only=True, gc=False, tag="bye", tag_field="type"):
     """The process leaves in order; nothing more comes from it."""
 
     reason: str = ""
 
 
-class Opaque(Record, frozen=True, kw_only=True):
+class Opaque(Record, frozen=True, kw_only=True, gc=False):
     """A record of a type that this version does not know: kept in its chain, ignored otherwise."""
 
 
@@ -189,45 +193,44 @@ def machine_of(worker: str) -> str:
 
 def encode(record: Record) -> bytes:
     """One line with its line feed. Raises ValueError if it exceeds `MAX_LINE_BYTES` or no reader would take it."""
-    if not _is_sound(record):
-        raise ValueError(f"a number of a {type(record).__name__} is out of bounds: {_numbers(record)}")
     body = msgspec.json.encode(record, order="sorted")
     line = b"%08x %s\n" % (zlib.crc32(body), body)
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"a journal line of {len(line)} bytes exceeds {MAX_LINE_BYTES}")
+    try:
+        _known.decode(body)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"no reader would take a {type(record).__name__} with {error}") from error
     return line
 
 
 def decode(line: bytes) -> Record | None:
     """The record of a line without its line feed, or None if the line is damaged or of another format version."""
-    checksum, _, body = line.partition(b" ")
-    if len(line) >= MAX_LINE_BYTES or checksum != b"%08x" % zlib.crc32(body):
+    body = line[9:]
+    if len(line) >= MAX_LINE_BYTES or line[:9] != b"%08x " % zlib.crc32(body):
         return None
     try:
-        kind = _type.decode(body).type
-        record: Record = _known.decode(body) if kind in _TYPES else _unknown.decode(body)
+        record: Record = _known.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _of_another_version(body)
+    return record
+
+
+def _of_another_version(body: bytes) -> Record | None:
+    try:
+        return None if _type.decode(body).type in _TYPES else _unknown.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return record if _is_sound(record) else None
-
-
-def _is_sound(record: Record) -> bool:
-    """Whether its numbers are some that a reader can count on from, show, and write again."""
-    if record.v != VERSION or not 0 <= record.lam <= MAX_LAM:
-        return False
-    numbers = _numbers(record)
-    if min(numbers) < 0 or max(numbers) > MAX_COUNT:
-        return False
-    return not isinstance(record, Hello) or all(-1 <= last <= MAX_COUNT for last in record.closes.values())
-
-
-def _numbers(record: Record) -> tuple[int, ...]:
-    return record.seq, getattr(record, "attempt", 0), getattr(record, "round", 0), getattr(record, "rounds", 0)
 
 
 def line_hash(line: bytes) -> str:
     """16 hex digits that name a line (without its line feed) for its successor's ``prev``."""
-    return hashlib.sha256(line).hexdigest()[:16]
+    return named(sha256(line).digest())
+
+
+def named(digest: bytes) -> str:
+    """The same of its digest."""
+    return digest[:8].hex()
 
 
 def pack_rows(table: Mapping[str, Any]) -> str:
@@ -251,76 +254,3 @@ def unpack_rows(text: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError("not a packed table: no object")
     return table
-
-
-@dataclass(slots=True)
-class _Chain:
-    lines: dict[int, dict[bytes, Record]] = field(default_factory=dict)
-    accepted: list[Record] = field(default_factory=list)
-    tip: str = FIRST
-    forked: bool = False
-
-
-class Histories:
-    """The union of all lines ever read, and of each worker the hash-chained prefix from seq 0.
-
-    The outcome is a function of the set of lines: order, duplicates and the files they came from change nothing. Two
-    different lines that both continue one prefix mean that the worker was cloned; its history ends before them.
-    """
-
-    def __init__(self) -> None:
-        self._chains: dict[str, _Chain] = {}
-
-    def offer(self, lines: Iterable[bytes]) -> tuple[list[Record], bool, int]:
-        """Take lines in.
-
-        Returns:
-            Newly accepted records (each worker's in order); whether a fork revoked records accepted before, so that whoever
-            folds must start again from `accepted`; how many lines were damaged.
-        """
-        touched: dict[str, _Chain] = {}
-        damaged, revoked = 0, False
-        for line in lines:
-            record = decode(line)
-            if record is None:
-                damaged += 1
-                continue
-            chain = self._chains.setdefault(record.worker, _Chain())
-            rivals = chain.lines.setdefault(record.seq, {})
-            if line in rivals:
-                continue
-            rivals[line] = record
-            touched[record.worker] = chain
-            if record.seq < len(chain.accepted) and record.prev == chain.accepted[record.seq].prev:
-                del chain.accepted[record.seq :]
-                chain.tip, chain.forked, revoked = record.prev, True, True
-        fresh = [record for chain in touched.values() for record in self._extend(chain)]
-        return fresh, revoked, damaged
-
-    def accepted(self) -> list[Record]:
-        """All accepted records."""
-        return [record for chain in self._chains.values() for record in chain.accepted]
-
-    def length(self, worker: str) -> int:
-        """How many records of the worker are accepted."""
-        chain = self._chains.get(worker)
-        return 0 if chain is None else len(chain.accepted)
-
-    def forked(self) -> frozenset[str]:
-        """Workers that were cloned."""
-        return frozenset(worker for worker, chain in self._chains.items() if chain.forked)
-
-    @staticmethod
-    def _extend(chain: _Chain) -> list[Record]:
-        fresh = []
-        while not chain.forked:
-            rivals = chain.lines.get(len(chain.accepted), {})
-            fitting = [(line, record) for line, record in rivals.items() if record.prev == chain.tip]
-            if len(fitting) != 1:
-                chain.forked = len(fitting) > 1
-                break
-            line, record = fitting[0]
-            chain.accepted.append(record)
-            chain.tip = line_hash(line)
-            fresh.append(record)
-        return fresh

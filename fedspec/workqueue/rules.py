@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fedspec.plan import SCIENCE_VERSION, Item
-from fedspec.workqueue.fold import ROOT, Fold, Key, cancelled, weight
+from fedspec.workqueue.fold import ROOT, Fold, Key, weight
 from fedspec.workqueue.gangs import gang_of, place_lost, role_to_take
 from fedspec.workqueue.members import Members
 from fedspec.workqueue.records import machine_of
@@ -121,7 +121,7 @@ def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
     takes: list[Take] = []
     blocked: list[Blocked] = []
     failed: list[Item] = []
-    for item in scope(situation.items, situation.only, fold):
+    for item in scope(situation.items, situation.only, fold, finished=False):
         status = fold.status(item.id)
         if status == "failed":
             failed.append(item)
@@ -171,7 +171,7 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
     state = fold.item(item_id)
     if state.done:
         return f"already done by {next(iter(sorted(state.done)))[1]}"
-    if cancelled(state):
+    if state.cancelled:
         return "cancelled"
     if (why := fold.failure(item_id)) is not None:
         return f"given up: {why}"
@@ -187,24 +187,12 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
     return None if owner == key else f"taken over by {owner[1] if owner else 'nobody'}"
 
 
-def scope(items: Mapping[str, Item], only: Collection[str] | None, fold: Fold) -> list[Item]:
-    """The items to care about, in the queue's order: what a person wants first, then `queue_order`."""
-    chosen = items.values() if only is None else (items[i] for i in only if i in items)
-    return sorted(chosen, key=lambda item: (-fold.priority(item.id), queue_order(item)))
-
-
-def queue_order(item: Item) -> tuple[object, ...]:
-    """The order in which people want results: all methods of one seed and alpha before the next, so that partial figures
-    compare like with like; the baseline, which every figure shows, first."""
-    config = item.config
-    alpha = config.get("alpha")
-    return (
-        item.kind != "centralized",
-        config.get("seed", 0),
-        float("inf") if alpha is None else alpha,
-        str(config.get("method", "")),
-        item.id,
-    )
+def scope(items: Mapping[str, Item], only: Collection[str] | None, fold: Fold, *, finished: bool = True) -> list[Item]:
+    """The items to care about, in the queue's order: what a person wants first, then `Item.order`; with ``finished`` also
+    those that have a result."""
+    chosen = items.values() if only is None else [items[i] for i in only if i in items]
+    wanted = chosen if finished else [item for item in chosen if item.id not in fold.finished]
+    return sorted(wanted, key=lambda item: (-fold.priority(item.id), item.order))
 
 
 def backoff_s(failures: int) -> float:

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from fedspec.files import Files
-from fedspec.workqueue.records import Histories, Record
+from fedspec.workqueue.histories import Histories
+from fedspec.workqueue.records import Record
 from fedspec.workspace import LocalState, Workspace
 
 NewHex = Callable[[int], str]

@@ -15,7 +15,8 @@ from fedspec.errors import DamagedError
 from fedspec.files import Files
 from fedspec.plan import Item, decoded, encoded
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, Histories, WorkerName, machine_of
+from fedspec.workqueue.histories import Histories
+from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, WorkerName, machine_of
 from fedspec.workqueue.tail import PIECE_BYTES, Puzzles, Tail
 from fedspec.workqueue.wording import one_line
 from fedspec.workspace import Workspace, inside
@@ -80,15 +81,25 @@ class Store:
         self.lock = threading.RLock()
         # Counts what others say that waits for an answer: a claim, a result, or that somebody has come.
         self.asked = 0
-        self._histories = Histories()
-        self._tails: dict[str, Tail] = {}
-        self._taken: set[str] = set()
+        self.histories = Histories()
+        self.tails: dict[str, Tail] = {}
+        self.plans: dict[str, int] = {}  # file name -> size, of those that were taken in
+        self._begins_anew = False
         self._odd_plans, self._odd_beats = Puzzles(), Puzzles()
 
     def refresh(self) -> None:
         """Read what is new."""
         self._read_plans()
-        self._read_journals()
+        self.catch_up()
+
+    def go_on(
+        self, items: dict[str, Item], plans: dict[str, int], fold: Fold, tails: dict[str, Tail], histories: Histories
+    ) -> None:
+        """Know what an earlier process knew that had read the same files so far."""
+        self.items, self.plans, self.fold, self.tails, self.histories = items, plans, fold, tails, histories
+        for name, tail in tails.items():
+            if tail.damaged:
+                self._note_damage(name)
 
     def add_line(self, line: bytes) -> None:
         """Fold a line that this process has just written itself."""
@@ -96,11 +107,11 @@ class Store:
 
     def length(self, worker: str) -> int:
         """How many records of the worker are accepted."""
-        return self._histories.length(worker)
+        return self.histories.length(worker)
 
     def cloned(self) -> frozenset[str]:
         """Workers that two processes wrote for; they count as dead."""
-        return self._histories.forked()
+        return self.histories.forked()
 
     def notes(self) -> tuple[str, ...]:
         """What cannot be read, for people: the first few, and how many more."""
@@ -131,7 +142,7 @@ class Store:
 
     def sources(self) -> list[str]:
         """Names of the plans and journals that were read."""
-        return [*sorted(self._taken), *sorted(self._tails)]
+        return [*sorted(self.plans), *sorted(self.tails)]
 
     @property
     def acks(self) -> dict[str, dict[str, int]]:
@@ -180,13 +191,14 @@ class Store:
             present = False
         if not present:
             self.files.write(path, data)
+            self._take_plan(path.name, len(data), item)
         return not present
 
     def _read_plans(self) -> None:
-        sizes = self.files.sizes(self.workspace.plans)
+        sizes = self.files.sizes_beyond(self.workspace.plans, self.plans.keys())
         self._odd_plans.poll(sizes)
         for name, size in sizes.items():
-            if name.endswith(".json") and name not in self._taken and self._odd_plans.is_due(name, size):
+            if name.endswith(".json") and self._odd_plans.is_due(name, size):
                 self._read_plan(name, size)
 
     def _read_plan(self, name: str, size: int) -> None:
@@ -201,26 +213,37 @@ class Store:
             self._odd_plans.failed(name, size)
             self.damaged[name] = one_line(error.what)
         else:
-            self.items[item.id] = item
-            self._taken.add(name)
-            self._odd_plans.solved(name)
-            self.damaged.pop(name, None)
+            self._take_plan(name, size, item)
+
+    def _take_plan(self, name: str, size: int, item: Item) -> None:
+        self.items[item.id] = item
+        self.plans[name] = size
+        self._odd_plans.solved(name)
+        self.damaged.pop(name, None)
+
+    def catch_up(self) -> None:
+        """Read what is new in the journals: all that the state of known items follows from."""
+        self._read_journals()
+        if self._begins_anew:
+            # A history has ended before a record whose successors were read by an earlier process.
+            self.fold, self.histories, self.tails, self._begins_anew = self.fold_type(), Histories(), {}, False
+            self._read_journals()
 
     def _read_journals(self) -> None:
         sizes = self.files.sizes(self.workspace.journals)
         for name, size in sizes.items():
-            tail = self._tails.get(name)
+            tail = self.tails.get(name)
             if tail is None or tail.seen != size:
                 self._read_journal(name, size)
-        if len(self._tails) > len(sizes):
-            self._tails = {name: tail for name, tail in self._tails.items() if name in sizes}
+        if len(self.tails) > len(sizes):
+            self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
 
     def _read_journal(self, name: str, size: int) -> None:
         """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing."""
         path, garbage = self.workspace.journals / name, 0
-        tail = self._tails.setdefault(name, Tail())
+        tail = self.tails.setdefault(name, Tail())
         if size < tail.seen:
-            tail = self._tails[name] = Tail()
+            tail = self.tails[name] = Tail()
         while tail.seen < size and garbage < MAX_GARBAGE_BYTES:
             if tail.is_no_journal:
                 tail.seen = size
@@ -232,21 +255,26 @@ class Store:
             before, damaged = tail.seen, tail.damaged
             lines = tail.feed(data)
             if lines is None:
-                tail = self._tails[name] = Tail()
+                tail = self.tails[name] = Tail()
                 continue
             tail.damaged += self._take(lines)
             if tail.damaged > damaged:
-                self.damaged[name] = f"{one_line(name)} has lines that cannot be read; they are left out."
+                self._note_damage(name)
             if tail.damaged > damaged or tail.skipping:
                 garbage += len(data)
             if tail.seen <= before:
                 return  # it is shorter than a moment ago
 
+    def _note_damage(self, name: str) -> None:
+        self.damaged[name] = f"{one_line(name)} has lines that cannot be read; they are left out."
+
     def _take(self, lines: list[bytes]) -> int:
         """Fold lines; returns how many are damaged."""
-        fresh, revoked, damaged = self._histories.offer(lines)
-        if revoked:
-            self.fold = self.fold_type(self._histories.accepted())
+        fresh, revoked, damaged = self.histories.offer(lines)
+        if revoked and not self.histories.is_whole:
+            self._begins_anew = True
+        elif revoked:
+            self.fold = self.fold_type(self.histories.accepted())
         else:
             for record in fresh:
                 self.fold.add(record)

@@ -30,8 +30,9 @@ from fedspec.results import MACHINE_COLUMNS, Row, from_table, to_csv
 from fedspec.simulation.rehearsal import RehearsalJob, expected_rows, rehearsal
 from fedspec.worker import Stopped, StopSignal, Worker
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.liveness import LOCAL_DISK
-from fedspec.workqueue.records import Ckpt, Done, Fail, Histories, Record, Start, decode, unpack_rows
+from fedspec.workqueue.records import Ckpt, Done, Fail, Record, Start, decode, unpack_rows
 from fedspec.workqueue.view import view_hash
 from fedspec.workspace import CheckpointPaths, LocalState, Workspace
 

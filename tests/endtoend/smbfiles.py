@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +139,10 @@ class SmbFiles:
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, sorted, each with its size."""
         return {name: size for name, size in sorted(self._listed(folder)) if _is_ours(name, size)}
+
+    def sizes_beyond(self, folder: Path, known: Set[str]) -> dict[str, int]:
+        """The same for files whose names are not in ``known``."""
+        return {name: size for name, size in self.sizes(folder).items() if name not in known}
 
     @on_the_share
     def folders(self, folder: Path) -> list[str]:

@@ -32,7 +32,8 @@ from proof import LongProof
 
 from fedspec.plan import Item
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.records import Ckpt, Done, Histories, Seal, Start, decode
+from fedspec.workqueue.histories import Histories
+from fedspec.workqueue.records import Ckpt, Done, Seal, Start, decode
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows does not have")
 

@@ -19,8 +19,9 @@ from syncthing import CONFLICT, Daemon, SyncthingPair, conflict_copies, contents
 from fedspec.plan import Item
 from fedspec.results import from_table, to_csv
 from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.liveness import SYNC_FOLDER
-from fedspec.workqueue.records import Ckpt, Claim, Done, Histories, decode, unpack_rows
+from fedspec.workqueue.records import Ckpt, Claim, Done, decode, unpack_rows
 from fedspec.workqueue.view import render_view
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP, which Windows does not have")

@@ -16,7 +16,7 @@ from fedspec.results import Row, from_table
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.fold import Fold, Key, weight
 from fedspec.workqueue.journal import OwnJournal
-from fedspec.workqueue.members import have_read
+from fedspec.workqueue.members import Settlement, have_read
 from fedspec.workqueue.records import Attempt, Done, Opaque, Record, line_hash, pack_rows, unpack_rows
 from fedspec.workqueue.rules import Situation
 from fedspec.workqueue.slots import Slots
@@ -264,7 +264,7 @@ class AcknowledgesUnread(WorkDistributor):
 class SealsByProcess(WorkDistributor):
     """Waits for the word of every process that ever lived."""
 
-    def _may_change(self, done: Done, views: Mapping[str, str]) -> bool:
+    def _may_change(self, done: Done, settlement: Settlement) -> bool:
         others = [w for w in self.store.fold.workers if w != self.worker and not self.store.fold.retired(w)]
         return not have_read(self.store.acks, others, done.worker, done.seq)
 
@@ -272,7 +272,7 @@ class SealsByProcess(WorkDistributor):
 class SealsWithoutTheAbsent(WorkDistributor):
     """Waits only for the machines that show life."""
 
-    def _may_change(self, done: Done, views: Mapping[str, str]) -> bool:
+    def _may_change(self, done: Done, settlement: Settlement) -> bool:
         others = self._pulse.members(self.worker, self._dead()).others
         return not have_read(self.store.acks, others, done.worker, done.seq)
 

@@ -18,6 +18,7 @@ from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_table
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.liveness import LOCAL_DISK, Timing
 from fedspec.workqueue.records import (
     FIRST,
@@ -25,8 +26,10 @@ from fedspec.workqueue.records import (
     MAX_COUNT,
     Ckpt,
     Claim,
+    Count,
     Hello,
-    Histories,
+    Lamport,
+    LastSeq,
     Record,
     Start,
     WorkerName,
@@ -108,9 +111,11 @@ _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
     WorkerName: WORKERS,
     int: NUMBERS,
+    Count: NUMBERS,
+    Lamport: NUMBERS,
     float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
     list[str]: st.lists(TEXT, max_size=3),
-    dict[WorkerName, int]: st.dictionaries(WORKERS, NUMBERS, max_size=3),
+    dict[WorkerName, LastSeq]: st.dictionaries(WORKERS, NUMBERS, max_size=3),
 }
 
 

@@ -10,9 +10,10 @@ from queuekit import Share, claimed, item, pass_time, table
 from fedspec.clock import FakeClock
 from fedspec.config import FederatedConfig
 from fedspec.plan import Item, make_item
-from fedspec.workqueue.condition import ending, median, quiet_s
+from fedspec.workqueue.condition import ending, quiet_s
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
+from fedspec.workqueue.pace import median
 from fedspec.workqueue.progress import ItemLine
 
 ONE, TWO = item(42), item(43)

@@ -9,11 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, killed
 
-from fedspec.workqueue.fold import LEAP, MAX_CODE_FAILURES, MAX_DEATHS, Fold
-from fedspec.workqueue.records import MAX_COUNT, Bye, Ckpt, Claim, Ctl, Done, Fail, Hello, Record, Seal, Start, Yield
+from fedspec.workqueue.brief import brief
+from fedspec.workqueue.fold import MAX_CODE_FAILURES, MAX_DEATHS, ROOT, Fold
+from fedspec.workqueue.itemstate import LEAP
+from fedspec.workqueue.records import (
+    MAX_COUNT,
+    Bye,
+    Ckpt,
+    Claim,
+    Ctl,
+    Done,
+    Fail,
+    Hello,
+    Lost,
+    Record,
+    Seal,
+    Start,
+    Yield,
+    machine_of,
+)
 
+# Of the same machine as Alice: it may close her.
+HEIR = "aaaaaaaa-000002"
 ITEMS = ("one", "two", "nobody's")
 FAULTS = ("transient", "code", "final", "capability")
+ITEM_OPS = ("release", "retry", "cancel", "resume", "priority", "dance")
 
 
 def answers(fold: Fold) -> dict[str, Any]:
@@ -28,6 +48,9 @@ def answers(fold: Fold) -> dict[str, Any]:
             fold.base(i),
             fold.deaths(i),
             fold.failure(i),
+            fold.priority(i),
+            brief(fold, i),
+            (i in fold.finished, i in fold.unsealed),
             fold.item(i).last_attempt(),
             fold.item(i).next_attempt(),
             [fold.item(i).failures(fault) for fault in FAULTS],
@@ -41,26 +64,28 @@ def answers(fold: Fold) -> dict[str, Any]:
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Record]:
-    """Records of three workers on two items that need not make sense together: a fold must bear any set."""
+    """Records of four workers on two items that need not make sense together: a fold must bear any set."""
     about = {
         "item": st.sampled_from(ITEMS[:2]),
         "attempt": st.integers(1, 3) | st.sampled_from([LEAP + 1, LEAP + 3, MAX_COUNT]),
     }
     word = st.sampled_from(["x", "y"])
-    workers = st.sampled_from([ALICE, BOB, CAROL])
+    workers = st.sampled_from([ALICE, HEIR, BOB, CAROL])
     kinds: list[tuple[type[Record], dict[str, st.SearchStrategy[Any]]]] = [
-        (Claim, about),
+        (Claim, {**about, "role": st.sampled_from(["", "", ROOT])}),
         (Start, {**about, "round": st.integers(0, 2), "base": word}),
         (Ckpt, {**about, "round": st.integers(1, 2), "file": word, "sha256": word, "base": word}),
         (Yield, {**about, "reason": word}),
         (Fail, {**about, "fault": st.sampled_from(FAULTS), "reason": word}),
         (Done, {**about, "rows": word, "rounds": st.just(1)}),
         (Seal, {**about, "author": workers}),
-        (Ctl, {**about, "op": st.sampled_from(["release", "retry", "cancel", "resume", "dance"])}),
+        (Ctl, {**about, "op": st.sampled_from(ITEM_OPS), "value": st.sampled_from("123")}),
+        (Ctl, {"op": st.just("retire"), "value": st.sampled_from([machine_of(w) for w in (ALICE, BOB)])}),
+        (Lost, {**about, "member": workers}),
         (Hello, {"machine": word, "name": word, "closes": st.dictionaries(workers, st.integers(0, 3), max_size=1)}),
         (Bye, {}),
     ]
-    authors = {worker: Author(worker) for worker in (ALICE, BOB, CAROL)}
+    authors = {worker: Author(worker) for worker in (ALICE, HEIR, BOB, CAROL)}
     for _ in range(draw(st.integers(0, 14))):
         kind, fields = draw(st.sampled_from(kinds))
         values = {name: draw(strategy) for name, strategy in fields.items()}
@@ -83,6 +108,29 @@ def test_adding_records_one_by_one_is_folding_them_together(records: list[Record
     assert answers(fold) == answers(Fold(records))
 
 
+@given(stories(), st.data())
+def test_answers_that_were_kept_are_those_of_a_fresh_fold_after_every_record(records: list[Record], data: st.DataObject):
+    shuffled = data.draw(st.permutations(records))
+    fold = Fold()
+    for count, record in enumerate(shuffled, 1):
+        answers(fold)
+        fold.add(record)
+        assert answers(fold) == answers(Fold(shuffled[:count]))
+
+
+def test_what_becomes_of_a_worker_changes_the_answers_about_its_items():
+    lost, heir = Author(ALICE), Author(HEIR)
+    lost.write(Claim, item="one", attempt=1)
+    lost.write(Start, item="one", attempt=1, round=0, base="b")
+    fold = fold_of(lost)
+    assert (fold.status("one"), fold.deaths("one")) == ("running", ())
+    fold.add(heir.write(Hello, machine="aaaaaaaa", name="Mac", closes={ALICE: 2}))
+    assert (fold.status("one"), fold.deaths("one")) == ("pending", ())
+    # Its last word, though it is about something else: now it is known that none came about this item.
+    fold.add(lost.write(Claim, item="two", attempt=1))
+    assert fold.deaths("one") == ((1, ALICE),)
+
+
 @given(stories(), st.sampled_from([ALICE, BOB, CAROL]))
 def test_a_done_beats_whatever_else_is_said(records: list[Record], worker: str):
     late = Author(worker)
@@ -100,7 +148,7 @@ def test_an_item_that_nobody_touched_is_pending():
 
 @given(st.permutations([(2, ALICE), (2, BOB), (2, CAROL), (1, ALICE), (3, BOB)]), st.integers(1, 5))
 def test_the_owner_is_the_greatest_claim_by_a_key_that_no_progress_changes(claims: list[tuple[int, str]], count: int):
-    authors = {worker: Author(worker) for worker in (ALICE, BOB, CAROL)}
+    authors = {worker: Author(worker) for worker in (ALICE, HEIR, BOB, CAROL)}
     for attempt, worker in claims[:count]:
         authors[worker].write(Claim, item="one", attempt=attempt)
     owner = fold_of(*authors.values()).owner("one")
@@ -140,7 +188,7 @@ def test_a_claim_that_its_worker_ended_is_not_live(kind: type[Record], said: dic
     author.write(Claim, item="one", attempt=1)
     assert fold_of(author).status("one") == "running"
     author.write(kind, **said)
-    assert fold_of(author).live("one") == []
+    assert fold_of(author).live("one") == ()
     assert fold_of(author).status("one") == "pending"
 
 
@@ -157,7 +205,7 @@ def test_a_claim_that_somebody_else_ended_is_not_live(kind: type[Record], said: 
     claimant, other = Author(ALICE), Author("aaaaaaaa-000002")
     claimant.write(Claim, item="one", attempt=1)
     other.write(kind, **said)
-    assert fold_of(claimant, other).live("one") == []
+    assert fold_of(claimant, other).live("one") == ()
 
 
 def test_a_death_counts_only_when_the_dead_workers_last_record_is_here():
@@ -343,7 +391,7 @@ def test_a_silent_worker_is_not_killed_before_its_machine_has_said_so():
     successor.write(Claim, item="one", attempt=MAX_DEATHS + 1)
     fold = fold_of(*killed("one", MAX_DEATHS), successor)
     assert fold.status("one") == "running"
-    assert fold.deaths("one") == []
+    assert fold.deaths("one") == ()
 
 
 @pytest.mark.parametrize("save_at", [1, 2, 3])
@@ -356,7 +404,7 @@ def test_a_machine_that_dies_after_saving_a_round_does_not_count_nor_do_the_deat
 
 def test_a_worker_that_gave_the_item_back_was_not_killed():
     authors = killed("one", MAX_DEATHS, word=True)
-    assert fold_of(*authors, closing(authors)).deaths("one") == []
+    assert fold_of(*authors, closing(authors)).deaths("one") == ()
 
 
 def test_a_retry_forgives_deaths_too():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from queuekit import ALICE, BOB, WORKSPACE, Author, item
 
 from fedspec.files import DiskFiles, MemoryDisk, MemoryFiles
+from fedspec.plan import encoded
 from fedspec.workqueue import store as reading
 from fedspec.workqueue.records import MAX_LINE_BYTES, Claim
 from fedspec.workqueue.store import Beat, Store
@@ -199,7 +200,7 @@ def test_thousands_of_odd_files_are_read_ever_more_rarely(store: Store, files: C
 
 
 def test_a_plan_file_is_read_once_and_one_too_large_never(store: Store, files: CountingFiles, disk: MemoryDisk):
-    store.write_plan(ITEM)
+    disk.contents[WORKSPACE.plan(ITEM.id)] = encoded(ITEM)
     disk.contents[WORKSPACE.plans / "p-large.json"] = bytes(reading.MAX_PLAN_BYTES + 1)
     files.asked.clear()
     for _ in range(20):

@@ -15,9 +15,10 @@ from fedspec.clock import FakeClock
 from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.journal import SEGMENT_BYTES, OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
-from fedspec.workqueue.records import Bye, Claim, Histories, Record
+from fedspec.workqueue.records import Bye, Claim, Record
 from fedspec.workqueue.rules import Held
 
 FIRST_SEGMENT = WORKSPACE.journal(ALICE, 0)
@@ -299,5 +300,5 @@ def test_a_share_that_does_not_answer_once_leaves_no_hole_in_the_journal():
     with pytest.raises(FolderError):
         queue.started(held, 0, "", "", "cpu")
     queue.give_back(held, "the share blinked")
-    assert share.fold().live(item().id) == []
+    assert share.fold().live(item().id) == ()
     assert claimed(queue).attempt == 2

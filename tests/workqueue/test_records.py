@@ -13,13 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from queuekit import ALICE, ANY_RECORD, BOB, Author, table
 
+from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import (
     KINDS,
     MAX_LINE_BYTES,
     Bye,
     Claim,
     Done,
-    Histories,
     Opaque,
     Record,
     Yield,

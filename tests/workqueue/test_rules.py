@@ -26,7 +26,6 @@ from fedspec.workqueue.rules import (
     gate,
     machine_of,
     next_action,
-    queue_order,
     scope,
 )
 
@@ -93,7 +92,7 @@ def test_the_queue_s_order_completes_one_comparison_before_the_next_and_starts_w
     baseline = make_item("centralized", CentralizedConfig(seed=43))
     iid = item(42, split="iid", alpha=None)
     expected = [baseline, *grid[:4], iid, *grid[4:]]
-    assert sorted([iid, *grid[::-1], baseline], key=queue_order) == expected
+    assert sorted([iid, *grid[::-1], baseline], key=lambda item: item.order) == expected
 
 
 def test_only_the_items_that_a_worker_was_asked_for_are_taken():
