@@ -306,9 +306,10 @@ def joined(workspace: Workspace, state: Path, files: FencedFiles) -> WorkDistrib
 
 def claim(meter: Meter, part: str, queue: WorkDistributor) -> None:
     """Claim an item and give it back."""
+    queue.tick()  # whoever has not looked for some polls takes itself for one that slept
     with meter(part):
         held = queue.claim()
-    assert isinstance(held, Held), held
+    assert isinstance(held, Held), type(held)
     queue.give_back(held, "measured")
 
 
@@ -324,7 +325,7 @@ def _as_people_see_it(meter: Meter, environment: dict[str, str], state: Path, ti
 def _as_a_member(meter: Meter, queue: WorkDistributor, course: Course, size: Size) -> None:
     store, peer = queue.store, course.live[0]
     held = queue.claim()
-    assert isinstance(held, Held), held
+    assert isinstance(held, Held), type(held)
     for number in range(size.times):
         with meter("refresh, nothing new"):
             store.refresh()

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from fedspec.cli.console import complain, emit_json, folded, say, table, wrapped
+from fedspec.cli.console import complain, emit_json, folded, say, say_lines, table, wrapped
 
 
 def on_terminal(text: str, **options: object) -> str:
@@ -24,6 +24,19 @@ def test_a_pipe_gets_every_line_whole(capsys: pytest.CaptureFixture[str]):
 
 def test_a_terminal_wraps_between_words_and_indents_what_follows():
     assert on_terminal("  a sentence that is longer than this") == "  a sentence that is\n    longer than this\n"
+
+
+def test_many_lines_look_as_each_alone(capsys: pytest.CaptureFixture[str]):
+    lines = [("a row", ""), ("folded\n  row", "bold"), ("a note that is longer than this", "yellow"), ("odd \x1b[31m", "")]
+    file = io.StringIO()
+    say_lines(lines, Console(file=file, force_terminal=True, width=20, highlight=False, color_system="standard"))
+    shown = file.getvalue()
+    assert "\x1b[1mfolded\n" in shown
+    assert "a note that is\n  longer than this" in shown
+    assert "\x1b[31m" not in shown
+    assert shown.count("\n") == 6
+    say_lines(lines, Console())
+    assert capsys.readouterr().out == "a row\nfolded\n  row\na note that is longer than this\nodd \ufffd[31m\n"
 
 
 def test_a_path_is_never_broken():
