@@ -23,6 +23,7 @@ from fedspec.plan import published_names
 from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
+from fedspec.workqueue.rescue import Rescue
 from fedspec.workqueue.store import Beat
 from fedspec.workspace import CheckpointPaths
 
@@ -41,6 +42,7 @@ class Caretaker:
 
     def __init__(self, queue: WorkDistributor) -> None:
         self.queue = queue
+        self.rescue = Rescue(queue)
         self._shown_at: float | None = None
         self._notes: dict[str, None] = {}
         self._told: set[str] = set()
@@ -54,6 +56,7 @@ class Caretaker:
 
     def look_after(self, *, thorough: bool = False, leaving: bool = False) -> None:
         """Bring all derived files up to date. ``thorough``, at the start and the end of a worker: look at every one."""
+        self.rescue.look(leaving=leaving)
         self.publish(thorough=thorough)
         syncs = self.queue.timing.syncs
         if thorough:
@@ -65,6 +68,7 @@ class Caretaker:
     def glance(self) -> None:
         """Look at the queue for people when it is time: hours may lie between two items, and an edit may cancel this one."""
         if self.queue.joined and self._is_time():
+            self.rescue.look()
             self.show(copies=self.queue.timing.syncs)
 
     def publish(self, *, thorough: bool = False) -> list[str]:

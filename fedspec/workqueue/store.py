@@ -6,6 +6,7 @@ Reading is incremental and forgiving: what is torn, foreign or not there yet is 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,8 @@ class Store:
         self.histories = Histories()
         self.tails: dict[str, Tail] = {}
         self.plans: dict[str, int] = {}  # file name -> size, of those that were taken in
+        # Journals of which the folder once held more, by file name: bytes that it held.
+        self.short: dict[str, int] = {}
         self._begins_anew = False
         self._odd_plans, self._odd_beats = Puzzles(), Puzzles()
 
@@ -177,10 +180,13 @@ class Store:
         """
         known = self.length(worker)
         if len(lines) > known:
-            missing = b"".join(line + b"\n" for line in lines[known:])
-            self.files.append(self.workspace.relayed(worker, by), missing)
+            self.say_again(worker, by, lines[known:])
             self.refresh()
         return max(len(lines), known) - 1
+
+    def say_again(self, worker: str, by: str, lines: list[bytes]) -> None:
+        """Put lines of another's journal, without line feeds, into a file of ``by``'s own. Raises FolderError."""
+        self.files.append(self.workspace.relayed(worker, by), b"".join(line + b"\n" for line in lines))
 
     def write_plan(self, item: Item) -> bool:
         """Put an item into the queue; True unless its file is already there, whole."""
@@ -231,12 +237,21 @@ class Store:
 
     def _read_journals(self) -> None:
         sizes = self.files.sizes(self.workspace.journals)
+        self._note_short(sizes)
         for name, size in sizes.items():
             tail = self.tails.get(name)
             if tail is None or tail.seen != size:
                 self._read_journal(name, size)
         if len(self.tails) > len(sizes):
             self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
+
+    def _note_short(self, sizes: Mapping[str, int]) -> None:
+        """Note which files have become shorter or are gone, and forget those that are as long again."""
+        for name, tail in self.tails.items():
+            if sizes.get(name, 0) < tail.seen:
+                self.short[name] = max(tail.seen, self.short.get(name, 0))
+        if self.short:
+            self.short = {name: length for name, length in self.short.items() if sizes.get(name, 0) < length}
 
     def _read_journal(self, name: str, size: int) -> None:
         """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing."""
