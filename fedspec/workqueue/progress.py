@@ -104,7 +104,7 @@ class Progress:
         return self.count("done", "sealed")
 
     def block(self) -> str:
-        """The summary as the original printed it."""
+        """The summary as the original printed it, which knew of no cancelled items: these get a line where there are any."""
         total = len(self.lines)
         share = 100.0 * self.completed / total if total else 0.0
         running = [line for line in self.lines if line.state in ("running", "stale")]
@@ -119,7 +119,8 @@ class Progress:
                 f"In progress: {len(running)}",
                 *(f"  - {name + ':':<{width}} {count}" for name, count in sorted(by_machine.items())),
                 f"Pending:     {self.count('pending')}",
-                f"Failed:      {self.count('failed', 'cancelled')}",
+                f"Failed:      {self.count('failed')}",
+                *([f"Cancelled:   {cancelled}"] if (cancelled := self.count("cancelled")) else []),
                 RULE,
             ]
         )
