@@ -192,13 +192,11 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
             run = Fix("To have it run, on a machine that can", "fedspec work")
             return what, _saved(line), (run, Fix("To do without it", f"fedspec queue cancel {name}"))
         case "paused" | "draining":
-            word = "is paused" if line.condition == "paused" else "takes nothing new, as 'fedspec queue drain' asked for"
-            order = next(iter(reader.orders()), None)
-            since = "" if order is None or order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
-            by = f" by {order.by}" if order is not None and order.by and since else ""
-            machine = f" --machine {typed(order.name, order.machine)}" if order is not None and order.machine else ""
-            what = f"{name} waits: {order.name if machine and order else 'the queue'} {word}{since}{by}."
-            return what, _saved(line), (Fix("To let it go on", f"fedspec queue resume{machine}"),)
+            wanted = "pause" if line.condition == "paused" else "drain"
+            # Whoever is here and could take it comes before those that are away.
+            orders = [order for machine in here if (order := reader.order_of(machine.id))] + reader.orders()
+            order = next(order for order in orders if order.order == wanted)
+            return f"{name} waits: {order.clause}.", _saved(line), (Fix("To let it go on", order.undo),)
         case "retry-wait":
             fails = fold.item(item.id).failures("transient")
             what = f"{name} waits before it is tried again: it failed {times(len(fails))}, last with "

@@ -47,13 +47,31 @@ class Hindrance:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person wants of a machine (id and name, "" for all): ``pause`` or ``drain``, who said so and how long ago."""
+    """What a person wants of a machine (id and name, "" for all): ``pause`` or ``drain``, who said so and how long ago.
+
+    ``but``: of an order for all, the names of the machines of which something else has been wanted since.
+    """
 
     machine: str
     name: str
     order: str
     by: str
     age_s: float | None
+    but: tuple[str, ...] = ()
+
+    @property
+    def clause(self) -> str:
+        """What holds for whom, and since when."""
+        who = self.name if self.machine else f"all but {listed(self.but)}" if self.but else "every machine"
+        verb = "are" if self.but else "is"
+        what = "paused" if self.order == "pause" else "told to take nothing new"
+        since = "" if self.age_s is None else f", ordered ~{in_words(self.age_s)} ago"
+        return f"{who} {verb} {what}{since}" + (f" by {self.by}" if self.by and since else "")
+
+    @property
+    def undo(self) -> str:
+        """The command that takes it back."""
+        return "fedspec queue resume" + (f" --machine {typed(self.name, self.machine)}" if self.machine else "")
 
 
 def hindrances(
@@ -97,14 +115,7 @@ def typed(name: str, machine_id: str) -> str:
 def _orders(orders: Sequence[Order], lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
     left = [line for line in lines if line.condition in OPEN]
     for order in orders if left else ():
-        who, verb = (order.name, "is") if order.machine else ("Every machine", "is")
-        since = "" if order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
-        by = f" by {order.by}" if order.by and since else ""
-        fix = "fedspec queue resume" + (f" --machine {typed(order.name, order.machine)}" if order.machine else "")
-        if order.order == "pause":
-            yield Hindrance("paused", f"{who} {verb} paused{since}{by}", fix)
-        else:
-            yield Hindrance("draining", f"{who} {verb} told to take nothing new{since}{by}", fix)
+        yield Hindrance("paused" if order.order == "pause" else "draining", sentence(order.clause), order.undo)
 
 
 def _nobody(lines: Sequence[ItemLine], crew: Mapping[str, Machine]) -> Iterator[Hindrance]:

@@ -279,16 +279,27 @@ class Reader:
         return f"{text} {_from_round(start.round, earlier)}"
 
     def orders(self) -> list[Order]:
-        """Pause and drain, as they hold: for all machines, and for those of which something else is wanted."""
+        """Pause and drain, as they hold: for all machines but some, and for those of which something else is wanted."""
+        every = self.fold.orders.get("", (-1, 0, "", ""))
+        others = [
+            machine for machine in self.crew if (own := self.fold.orders.get(machine, every)) > every and own[1] != every[1]
+        ]
         given = []
-        for target in sorted(self.fold.orders):
-            lam, place, author, wall = self.fold.orders[target]
-            every = self.fold.orders.get("", (-1, 0, "", ""))
-            holds = not target or ((lam, place) > every[:2] and place != every[1])
-            if ORDERS[place] != "resume" and holds and (not target or target in self.crew):
+        for target in ("", *sorted(others)):
+            _, place, author, wall = self.fold.orders.get(target, every)
+            # An order for all also holds for whoever comes yet, but of these nobody can tell.
+            if ORDERS[place] != "resume" and (target or not self.crew or len(others) < len(self.crew)):
                 by = self.machines.get(machine_of(author), "")
-                given.append(Order(target, self.machines.get(target, target), ORDERS[place], by, self.age_s(wall)))
+                but = () if target else tuple(self.machines[machine] for machine in others)
+                given.append(Order(target, self.machines.get(target, target), ORDERS[place], by, self.age_s(wall), but))
         return given
+
+    def order_of(self, machine: str) -> Order | None:
+        """The order that keeps a machine from taking items, None if nobody gave one."""
+        orders = self.orders()
+        own = [order for order in orders if order.machine == machine]
+        every = [order for order in orders if not order.machine and self.machines.get(machine) not in order.but]
+        return next(iter(own + every), None)
 
     def unconfirmed_by(self, item_id: str) -> list[str]:
         """Machine ids from which a confirmation of the item's result is missing."""

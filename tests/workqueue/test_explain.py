@@ -157,12 +157,12 @@ def test_cancelled_and_paused_say_since_when_and_by_whom(share: Share, reader: W
     assert commands(why(reader)) == [f"fedspec queue resume {ONE.exp}"]
     mac.control("pause")
     found = why(reader, TWO)
-    assert found.what == f"{TWO.exp} waits: the queue is paused, ordered ~0 s ago by Mac."
+    assert found.what == f"{TWO.exp} waits: every machine is paused, ordered ~0 s ago by Mac."
     assert commands(found) == ["fedspec queue resume"]
     mac.control("resume")
     mac.control("drain", value=machine_of(mac.worker))
     found = why(reader, TWO)
-    assert "Mac takes nothing new" in found.what
+    assert found.what == f"{TWO.exp} waits: Mac is told to take nothing new, ordered ~0 s ago by Mac."
     assert commands(found) == ["fedspec queue resume --machine Mac"]
 
 
