@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
-from fedspec.cli.opening import looking, open_queue
+from fedspec.cli.opening import looking, open_queue, tell_news
 from fedspec.cli.options import (
     AnyItemArguments,
     ItemArguments,
@@ -24,6 +24,7 @@ from fedspec.errors import UsageError
 from fedspec.workqueue.itemstate import MAX_PRIORITY
 
 if TYPE_CHECKING:
+    from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
 
 app = typer.Typer(help="Add, explain and control items, and the machines that run them.")
@@ -108,7 +109,9 @@ def add(plan: PlanArgument, json: JsonOption = False, workspace: WorkspaceOption
     """
     from fedspec.cli.plans import read_plan
 
-    chosen, added = open_queue(workspace).enqueue(read_plan(plan, flags).items)
+    queue = open_queue(workspace)
+    chosen, added = queue.enqueue(read_plan(plan, flags).items)
+    tell_news(queue)
     if json:
         emit_json({"added": added, "items": [{"id": item.id, "experiment": item.exp} for item in chosen]})
     else:
@@ -188,19 +191,25 @@ def retire(
     machine_id, name = queue.find_machine(machine)
     if machine_id == queue.slots.machine_id():
         raise UsageError(f"{name} is this machine.", "Retire it from another machine, or just stop its workers.")
-    queue.control("retire", value=machine_id)
+    _command(queue, "retire", value=machine_id)
     say(f"{name} is retired. Its items can be taken over at once; results wait for it no longer.")
+
+
+def _command(queue: WorkDistributor, op: str, item: Item | None = None, value: str = "") -> None:
+    """Journal it, and say what was taken in of what people had written into the queue's file."""
+    queue.control(op, item, value)
+    tell_news(queue)
 
 
 def _order(op: str, machine: str | None, workspace: Path | None, outcome: str, all_: str) -> None:
     queue = open_queue(workspace)
     queue.require_queue()
     if machine is None:
-        queue.control(op)
+        _command(queue, op)
         say(all_)
     else:
         machine_id, name = queue.find_machine(machine)
-        queue.control(op, value=machine_id)
+        _command(queue, op, value=machine_id)
         say(f"{name} {outcome}.")
 
 
@@ -220,5 +229,5 @@ def _control(
                 f"See 'fedspec queue why {line.experiment}'.",
             )
     for item_id, item in items.items():
-        queue.control(op, item, value)
+        _command(queue, op, item, value)
         say(f"{lines[item_id].experiment} {outcome}.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedspec.folders import original_of
 from fedspec.workqueue.condition import Machine, quiet_s, seen, succession
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.wording import count, in_words, listed, one_line, sentence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Conditions of items that somebody could work on.
 OPEN = ("pending", "crashed", "stale", "retry-wait", "no-machine", "paused", "draining")
 SHOWN_NAMES = 3
+LIST = "work_queue.json"  # what people write into it, and into its copies, counts
 # Names come from peers, and commands are pasted.
 _PLAIN = re.compile(r"\w[\w .-]*")
 
@@ -29,7 +31,8 @@ class Hindrance:
     """One thing that is in the way.
 
     Attributes:
-        about: a word for programs: ``paused draining nobody silent crashed stalled needs failed unconfirmed damaged copies``.
+        about: a word for programs: ``paused draining nobody silent crashed stalled needs failed unconfirmed damaged edits
+            copies``.
         text: what it is, in a sentence or two without the last full stop.
         fix: a command, or a sentence, without the full stop.
         items: the experiments that it is about.
@@ -204,10 +207,17 @@ def _files(damaged: Sequence[str], copies: Sequence[str]) -> Iterator[Hindrance]
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         yield Hindrance("damaged", damaged[0].rstrip(".") + more, "fedspec doctor")
-    if copies:
-        lie = "1 conflict copy lies" if len(copies) == 1 else f"{len(copies)} conflict copies lie"
-        text = f"{lie} in the folder, {one_line(copies[0])} for one"
-        yield Hindrance("copies", text, "fedspec doctor")
+    lists = [name for name in copies if original_of(name) == LIST]
+    others = [name for name in copies if name not in lists]
+    if lists:
+        wait = "1 conflict copy waits" if len(lists) == 1 else f"{len(lists)} conflict copies wait"
+        text = (
+            f"{wait} for a worker to take in what {'it says' if len(lists) == 1 else 'they say'}, {one_line(lists[0])} for one"
+        )
+        yield Hindrance("edits", text, "fedspec work")
+    if others:
+        lie = "1 conflict copy lies" if len(others) == 1 else f"{len(others)} conflict copies lie"
+        yield Hindrance("copies", f"{lie} in the folder, {one_line(others[0])} for one", "fedspec doctor")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -209,8 +209,12 @@ def test_damaged_files_and_conflict_copies_are_told_in_a_line_each(share: Share,
     by = found(reader)
     assert by["damaged"].text.startswith("The plan file p-")
     assert by["damaged"].text.endswith("(and 1 more)")
-    assert by["copies"].text.startswith("2 conflict copies lie in the folder")
+    assert by["copies"].text.startswith("1 conflict copy lies in the folder, p-")
     assert by["copies"].fix == "fedspec doctor"
+    assert by["edits"].line() == (
+        "1 conflict copy waits for a worker to take in what it says, "
+        "work_queue.sync-conflict-20260105-094107-ABCDEFG.json for one; now: fedspec work"
+    )
 
 
 def test_progress_writes_nothing(share: Share, reader: WorkDistributor):
