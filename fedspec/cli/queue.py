@@ -136,8 +136,7 @@ def release(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
 @app.command()
 def cancel(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
     """Do not run items; a worker on one stops after the client."""
-    outcome = "is cancelled; 'fedspec queue resume' undoes it"
-    _control("cancel", items, workspace, ("pending", "running", "stale", "failed"), outcome)
+    _control("cancel", items, workspace, ("pending", "running", "stale", "failed"), "is cancelled", undo="resume")
 
 
 @app.command()
@@ -150,7 +149,7 @@ def resume(
     if items:
         _control("resume", items, workspace, ("cancelled",), "can be claimed again")
     else:
-        _order("resume", machine, workspace, "takes items again", "All machines take items again.")
+        _resume(machine, workspace)
 
 
 @app.command()
@@ -201,6 +200,32 @@ def _command(queue: WorkDistributor, op: str, item: Item | None = None, value: s
     tell_news(queue)
 
 
+def _resume(machine: str | None, workspace: Path | None) -> None:
+    """Take pause and drain back, and say for whom that changed anything, and what it left as it was."""
+    from fedspec.workqueue.hindrances import some
+    from fedspec.workqueue.wording import listed
+
+    queue = open_queue(workspace)
+    queue.require_queue()
+    machine_id, name = queue.find_machine(machine) if machine is not None else ("", "")
+    before = queue.look()
+    orders = {known.id: order for known in before.crew.values() if (order := before.order_of(known.id))}
+    given = bool(before.orders())
+    _command(queue, "resume", value=machine_id)
+    if machine_id:
+        told = f"{name} takes items again" if machine_id in orders else f"{name} was neither paused nor draining"
+    else:
+        told = "All machines take items again" if given else "No machine was paused or draining"
+    if not machine_id and orders:
+        was = {"pause": "was paused", "drain": "was draining"}
+        told += ": " + listed([f"{before.machines[known]} {was[order.order]}" for known, order in orders.items()])
+    say(f"{told}.")
+    left = [line.experiment for line in queue.progress().lines if line.state == "cancelled"]
+    if left and not machine_id:
+        stay = "cancelled item stays" if len(left) == 1 else "cancelled items stay"
+        say(f"{len(left)} {stay} cancelled: fedspec queue resume {some(left)}")
+
+
 def _order(op: str, machine: str | None, workspace: Path | None, outcome: str, all_: str) -> None:
     queue = open_queue(workspace)
     queue.require_queue()
@@ -214,9 +239,16 @@ def _order(op: str, machine: str | None, workspace: Path | None, outcome: str, a
 
 
 def _control(
-    op: str, names: Sequence[str], workspace: Path | None, states: Sequence[str], outcome: str, value: str = ""
+    op: str,
+    names: Sequence[str],
+    workspace: Path | None,
+    states: Sequence[str],
+    outcome: str,
+    value: str = "",
+    *,
+    undo: str = "",
 ) -> None:
-    """Check all items before changing any."""
+    """Check all items before changing any. ``undo``: the command that takes it back."""
     queue = open_queue(workspace)
     queue.require_queue()
     lines = {line.id: line for line in queue.progress().lines}
@@ -230,4 +262,5 @@ def _control(
             )
     for item_id, item in items.items():
         _command(queue, op, item, value)
-        say(f"{lines[item_id].experiment} {outcome}.")
+        experiment = lines[item_id].experiment
+        say(f"{experiment} {outcome}. Undo: fedspec queue {undo} {experiment}" if undo else f"{experiment} {outcome}.")

@@ -143,7 +143,7 @@ def _silent(lines: Sequence[ItemLine], crew: Mapping[str, Machine], timing: Timi
         due = max((line.due_s for line in lost if line.due_s is not None), default=0.0)
         heir = sentence(succession(crew.values(), what, due))
         ending = f". {heir}" if heir else f" and has {what}"
-        yield Hindrance("silent", text + ending, f"fedspec queue release {_some(names)}", names)
+        yield Hindrance("silent", text + ending, f"fedspec queue release {some(names)}", names)
 
 
 def _crashed_here(lines: Sequence[ItemLine], crew: Mapping[str, Machine]) -> Iterator[Hindrance]:
@@ -180,7 +180,7 @@ def _failed(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
         yield Hindrance("failed", f"{names[0]} failed for good: {lost[0].why}", f"fedspec queue retry {names[0]}", names)
     elif lost:
         text = f"{len(lost)} items failed for good, {names[0]} for one: {lost[0].why}"
-        yield Hindrance("failed", text, f"fedspec queue retry {_some(names)}", names)
+        yield Hindrance("failed", text, f"fedspec queue retry {some(names)}", names)
 
 
 def _unconfirmed(unconfirmed: Mapping[str, Sequence[str]], crew: Mapping[str, Machine], mine: str) -> Iterator[Hindrance]:
@@ -220,6 +220,6 @@ def _files(damaged: Sequence[str], copies: Sequence[str]) -> Iterator[Hindrance]
         yield Hindrance("copies", f"{lie} in the folder, {one_line(others[0])} for one", "fedspec doctor")
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """Names to put after a command, not all of very many."""
     return " ".join(names[:SHOWN_NAMES]) + (" ..." if len(names) > SHOWN_NAMES else "")

@@ -95,7 +95,11 @@ def test_cancel_and_resume_take_several_items(place: Place):
     place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
     names = (TINY_NAME, TINY_NAME.replace("r1", "r2"))
     said = place.fedspec("queue", "cancel", *names)
-    assert said.out == "".join(f"{name} is cancelled; 'fedspec queue resume' undoes it.\n" for name in names)
+    assert said.out == "".join(f"{name} is cancelled. Undo: fedspec queue resume {name}\n" for name in names)
+    assert states(place) == ["cancelled"] * 2
+    # Without an item it is machines that it is about.
+    stay = f"2 cancelled items stay cancelled: fedspec queue resume {' '.join(names)}\n"
+    assert place.fedspec("queue", "resume").out == f"No machine was paused or draining.\n{stay}"
     assert states(place) == ["cancelled"] * 2
     assert place.fedspec("queue", "resume", *names).code == 0
     assert states(place) == ["pending"] * 2
@@ -127,7 +131,9 @@ def test_pause_drain_and_resume_hold_for_all_machines_or_for_one(place: Place, c
     assert "wait" in place.fedspec("queue", "pause").out
     mac.refresh()
     assert mac.is_paused()
-    assert place.fedspec("queue", "resume").out == "All machines take items again.\n"
+    assert place.fedspec("queue", "resume").out == "All machines take items again: Mac was paused.\n"
+    assert place.fedspec("queue", "resume").out == "No machine was paused or draining.\n"
+    assert place.fedspec("queue", "resume", "--machine", "Mac").out == "Mac was neither paused nor draining.\n"
     assert place.fedspec("queue", "drain", "--machine", "mac").out.startswith("Mac finishes its item")
     mac.refresh()
     assert not mac.is_paused()
