@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
+from fedspec.cli.console import emit_json, say, stdout, table, terminal_width, warn
 from fedspec.cli.opening import looking, open_queue, tell_news
 from fedspec.cli.options import (
     AnyItemArguments,
@@ -26,6 +27,9 @@ from fedspec.workqueue.itemstate import MAX_PRIORITY
 if TYPE_CHECKING:
     from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
+    from fedspec.workqueue.progress import Reader
+
+STOPPED = 4
 
 app = typer.Typer(help="Add, explain and control items, and the machines that run them.")
 
@@ -179,19 +183,49 @@ def priority(
 @app.command()
 def retire(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="its name or id, as 'fedspec progress' shows it")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, though it was seen just now.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Say that a machine is gone for good: nobody waits for it.
 
     Its saved rounds and results stay. If it comes back, it carries on under a new id, and what is sealed stays as it is.
     """
+    from fedspec.workqueue.hindrances import typed
+
     queue = open_queue(workspace)
     queue.require_queue()
     machine_id, name = queue.find_machine(machine)
     if machine_id == queue.slots.machine_id():
         raise UsageError(f"{name} is this machine.", "Retire it from another machine, or just stop its workers.")
+    if machine.casefold() not in (machine_id, name.casefold()):
+        what = f"{machine} was retired already; {name} is what lives on, or another machine of that name."
+        raise UsageError(what, f"If that is gone for good too: fedspec queue retire {typed(name, machine_id)}")
+    _make_sure(queue.look(), machine_id, name, yes=yes)
     _command(queue, "retire", value=machine_id)
     say(f"{name} is retired. Its items can be taken over at once; results wait for it no longer.")
+
+
+def _make_sure(reader: Reader, machine_id: str, name: str, *, yes: bool) -> None:
+    """Ask before a machine is retired that others would not take for dead yet. Raises UsageError if nobody can be asked."""
+    from fedspec.workqueue.hindrances import typed
+    from fedspec.workqueue.wording import in_words
+
+    machine = reader.crew[machine_id]
+    if machine.left or (machine.age_s is not None and machine.age_s > reader.timing.dead):
+        return
+    when = "is here" if machine.age_s is None else f"was last seen ~{in_words(machine.age_s)} ago"
+    what = f"{name} {when} and has not left: what it is doing would be lost, and it would go on under another name."
+    if yes:
+        warn(what)
+    elif not sys.stdin.isatty():
+        goes = typed(name, machine_id)
+        fix = f"To have it end: fedspec queue drain --machine {goes}. If it is gone for good: fedspec queue retire {goes} --yes"
+        raise UsageError(what, fix)
+    else:
+        warn(what)
+        if not typer.confirm("Retire it all the same?", err=True):
+            say("Nothing was changed.")
+            raise typer.Exit(STOPPED)
 
 
 def _command(queue: WorkDistributor, op: str, item: Item | None = None, value: str = "") -> None:
@@ -221,6 +255,8 @@ def _resume(machine: str | None, workspace: Path | None) -> None:
         told += ": " + listed([f"{before.machines[known]} {was[order.order]}" for known, order in orders.items()])
     say(f"{told}.")
     left = [line.experiment for line in queue.progress().lines if line.state == "cancelled"]
+    if any(order.order == "drain" for known, order in orders.items() if machine_id in ("", known)):
+        say("Workers that ended are started again there: fedspec work")
     if left and not machine_id:
         stay = "cancelled item stays" if len(left) == 1 else "cancelled items stay"
         say(f"{len(left)} {stay} cancelled: fedspec queue resume {some(left)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from fedspec.workqueue.rules import Drained
+from fedspec.workqueue.rules import Drained, Held
 from tests.cli.conftest import TINY, TINY_NAME, Place, beat, save
 
 
@@ -155,8 +156,57 @@ def test_priority_changes_what_is_listed_first(place: Place):
 
 
 def test_retire_frees_what_a_lost_machine_had(place: Place, claimed: Callable):
-    mac, held = claimed("Mac")
-    assert place.fedspec("queue", "retire", "Mac").out.startswith("Mac is retired.")
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    said = place.fedspec("queue", "retire", "Mac")
+    assert (said.err, said.out.partition(".")[0]) == ("", "Mac is retired")
     assert set(states(place)) == {"pending"}
     assert mac.must_stop(held) == "given up when this machine was retired"
-    del mac
+
+
+def test_a_machine_that_was_seen_just_now_is_retired_only_by_those_who_mean_it(
+    place: Place, claimed: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    mac, held = claimed("Mac")
+    said = place.fedspec("queue", "retire", "Mac")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: Mac was last seen ~")
+    assert said.err.endswith(" If it is gone for good: fedspec queue retire Mac --yes\n")
+    assert mac.must_stop(held) is None
+    for answer, code in (("n", 4), ("y", 0)):
+        terminal = io.StringIO(f"{answer}\n")
+        terminal.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr("sys.stdin", terminal)
+        said = place.fedspec("queue", "retire", "Mac")
+        assert (said.code, mac.must_stop(held) is None) == (code, code == 4)
+        assert said.err.startswith("warn   Mac was last seen ~")
+    other, _ = claimed("PC")
+    said = place.fedspec("queue", "retire", "PC", "--yes")
+    assert (said.code, said.err.partition(" ~")[0]) == (0, "warn   PC was last seen")
+    other.leave()
+
+
+def test_of_a_retired_machine_and_its_next_life_the_one_that_lives_is_meant(place: Place, claimed: Callable):
+    mac, held = claimed("Mac")
+    pc, _ = claimed("PC")
+    place.fedspec("queue", "retire", "Mac", "--yes")
+    mac.give_back(held, "retired")
+    again = mac.claim()
+    assert isinstance(again, Held)
+    save(mac, again, 1, 0.5)
+    assert place.fedspec("queue", "pause", "--machine", "mac").out.startswith("Mac 2 stops after the current round")
+    mac.refresh()
+    assert mac.is_paused()
+    assert place.fedspec("queue", "resume", "--machine", "Mac 2").out.startswith("Mac 2 takes items again")
+    said = place.fedspec("queue", "retire", "Mac", "--yes")
+    assert said.code == 2
+    assert said.err.endswith('If that is gone for good too: fedspec queue retire "Mac 2"\n')
+    for op in (("pause", "--machine"), ("drain", "--machine"), ("resume", "--machine"), ("retire",)):
+        said = place.fedspec("queue", *op, "Mac (retired)")
+        assert said.code == 2
+        assert said.err == (
+            "error: Mac was retired, and nothing that is said to it counts.\n"
+            "  fix: If it is at work after all, it goes by another name. Name one of: Mac 2, PC.\n"
+        )
+    document = place.fedspec("queue", "why", again.item.id, "--json").json
+    assert {attempt["machine"] for attempt in document["attempts"]} <= {"Mac (retired)", "Mac 2"}
+    del pc
