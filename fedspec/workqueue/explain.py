@@ -105,7 +105,9 @@ def _end(reader: Reader, item: Item, key: Key, how: str) -> str:
     if made.ended is not None and how in ("yielded", "failed"):
         said = told(made.ended.reason, reader.name)
         # "<experiment> was taken over by ..." says the name once more.
-        return said.removeprefix(f"{reader.names[item.id]} ").removeprefix(f"{item.exp} ") or how
+        # As all that is past: "taken over by ...", not "was taken over by ...".
+        clause = said.removeprefix(f"{reader.names[item.id]} ").removeprefix(f"{item.exp} ")
+        return (clause.removeprefix("was ").removeprefix("is ") if how == "yielded" else clause) or how
     crashed = "its process ended without a word"
     words = {
         "done": "done",
@@ -232,8 +234,11 @@ def _queueing(reader: Reader, item: Item, line: ItemLine, here: list[Machine]) -
     order.sort(key=lambda other: not reader.fold.item(other.id).generations)
     before = [other.id for other in order].index(item.id) if item in order else 0
     able = [machine for machine in here if not lacks(item, reader.fold, machine)]
+    does = {"pause": "is paused", "drain": "takes nothing new"}
     busy = [
-        f"{machine.name} is on {listed([reader.names.get(i, i) for i in machine.items])}" for machine in able if machine.items
+        f"{machine.name} {does.get(machine.order) or f'is on {listed([reader.names.get(i, i) for i in machine.items])}'}"
+        for machine in able
+        if machine.items or machine.order in does
     ]
     place = f"{count(before, 'item')} {'comes' if before == 1 else 'come'} before it" if before else "It is next"
     return f"{place}{f': {listed(busy)}' if busy else ''}."
