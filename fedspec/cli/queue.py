@@ -285,17 +285,24 @@ def _control(
     undo: str = "",
 ) -> None:
     """Check all items before changing any. ``undo``: the command that takes it back."""
+    from fedspec.workqueue.wording import listed
+
     queue = open_queue(workspace)
     queue.require_queue()
     lines = {line.id: line for line in queue.progress().lines}
-    items = {item.id: item for item in map(queue.find_item, names)}
-    for item_id in items:
-        line = lines[item_id]
-        if line.state not in states:
-            raise UsageError(
-                f"{line.experiment} is {line.state}; {op} is for items that are {' or '.join(states)}.",
-                f"See 'fedspec queue why {line.experiment}'.",
-            )
+    try:
+        items = {item.id: item for item in map(queue.find_item, names)}
+    except UsageError as error:
+        others = " Nothing was done about the others." if len(set(names)) > 1 else ""
+        raise UsageError(error.what + others, error.fix) from error
+    wrong = [lines[item_id] for item_id in items if lines[item_id].state not in states]
+    right = [lines[item_id].experiment for item_id in items if lines[item_id].state in states]
+    if wrong:
+        are = ", ".join(f"{line.experiment} is {line.state}" for line in wrong)
+        rest = f" Nothing was done about {listed(right)} either." if right else ""
+        command = f"fedspec queue {op} {f'{value} ' * bool(value)}{' '.join(right)}" if right else ""
+        fix = command or f"fedspec queue why {wrong[0].experiment}"
+        raise UsageError(f"{are}; {op} is for items that are {' or '.join(states)}.{rest}", fix)
     for item_id, item in items.items():
         _command(queue, op, item, value)
         experiment = lines[item_id].experiment

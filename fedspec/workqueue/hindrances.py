@@ -169,8 +169,8 @@ def _needs(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
         if line.condition == "no-machine":
             by_why.setdefault(line.why, []).append(line.experiment)
     for why, names in by_why.items():
-        text = f"{listed(names, SHOWN_NAMES)} {'waits' if len(names) == 1 else 'wait'}: {why}"
-        yield Hindrance("needs", text, "Run 'fedspec work' on a machine that can", tuple(names))
+        text = f"{listed(names, SHOWN_NAMES)} {'waits' if len(names) == 1 else 'wait'} for a machine that can: {why}"
+        yield Hindrance("needs", text, "fedspec work", tuple(names))
 
 
 def _failed(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:

@@ -54,6 +54,10 @@ def test_why_an_item_waits_who_runs_it_and_who_went_silent(place: Place, claimed
     windows.failed(again, "final", "it cannot run.")
     document = place.fedspec("queue", "why", held.item.id, "--json").json
     assert document["fixes"] == [{"lead": "To try it again", "command": f"fedspec queue retry {TINY_NAME}"}]
+    assert place.fedspec("queue", "why", TINY_NAME).out.endswith(
+        f"\nTo try it again: fedspec queue retry {TINY_NAME}\nThe traceback and the log: fedspec progress {TINY_NAME}\n"
+    )
+    assert "The traceback" not in place.fedspec("progress", TINY_NAME).out
 
 
 def test_why_without_an_item_says_what_holds_the_queue_up(place: Place, claimed: Callable):
@@ -116,14 +120,33 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(place: Place, op: st
     said = place.fedspec("queue", op, TINY_NAME)
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        f"error: {TINY_NAME} is pending; {op} is for items that are {wanted}.\n  fix: See 'fedspec queue why {TINY_NAME}'.\n"
+        f"error: {TINY_NAME} is pending; {op} is for items that are {wanted}.\n  fix: fedspec queue why {TINY_NAME}\n"
     )
     assert place.files() == before
 
 
+def test_of_several_items_those_are_named_about_which_nothing_was_done_though_it_could_be(place: Place, claimed: Callable):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    mac, held = claimed("Mac")
+    free = next(item.exp for item in mac.store.items.values() if item.id != held.item.id)
+    said = place.fedspec("queue", "release", free, held.item.exp)
+    assert said.err == (
+        f"error: {free} is pending; release is for items that are running or stale. "
+        f"Nothing was done about {held.item.exp} either.\n  fix: fedspec queue release {held.item.exp}\n"
+    )
+    assert mac.must_stop(held) is None
+    mac.failed(held, "final", "it cannot run.")
+    place.fedspec("queue", "cancel", held.item.exp)
+    said = place.fedspec("queue", "priority", "7", held.item.exp, free)
+    assert said.err.endswith(f"\n  fix: fedspec queue priority 7 {free}\n")
+
+
 def test_of_several_items_none_changes_if_one_is_wrong(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
-    assert place.fedspec("queue", "cancel", TINY_NAME, "nope").code == 2
+    said = place.fedspec("queue", "cancel", TINY_NAME, "nope")
+    assert (said.code, "Nothing was done about the others.\n" in said.err) == (2, True)
+    assert "the others" not in place.fedspec("queue", "cancel", "nope").err
     assert states(place) == ["pending"]
 
 

@@ -122,9 +122,10 @@ def test_items_that_wait_for_the_same_are_told_together(share: Share, reader: Wo
     share.member("Mac")
     needs = found(reader)["needs"]
     assert (
-        needs.text
-        == f"{GPU.exp} and {item(51, device='cuda').exp} wait: it needs cuda, which no machine that took part can offer"
+        needs.text == f"{GPU.exp} and {item(51, device='cuda').exp} wait for a machine that can: it needs cuda, "
+        "which no machine that took part can offer"
     )
+    assert needs.fix == "fedspec work"
 
 
 def test_pause_and_drain_say_of_whom_since_when_and_by_whom(share: Share, reader: WorkDistributor):
