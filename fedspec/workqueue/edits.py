@@ -21,6 +21,7 @@ from fedspec.models import MODELS
 from fedspec.plan import KINDS, Item, make_item, published_names
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.view import WORDS, view_hash
+from fedspec.workqueue.wording import count
 
 MAX_BYTES = 16 << 20
 MAX_NEW = 10_000
@@ -66,6 +67,12 @@ class Edit:
     def asks(self) -> bool:
         """Whether there is anything to take in."""
         return bool(self.commands or self.items)
+
+    @property
+    def summary(self) -> str:
+        """What there is to take in, "" if nothing: ``cancel A, retry B, 2 new experiments``."""
+        told = [f"{command} {item.exp}" for command, item in self.commands]
+        return ", ".join(told + ([count(len(self.items), "new experiment")] if self.items else []))
 
 
 def understand(data: bytes, fold: Fold, items: Mapping[str, Item], finished: Collection[str] = ()) -> Edit:
