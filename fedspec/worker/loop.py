@@ -86,7 +86,6 @@ class Worker:
                 self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
                 yield self.queue.timing.poll
             case Held():
-                self._publish()
                 yield from self._run(action)
 
     def _linger(self) -> Iterator[float]:
@@ -114,6 +113,7 @@ class Worker:
 
     def _run(self, held: Held) -> Iterator[float]:
         try:
+            self._publish()
             yield from self._settle(held)
             if held.role:
                 yield from gather(self, held)
