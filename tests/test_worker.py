@@ -319,6 +319,33 @@ def test_a_failure_that_a_share_does_not_take_leaves_no_worker_waiting_for_itsel
     assert [record.attempt for record in process.of(Yield)] == [1]
 
 
+def test_a_machine_that_sleeps_while_its_share_is_away_tries_on_when_it_wakes(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    process = Process(disk)
+    steps = process.worker.steps()
+    process.clock.advance(next(steps))
+    hidden = {path: disk.contents.pop(path) for path in list(disk.contents) if path.parent == SHARE.plans}
+    while not any("Trying again" in event for event in process.events):
+        process.clock.advance(next(steps))
+    process.clock.advance(8 * 3600)
+    for _ in range(10):  # the share takes a moment to come back, too
+        process.clock.advance(next(steps))
+    disk.contents.update(hidden)
+    process.work()
+    check(process, item)
+
+
+def test_a_share_that_stays_away_is_tried_for_five_times_a_dead_peer_s_silence(disk: MemoryDisk):
+    fill(disk, item_of())
+    process = Process(disk)
+    for path in [path for path in disk.contents if path.parent == SHARE.plans]:
+        del disk.contents[path]
+    with pytest.raises(FolderError, match="is gone"):
+        process.work()
+    assert 300 <= process.clock.seconds <= 304
+
+
 def test_what_no_machine_can_run_fails_at_once(disk: MemoryDisk):
     fill(disk, item_of())
 
