@@ -132,13 +132,16 @@ class WorkDistributor(Board):
                 self.slots.forget(worker)
 
     def claim(self, only: Collection[str] | None = None) -> Held | Wait | Drained | Finished:
-        """Claim the next item, one of ``only`` if given.
+        """Claim the next item, one of ``only`` if given. What is still held is given back first.
 
         Raises:
             FolderError: the folder cannot be read or written; nothing is claimed.
         """
         self._start_over_if_disowned()
         with self._alone(), self._lock:
+            if (left := self._held) is not None and left.worker == self.worker:
+                # The folder failed whoever had it before a word of that was said: this process would wait for itself.
+                self.give_back(left, "left by an error")
             self.store.refresh()
             self._own().flush()
             action = rules.next_action(self._situation(only))
