@@ -307,8 +307,11 @@ class WorkDistributor(Board):
             self.timing = self._pulse.timing
             if self._held is not None and self._stop is None:
                 self._stop = rules.gate(self.store.fold, self._held.item.id, self._held.key)
+            due = self._pulse.due()
+            if due:
+                self._own().watch(self.store.journals)
             self._own().flush()
-            if self._pulse.due():
+            if due:
                 self._pulse.beat(self.worker, self._own().seq)
             self.seal()
 

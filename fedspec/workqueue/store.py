@@ -84,6 +84,7 @@ class Store:
         self.histories = Histories()
         self.tails: dict[str, Tail] = {}
         self.plans: dict[str, int] = {}  # file name -> size, of those that were taken in
+        self.journals: dict[str, int] = {}  # file name -> size, when the folder was last listed
         self._begins_anew = False
         self._odd_plans, self._odd_beats = Puzzles(), Puzzles()
 
@@ -230,7 +231,7 @@ class Store:
             self._read_journals()
 
     def _read_journals(self) -> None:
-        sizes = self.files.sizes(self.workspace.journals)
+        sizes = self.journals = self.files.sizes(self.workspace.journals)
         for name, size in sizes.items():
             tail = self.tails.get(name)
             if tail is None or tail.seen != size:
