@@ -87,6 +87,7 @@ class Store:
         self.plans: dict[str, int] = {}  # file name -> size, of those that were taken in
         # Journals of which the folder once held more, by file name: bytes that it held.
         self.short: dict[str, int] = {}
+        self.journals: dict[str, int] = {}  # file name -> size, when the folder was last listed
         self._begins_anew = False
         self._odd_plans, self._odd_beats = Puzzles(), Puzzles()
 
@@ -236,7 +237,7 @@ class Store:
             self._read_journals()
 
     def _read_journals(self) -> None:
-        sizes = self.files.sizes(self.workspace.journals)
+        sizes = self.journals = self.files.sizes(self.workspace.journals)
         self._note_short(sizes)
         for name, size in sizes.items():
             tail = self.tails.get(name)
