@@ -152,6 +152,10 @@ class Histories:
         chain = self._chains.get(worker)
         return 0 if chain is None else chain.length
 
+    def gaps(self) -> set[str]:
+        """Workers of whom lines are here without their predecessors."""
+        return {worker for worker, chain in self._chains.items() if chain.early and not chain.forked}
+
     def forked(self) -> frozenset[str]:
         """Workers that were cloned."""
         return frozenset(worker for worker, chain in self._chains.items() if chain.forked)

@@ -155,8 +155,8 @@ def _queue(data: bytes) -> tuple[str, int]:
     if not any("view" in entry for entry in entries):
         original = bool(entries) and all({"item_id", "status"} <= entry.keys() for entry in entries)
         return "original" if original else "view" if not entries else "damaged", len(entries)
-    whole = all(entry.get("view") == view_hash(entries) for entry in entries)
-    return "view" if whole else "edited", len(entries)
+    whole = view_hash(entries)
+    return "view" if all(entry.get("view") == whole for entry in entries) else "edited", len(entries)
 
 
 def _is(data: bytes, kind: type) -> bool:
