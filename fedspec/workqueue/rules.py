@@ -114,8 +114,9 @@ class Finished:
 def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
     """The next thing to do.
 
-    An item that somebody has begun comes first, since its checkpoint is worth a peer's hours; then the queue's order. Where no
-    lock decides, a worker's own share comes before what it would take from the others' shares.
+    The highest priority that a person gave comes first of all. Among equals an item that somebody has begun does, since its
+    checkpoint is worth a peer's hours; then the queue's order. Where no lock decides, a worker's own share comes before what it
+    would take from the others' shares.
     """
     fold = situation.fold
     takes: list[Take] = []
@@ -143,6 +144,8 @@ def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
 
 def _first(takes: list[Take], situation: Situation) -> Take:
     fold, members = situation.fold, situation.members
+    highest = max(fold.priority(take.item.id) for take in takes)
+    takes = [take for take in takes if fold.priority(take.item.id) == highest]
 
     def fresh(take: Take) -> bool:
         return not fold.item(take.item.id).generations
@@ -157,7 +160,7 @@ def _first(takes: list[Take], situation: Situation) -> Take:
         first = min(own, key=fresh)
         return replace(first, sure=first.attempt == 1 and not first.role)
     # Several that do not know each other yet, or that take from another's share, each begin somewhere else.
-    first = min(own or takes, key=lambda take: (fresh(take), -fold.priority(take.item.id), _repelling(take.item, members.me)))
+    first = min(own or takes, key=lambda take: (fresh(take), _repelling(take.item, members.me)))
     return replace(first, sure=not members.known and not members.others)
 
 
