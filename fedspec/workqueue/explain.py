@@ -194,7 +194,9 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
         case "no-machine":
             what = f"{name} waits for a machine: {line.why}."
             run = Fix("To have it run, on a machine that can", "fedspec work")
-            return what, _saved(line), (run, Fix("To do without it", f"fedspec queue cancel {name}"))
+            again = Fix("To try it again where it could not run, once that is mended", f"fedspec queue retry {name}")
+            refused = (again,) if fold.item(item.id).failures("capability") else ()
+            return what, _saved(line), (*refused, run, Fix("To do without it", f"fedspec queue cancel {name}"))
         case "paused" | "draining":
             word = "is paused" if line.condition == "paused" else "takes nothing new, as 'fedspec queue drain' asked for"
             order = next(iter(reader.orders()), None)

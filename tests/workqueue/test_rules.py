@@ -155,7 +155,7 @@ def test_an_item_of_another_science_version_is_left_to_others():
 
 def test_an_item_that_one_machine_cannot_run_goes_to_another():
     unable = fail(Author(CAROL), ONE, "capability")
-    assert only_block(next_action(situation([ONE], unable))).detail == "no capability"
+    assert only_block(next_action(situation([ONE], unable))) == Blocked(ONE, "refused", detail="no capability")
     assert next_action(situation([ONE], unable, machine=machine_of(BOB))) == Take(ONE, 2, None)
 
 
