@@ -17,6 +17,7 @@ from fedspec.cli.options import (
     ItemArguments,
     JsonOption,
     MachineOption,
+    NegativeNumbers,
     PlanArgument,
     WorkspaceOption,
 )
@@ -49,8 +50,12 @@ def list_(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     if json:
         emit_json({"items": [asdict(line) for line in lines]})
     else:
-        rows = [(line.experiment, line.condition, line.machine, line.id) for line in lines]
-        say("\n".join(table(("Item", "State", "Machine", "Id"), rows, width=terminal_width(stdout()))))
+        header: tuple[str, ...] = ("Item", "State", "Machine", "Id")
+        rows: list[tuple[str, ...]] = [(line.experiment, line.condition, line.machine, line.id) for line in lines]
+        if any(line.priority for line in lines):
+            header = (*header, "Priority")
+            rows = [(*row, str(line.priority or "")) for row, line in zip(rows, lines, strict=True)]
+        say("\n".join(table(header, rows, "4", width=terminal_width(stdout()))))
 
 
 @app.command()
@@ -170,13 +175,16 @@ def drain(machine: MachineOption = None, workspace: WorkspaceOption = None) -> N
     _order("drain", machine, workspace, "finishes its item, takes nothing new, and ends its workers", all_)
 
 
-@app.command()
+@app.command(cls=NegativeNumbers)
 def priority(
     value: Annotated[int, typer.Argument(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="higher comes first; 0 is usual")],
     items: ItemArguments,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Change the order in which items are taken."""
+    """Change the order in which items are taken.
+
+    The highest priority comes first, even before items that are begun; nobody is stopped in the middle of another one.
+    """
     _control("priority", items, workspace, ("pending", "running", "stale", "failed"), f"has priority {value}", str(value))
 
 

@@ -178,6 +178,37 @@ def test_priority_changes_what_is_listed_first(place: Place):
     assert place.fedspec("queue", "list", "--json").json["items"][0]["experiment"] == last
 
 
+def test_a_priority_is_shown_wherever_it_changes_what_comes_next(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    assert "Priority" not in place.fedspec("queue", "list").out
+    assert "priority" not in place.fedspec("queue", "why", TINY_NAME).out
+    place.fedspec("queue", "priority", "1000", TINY_NAME)
+    header, first, second = place.fedspec("queue", "list").out.splitlines()
+    assert header.endswith("Priority")
+    assert (first.split()[0], first.split()[-1]) == (TINY_NAME, "1000")
+    assert not second.endswith("0 ")
+    assert "It has priority 1000 (0 is usual)." in place.fedspec("queue", "why", TINY_NAME).out
+    for command in (("queue", "list"), ("progress",)):
+        assert [line["priority"] for line in place.fedspec(*command, "--json").json["items"]] == [1000, 0]
+
+
+def test_a_priority_may_be_negative_and_a_mistyped_option_stays_one(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    root = str(place.root)
+    for order in (("-5", TINY_NAME, "-w", root), ("-w", root, "-5", TINY_NAME), ("--", "-5", TINY_NAME)):
+        said = place.fedspec("queue", "priority", *order)
+        assert (said.code, said.out) == (0, f"{TINY_NAME} has priority -5.\n"), said.err
+    refused = place.fedspec("queue", "priority", "-5", TINY_NAME, "--workspce", root)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: fedspec queue priority has no option --workspce.\n"
+        "  fix: Did you mean --workspace? See 'fedspec queue priority --help'.\n",
+    )
+    assert "-x" in place.fedspec("queue", "priority", "-x", TINY_NAME).err
+    assert place.fedspec("queue", "priority", "-5000", TINY_NAME).code == 2
+
+
 def test_retire_frees_what_a_lost_machine_had(place: Place, claimed: Callable):
     mac, held = claimed("Mac", behind=timedelta(minutes=9))
     said = place.fedspec("queue", "retire", "Mac")
