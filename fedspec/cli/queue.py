@@ -198,7 +198,7 @@ def retire(
 
     Its saved rounds and results stay. If it comes back, it carries on under a new id, and what is sealed stays as it is.
     """
-    from fedspec.workqueue.hindrances import typed
+    from fedspec.workqueue.wording import typed
 
     queue = open_queue(workspace)
     queue.require_queue()
@@ -215,8 +215,7 @@ def retire(
 
 def _make_sure(reader: Reader, machine_id: str, name: str, *, yes: bool) -> None:
     """Ask before a machine is retired that others would not take for dead yet. Raises UsageError if nobody can be asked."""
-    from fedspec.workqueue.hindrances import typed
-    from fedspec.workqueue.wording import in_words
+    from fedspec.workqueue.wording import in_words, typed
 
     machine = reader.crew[machine_id]
     if machine.left or (machine.age_s is not None and machine.age_s > reader.timing.dead):

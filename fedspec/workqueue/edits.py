@@ -182,8 +182,8 @@ class _Undoing:
     def _guesses(self) -> Iterator[tuple[list[str], int]]:
         """What the entries may have said, and the first that said something else than now."""
         places = range(len(self.told))
-        for count in range(len(self.told) + 1):
-            for changed in itertools.combinations(places, count):
+        for number in range(len(self.told) + 1):
+            for changed in itertools.combinations(places, number):
                 if all(n in changed or self.told[n] in RENDERED for n in places):
                     others = [[word for word in RENDERED if word != self.told[n]] for n in changed]
                     for words in itertools.product(*others):

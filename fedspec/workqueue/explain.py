@@ -12,11 +12,10 @@ from fedspec.plan import Item
 from fedspec.workqueue.condition import Machine, ending, lacks, last_key, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
 from fedspec.workqueue.gangs import gang_of
-from fedspec.workqueue.hindrances import typed
 from fedspec.workqueue.progress import ItemLine, Reader
 from fedspec.workqueue.records import Yield
 from fedspec.workqueue.rules import scope
-from fedspec.workqueue.wording import MAX_TIME, count, in_words, listed, one_line, sentence, times, told
+from fedspec.workqueue.wording import MAX_TIME, count, in_words, listed, one_line, sentence, times, told, typed
 
 # States in which it matters what comes first.
 OPEN = ("pending", "running", "stale")

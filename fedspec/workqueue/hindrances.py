@@ -5,7 +5,6 @@ Pure: the lines of the table and what is known of the machines come in as values
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from fedspec.folders import original_of
 from fedspec.workqueue.condition import Machine, quiet_s, seen, succession
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.wording import count, in_words, listed, one_line, sentence
+from fedspec.workqueue.wording import count, in_words, listed, one_line, resuming, sentence, typed
 
 if TYPE_CHECKING:
     from fedspec.workqueue.progress import ItemLine
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 OPEN = ("pending", "crashed", "stale", "retry-wait", "no-machine", "paused", "draining")
 SHOWN_NAMES = 3
 LIST = "work_queue.json"  # what people write into it, and into its copies, counts
-# Names come from peers, and commands are pasted.
-_PLAIN = re.compile(r"\w[\w .-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Order:
     @property
     def undo(self) -> str:
         """The command that takes it back."""
-        return "fedspec queue resume" + (f" --machine {typed(self.name, self.machine)}" if self.machine else "")
+        return resuming(self.name, self.machine)
 
 
 def hindrances(
@@ -106,13 +103,6 @@ def hindrances(
         *_unconfirmed(unconfirmed, crew, mine),
         *_files(damaged, copies),
     )
-
-
-def typed(name: str, machine_id: str) -> str:
-    """A machine as it is typed on a command line: by its name, or by its id if a shell would read more into the name."""
-    if not _PLAIN.fullmatch(name):
-        return machine_id
-    return f'"{name}"' if " " in name else name
 
 
 def _orders(orders: Sequence[Order], lines: Sequence[ItemLine]) -> Iterator[Hindrance]:

@@ -11,10 +11,11 @@ from fedspec.plan import encoded
 from fedspec.workqueue.condition import quiet_s
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
-from fedspec.workqueue.hindrances import Hindrance, typed
+from fedspec.workqueue.hindrances import Hindrance
 from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER, Timing
 from fedspec.workqueue.progress import MAX_HINDRANCES, Progress
 from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.wording import typed
 
 ITEMS = [item(seed) for seed in range(42, 48)]
 GPU = item(50, device="cuda")
