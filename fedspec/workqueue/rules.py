@@ -84,8 +84,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``: what is lacking),
-    ``refused`` (``detail``: why it could not run here), ``settle``, ``paused`` (``detail``: the machine's id, "" if all are), or
-    for a gang ``members`` (too few live) or ``full``."""
+    ``refused`` (``detail``: why it could not run here), ``settle``, ``paused`` (``detail``: the machine's id, "" if all are),
+    or for a gang ``members`` (too few live) or ``full``."""
 
     item: Item
     why: str
