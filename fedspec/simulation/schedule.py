@@ -247,6 +247,7 @@ def _person(course: Course) -> None:
                 queue.control(op, item)
                 if op == "cancel":
                     process.sleep(random.uniform(0.0, 1200.0))
+                    course.world.struck("queue resume", machine.name, item.exp)
                     queue.control("resume", item)
         except FedspecError as error:
             course.world.note(process.name, f"error: {error.what}")
