@@ -62,9 +62,9 @@ def show_why(found: Explanation, now: datetime | None = None) -> None:
         if found.fixes:
             say()
     for fix in found.fixes:
-        _show_command(fix.lead, fix.command)
+        show_command(fix.lead, fix.command)
     if now is not None and any(past.how == "failed" for past in found.past):
-        _show_command("The traceback and the log", f"fedspec progress {found.line.experiment}")
+        show_command("The traceback and the log", f"fedspec progress {found.line.experiment}")
 
 
 def as_json(found: Explanation) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def attempts_as_json(found: Explanation) -> list[dict[str, Any]]:
     return [asdict(past) for past in found.past]
 
 
-def _show_command(lead: str, command: str) -> None:
+def show_command(lead: str, command: str) -> None:
     """A command that can be copied: never broken, on a line of its own if need be."""
     width = terminal_width(stdout())
     text = f"{lead}: {command}"

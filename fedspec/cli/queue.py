@@ -221,13 +221,11 @@ def _make_sure(reader: Reader, machine_id: str, name: str, *, yes: bool) -> None
     if machine.left or (machine.age_s is not None and machine.age_s > reader.timing.dead):
         return
     when = "is here" if machine.age_s is None else f"was last seen ~{in_words(machine.age_s)} ago"
-    what = f"{name} {when} and has not left: what it is doing would be lost, and it would go on under another name."
+    what = f"{name} {when} and has not left: it would drop what it is doing and go on under another name."
     if yes:
         warn(what)
     elif not sys.stdin.isatty():
-        goes = typed(name, machine_id)
-        fix = f"To have it end: fedspec queue drain --machine {goes}. If it is gone for good: fedspec queue retire {goes} --yes"
-        raise UsageError(what, fix)
+        raise UsageError(what, f"If it is gone for good: fedspec queue retire {typed(name, machine_id)} --yes")
     else:
         warn(what)
         if not typer.confirm("Retire it all the same?", err=True):
@@ -243,6 +241,7 @@ def _command(queue: WorkDistributor, op: str, item: Item | None = None, value: s
 
 def _resume(machine: str | None, workspace: Path | None) -> None:
     """Take pause and drain back, and say for whom that changed anything, and what it left as it was."""
+    from fedspec.cli.detail import show_command
     from fedspec.workqueue.hindrances import some
     from fedspec.workqueue.wording import listed
 
@@ -258,15 +257,19 @@ def _resume(machine: str | None, workspace: Path | None) -> None:
     else:
         told = "All machines take items again" if given else "No machine was paused or draining"
     if not machine_id and orders:
-        was = {"pause": "was paused", "drain": "was draining"}
-        told += ": " + listed([f"{before.machines[known]} {was[order.order]}" for known, order in orders.items()])
+        were = {
+            word: [before.machines[known] for known, order in orders.items() if order.order == op]
+            for op, word in (("pause", "paused"), ("drain", "draining"))
+        }
+        groups = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {word}" for word, names in were.items() if names]
+        told += f": {', '.join(groups)}"
     say(f"{told}.")
     left = [line.experiment for line in queue.progress().lines if line.state == "cancelled"]
     if any(order.order == "drain" for known, order in orders.items() if machine_id in ("", known)):
         say("Workers that ended are started again there: fedspec work")
     if left and not machine_id:
         stay = "cancelled item stays" if len(left) == 1 else "cancelled items stay"
-        say(f"{len(left)} {stay} cancelled: fedspec queue resume {some(left)}")
+        show_command(f"{len(left)} {stay} cancelled", f"fedspec queue resume {some(left)}")
 
 
 def _order(op: str, machine: str | None, workspace: Path | None, outcome: str, all_: str) -> None:
@@ -292,6 +295,7 @@ def _control(
     undo: str = "",
 ) -> None:
     """Check all items before changing any. ``undo``: the command that takes it back."""
+    from fedspec.cli.detail import show_command
     from fedspec.workqueue.wording import listed
 
     queue = open_queue(workspace)
@@ -313,4 +317,7 @@ def _control(
     for item_id, item in items.items():
         _command(queue, op, item, value)
         experiment = lines[item_id].experiment
-        say(f"{experiment} {outcome}. Undo: fedspec queue {undo} {experiment}" if undo else f"{experiment} {outcome}.")
+        if undo:
+            show_command(f"{experiment} {outcome}. Undo", f"fedspec queue {undo} {experiment}")
+        else:
+            say(f"{experiment} {outcome}.")

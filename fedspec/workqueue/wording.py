@@ -136,7 +136,8 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
             what = f"{first.item.exp} is run by others"
         case "paused":
             go_on = resuming(name(first.detail) if first.detail else "", first.detail)
-            return f"Waiting: this machine is paused, with {count(len(blocked), 'item')} left. To go on: {go_on}"
+            # The command is what a line that is cut to the terminal's width must keep.
+            return f"Paused, {count(len(blocked), 'item')} left. To go on: {go_on}"
         case "back-off":
             what = f"{first.item.exp} failed and is tried again later"
         case _:

@@ -153,7 +153,8 @@ def test_waiting_says_for_what(why: str, words: str):
 )
 def test_a_paused_worker_says_the_command_that_lets_it_go_on(machine: str, command: str):
     blocked = Blocked(Item(kind="federated", exp="x", config={}), "paused", detail=machine)
-    words = f"Waiting: this machine is paused, with 2 items left. To go on: {command}"
+    words = f"Paused, 2 items left. To go on: {command}"
+    assert len(words) < 75
     assert wording.waiting([blocked, blocked], lambda worker: "Mac 2") == words
 
 

@@ -158,6 +158,14 @@ def test_pause_drain_and_resume_hold_for_all_machines_or_for_one(place: Place, c
     assert place.fedspec("queue", "resume").out == "All machines take items again: Mac was paused.\n"
     assert place.fedspec("queue", "resume").out == "No machine was paused or draining.\n"
     assert place.fedspec("queue", "resume", "--machine", "Mac").out == "Mac was neither paused nor draining.\n"
+    place.machine("PC")
+    place.machine("NAS")
+    place.fedspec("queue", "drain")
+    place.fedspec("queue", "pause", "--machine", "Mac")
+    assert place.fedspec("queue", "resume").out == (
+        "All machines take items again: Mac was paused, PC and NAS were draining.\n"
+        "Workers that ended are started again there: fedspec work\n"
+    )
     assert place.fedspec("queue", "drain", "--machine", "mac").out.startswith("Mac finishes its item")
     mac.refresh()
     assert not mac.is_paused()
@@ -165,7 +173,7 @@ def test_pause_drain_and_resume_hold_for_all_machines_or_for_one(place: Place, c
     refused = place.fedspec("queue", "pause", "--machine", "Toaster")
     assert (refused.code, refused.err) == (
         2,
-        "error: No machine Toaster has taken part in this queue.\n  fix: Name one of: Mac.\n",
+        "error: No machine Toaster has taken part in this queue.\n  fix: Name one of: Mac, NAS, PC.\n",
     )
     del held
 
@@ -264,3 +272,11 @@ def test_of_a_retired_machine_and_its_next_life_the_one_that_lives_is_meant(plac
     document = place.fedspec("queue", "why", again.item.id, "--json").json
     assert {attempt["machine"] for attempt in document["attempts"]} <= {"Mac (retired)", "Mac 2"}
     del pc
+
+
+def test_a_command_to_copy_is_not_broken_on_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.fedspec("queue", "add", "quick", *TINY)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in (("cancel", TINY_NAME), ("resume",)):
+        assert f"fedspec queue resume {TINY_NAME}" in place.fedspec("queue", *command).out
