@@ -319,6 +319,38 @@ def test_a_failure_that_a_share_does_not_take_leaves_no_worker_waiting_for_itsel
     assert [record.attempt for record in process.of(Yield)] == [1]
 
 
+@pytest.mark.parametrize("kind", ["claim", "start", "ckpt", "yield", "fail", "done"])
+def test_a_machine_whose_own_disk_is_full_for_one_record_says_so_and_the_next_process_goes_on(disk: MemoryDisk, kind: str):
+    item = item_of()
+    fill(disk, item)
+
+    def hook(number: int, client: int) -> None:
+        if number == 2 and kind == "fail":
+            raise ZeroDivisionError("a bug")
+        if number == 2 and kind == "yield":
+            raise FolderError("Cannot write to the share.", "Connect it.")
+
+    process = Process(disk, hook=hook)
+    append, own = process.files.append, LocalState(Path("/aa")).journal_copy(process.queue.worker)
+    refused: list[bytes] = []
+
+    def full(path: Path, data: bytes) -> None:
+        if not refused and path == own and f'"type":"{kind}"'.encode() in data:
+            refused.append(data)
+            raise FolderError(f"Cannot write {path}: No space left on device.", "Free some space there.")
+        append(path, data)
+
+    process.files.append = full  # type: ignore[method-assign]
+    with pytest.raises(FolderError, match="No space left") as caught:
+        drive(process.worker)
+    assert (caught.value.exit_code, caught.value.fix) == (3, "Free some space there.")
+    process.die()
+    later = Process(disk)
+    later.work()
+    check(later, item)
+    assert later.clock.seconds < LOCAL_DISK.dead
+
+
 def test_a_machine_that_sleeps_while_its_share_is_away_tries_on_when_it_wakes(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)

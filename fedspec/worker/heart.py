@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
+from fedspec.errors import FolderError
 from fedspec.worker.attempt import check_folder
 from fedspec.worker.loop import Worker
 from fedspec.worker.signals import Reporter, Stopped
@@ -62,7 +63,8 @@ def drive(worker: Worker) -> Finished:
         worker.queue.leave("stopped on request")
         raise
     except KeyboardInterrupt:
-        with suppress(RuntimeError):  # as above; peers then find this process silent, and its machine knows at once
+        # As in `Worker`; peers then find this process silent, and its machine knows at once.
+        with suppress(RuntimeError, FolderError):
             worker.queue.leave("aborted")
             worker.queue.caretaker.show()
         raise

@@ -134,7 +134,7 @@ class Worker:
             self.queue.give_back(held, "stopped on request")
             raise
         except KeyboardInterrupt:
-            with suppress(RuntimeError):  # it came in the middle of a journal line, and no other can follow
+            with suppress(RuntimeError, FolderError):  # in the middle of a journal line, say, and no other can follow
                 self.queue.give_back(held, "aborted")
             raise
         except TakenError as error:
@@ -142,7 +142,8 @@ class Worker:
             self._failed(held, "transient", f"{error.what} {error.fix}")
         except FolderError as error:
             # The folder does not take writes just now. What was journalled follows when it does, and so does this item.
-            self.queue.give_back(held, error.what)
+            with suppress(FolderError):  # nor does this machine's own disk: the next attempt to write ends the process
+                self.queue.give_back(held, error.what)
             raise
         except CapabilityError as error:
             self._failed(held, "capability", error.what, error.fix)

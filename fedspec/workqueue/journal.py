@@ -47,6 +47,7 @@ class OwnJournal:
         self._doubted = False  # the share has lost something since the last look
         self._unshared = b""  # what the share does not have yet
         self._broken = False
+        self._ended: FolderError | None = None  # why nothing can follow
         self._refused = False
 
     def append(self, kind: type[R], lam: int, **fields: Any) -> tuple[R, bytes]:
@@ -56,10 +57,12 @@ class OwnJournal:
         next `flush`, or with this machine's next process.
 
         Raises:
-            FolderError: the machine's own disk refused.
+            FolderError: the machine's own disk refused, now or for an earlier record; the process can say nothing more.
         """
+        if self._ended is not None:
+            raise self._ended
         if self._broken:
-            raise RuntimeError("this machine's copy of the journal could not be written; the process must end")
+            raise RuntimeError("the process was interrupted in the middle of a journal line, and must end")
         wall = timestamp(self.clock.now())
         # An error may quote a file name that is no Unicode.
         fields = {k: v.encode(errors="replace").decode() if isinstance(v, str) else v for k, v in fields.items()}
@@ -67,7 +70,11 @@ class OwnJournal:
         line = encode(record)
         # If the copy refuses, the record does not exist; a torn line there is no valid line, and nothing may follow it.
         self._broken = True
-        self.files.append(self.local.journal_copy(self.worker), line)
+        try:
+            self.files.append(self.local.journal_copy(self.worker), line)
+        except FolderError as error:
+            self._ended = FolderError(error.what, error.fix, passing=False)
+            raise self._ended from error
         self.seq += 1
         self._prev = line_hash(line[:-1])
         self._unshared += line
