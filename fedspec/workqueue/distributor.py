@@ -73,7 +73,8 @@ class WorkDistributor(Member):
         Raises:
             FolderError: the folder cannot be read or written; nothing is claimed.
         """
-        self._start_over_if_disowned()
+        if note := self._start_over_if_disowned():
+            self.caretaker.tell(note)
         with self._alone(), self._lock:
             self.store.refresh()
             self._own().flush()
@@ -121,7 +122,8 @@ class WorkDistributor(Member):
                 and crowd.share_of(self.store.items[item_id]) == self.worker
             ]
             for done in ready:
-                self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker)
+                line = self.store.histories.name_of(done.worker, done.seq)
+                self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker, line=line)
             return [done.item for done in ready]
 
     def _may_change(self, done: Done, settlement: Settlement) -> bool:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fedspec.clock import Clock
-from fedspec.errors import SetupError
 from fedspec.files import Files
 from fedspec.workqueue.board import Board
 from fedspec.workqueue.journal import OwnJournal, R
 from fedspec.workqueue.liveness import Lag, Timing
 from fedspec.workqueue.pulse import Pulse, Report
-from fedspec.workqueue.records import Bye, Hello, machine_of
+from fedspec.workqueue.records import Bye, Claim, Done, Hello, machine_of
 from fedspec.workqueue.slots import NewHex
 from fedspec.workspace import LocalState, Workspace
 
@@ -101,20 +100,38 @@ class Member(Board):
                 self._free_slot()
                 self.slots.forget(worker)
 
-    def _start_over_if_disowned(self) -> None:
-        """Take a new machine id if this process, though alive, counts as gone.
+    def _start_over_if_disowned(self) -> str:
+        """Take a new machine id if this process, though alive, counts as gone; returns what people should know, or "".
 
-        A person has retired this machine, or another one has a copy of its id and takes this one's workers for its own dead.
-        What was published stands, and what was saved is kept; under the new id nothing is in doubt.
+        A person has retired this machine, another one has a copy of its id and takes this one's workers for its own dead, or
+        another process writes under this one's name. What was published stands, and what was saved is kept; under the new id
+        nothing is in doubt.
         """
         with self._lock:
             self.store.catch_up()
             if not self.store.fold.gone(self.worker):
-                return
-            old = self.worker
+                return ""
+            old, cloned = self.worker, self.worker in self.store.cloned()
+            said = self.slots.history(old)[1] if cloned else []
             self.leave("disowned")
             self.slots.renew(machine_of(old))
-        self.join(*self._about)
+            self.join(*self._about)
+            self._say_again([record for record in said if isinstance(record, Done)])
+            if not cloned:
+                return ""
+            return (
+                f"Another process wrote as {old}: this machine was copied, or put back to an earlier state, while it ran. "
+                f"It goes on as {self.worker}, from what was saved."
+            )
+
+    def _say_again(self, results: list[Done]) -> None:
+        """Journal under the new name the results that counted no more under the old one."""
+        for done in results:
+            if self.store.fold.status(done.item) in ("pending", "running"):
+                attempt = self.store.fold.item(done.item).next_attempt()
+                self._append(Claim, item=done.item, attempt=attempt)
+                said = {"rows": done.rows, "rounds": done.rounds, "accuracy": done.accuracy}
+                self._append(Done, item=done.item, attempt=attempt, **said)
 
     @contextmanager
     def pen(self) -> Iterator[Callable[..., Any]]:
@@ -142,16 +159,13 @@ class Member(Board):
         record, line = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
         self.store.add_line(line)
         self._pulse.wrote(record.seq)
-        if self.worker in self.store.cloned():
-            fix = "Start the same command again: it gets a name of its own, and what was saved is kept."
-            raise SetupError(f"Another process writes as {self.worker}: this machine was copied while it ran.", fix)
         return record
 
     def _dead(self) -> frozenset[str]:
         # Of notes that were copied from another machine nothing holds the locks here, and their workers may live there.
         mine = machine_of(self.worker)
         own = frozenset(worker for worker in self._own_dead() if machine_of(worker) == mine)
-        return self._pulse.silent() | self.store.cloned() | own
+        return self._pulse.silent() | own
 
     def _own_dead(self) -> list[str]:
         mine = self._journal.worker if self._journal else ""

@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from queuekit import WORKSPACE, Author, Share, claimed, item, local_state, pass_time, table
+from queuekit import WORKSPACE, Share, claimed, item, local_state, pass_time, table
 
-from fedspec.errors import QueueMissingError, SetupError, SupersededError, UsageError
+from fedspec.errors import QueueMissingError, SupersededError, UsageError
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
-from fedspec.workqueue.records import Attempt, Bye, Hello, Record, Yield
+from fedspec.workqueue.records import Attempt, Hello, Record, Yield, decode, encode, machine_of
 from fedspec.workqueue.rules import Finished, Held, Wait
 
 ITEMS = [item(seed) for seed in (1, 2, 3)]
@@ -336,15 +337,97 @@ def test_items_that_met_under_one_name_are_found_by_the_names_that_people_see(sh
 # Coming and going
 
 
-def test_a_process_whose_machine_was_copied_while_it_ran_stops(share: Share):
+def fork(share: Share, worker: str, seq: int) -> None:
+    """Another process writes as the worker: its machine was copied after ``seq`` records, or put back to how it was then."""
+    line = next(line for line in share.disk.contents[WORKSPACE.journal(worker, 0)].split(b"\n") if b'"seq":%d,' % seq in line)
+    record = decode(line)
+    assert record is not None
+    path = WORKSPACE.journals / f"{worker}.0000 {seq}.jsonl"
+    share.disk.contents[path] = encode(msgspec.structs.replace(record, wall="2026-01-01T00:00:05Z"))
+
+
+def test_a_process_whose_journal_has_forked_goes_on_under_another_name(share: Share):
     share.enqueue(ONE)
     mac, pc = share.member("mac"), share.member("pc")
-    clone = Author(mac.worker)
-    clone.write(Bye, reason="I am the other one")
-    share.disk.contents[WORKSPACE.journals / "from the copy"] = clone.lines[0] + b"\n"
-    with pytest.raises(SetupError, match="was copied"):
+    old = mac.worker
+    fork(share, old, 0)
+    held = claimed(mac)
+    assert machine_of(held.worker) not in (machine_of(old), machine_of(pc.worker))
+    mac.done(held, table(), 1, 0.5)
+    assert [old in note and mac.worker in note for note in mac.caretaker.news()] == [True]
+    assert by(mac.worker, share.records()) == ["Claim", "Done"]
+    before = set(share.disk.contents)
+    for _ in range(3):
+        share.member("mac").leave()
+    assert not [path for path in set(share.disk.contents) - before if path.name.startswith(old)]
+
+
+def test_an_item_of_a_worker_that_was_cloned_stops_and_goes_on_under_the_new_name(share: Share):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    held = claimed(mac)
+    mac.saved(held, 3, "file", "sha", "", 0.5)
+    fork(share, mac.worker, 1)
+    with pytest.raises(SupersededError, match="another process writes"):
+        mac.saved(held, 4, "file", "sha", "", 0.5)
+    mac.give_back(held, "superseded")
+    assert claimed(mac).item == ONE
+    assert [ckpt.round for ckpt in mac.store.fold.generations(ONE.id)] == [3]
+
+
+@pytest.mark.parametrize("seq", [0, 1, 2])
+def test_a_result_that_ended_with_a_forked_history_is_said_again_by_its_author(share: Share, seq: int):
+    share.enqueue(*ITEMS)
+    mac = share.member("mac")
+    old = mac.worker
+    done = claimed(mac)
+    mac.done(done, table(), 1, 0.5)
+    fork(share, old, seq)
+    assert share.member("pc").store.fold.status(done.item.id) in ("pending", "running")
+    assert claimed(mac).item != done.item
+    assert by(mac.worker, share.records()) == ["Claim", "Done", "Claim"]
+    assert share.fold().status(done.item.id) == "done"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_worker_that_was_cloned_holds_up_nobody_s_results(share: Share, dies: bool):
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac"), share.member("pc")
+    mac.done(claimed(mac), table(), 1, 0.5)
+    for _ in range(3):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    fork(share, mac.worker, 1)
+    if dies:
+        share.kill(mac)
+        mac = share.member("mac")
+    else:
         mac.claim()
-    assert claimed(pc).item == ONE
+    pc.done(claimed(pc), table(), 1, 0.5)
+    for _ in range(20):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    for reader in (mac, pc, share.member("nas")):
+        assert (
+            sorted(reader.store.fold.status(one.id) for one in ITEMS if reader.store.fold.canonical(one.id)) == ["sealed"] * 2
+        )
+
+
+def test_who_is_told_of_a_sealed_result_of_a_cloned_worker_can_ask_all_about_it(share: Share):
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac"), share.member("pc")
+    held = claimed(mac)
+    mac.done(held, table(), 1, 0.5)
+    for _ in range(3):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    fork(share, mac.worker, 0)
+    pc.refresh()
+    assert pc.store.fold.status(held.item.id) == "sealed"
+    assert explain(pc.look(), held.item).why
+    assert next(line for line in pc.progress().lines if line.id == held.item.id).state == "sealed"
+    assert pc.publisher.publish() == [held.item.exp]
+    pc.caretaker.look_after(thorough=True)
 
 
 def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):
