@@ -81,6 +81,10 @@ class Member(Board):
             )
             # From the first word on: a folder that takes none is not to be joined.
             self._own().flush()
+            for former in sorted({machine_of(old) for old in dead} - {machine}):
+                left = {old: last for old, last in closes.items() if machine_of(old) == former}
+                if not all(self.store.fold.gone(old) for old in left):
+                    self._close_under(former, name, left)
             for old in dead:
                 self.slots.forget(old)
             for old, lines in self.slots.archives():
@@ -88,6 +92,22 @@ class Member(Board):
                 self.store.relay(old, worker, lines)
             self.store.remove_old_beats(machine)
         return worker
+
+    def _close_under(self, former: str, name: str, closes: dict[str, int]) -> None:
+        """Close dead workers of an id that this machine had before: whoever has another id is not believed to know of them.
+
+        (The id changes for all workspaces; what is retired in one may have left workers in another.)
+        """
+        worker, free = self.slots.open(former)
+        try:
+            pen = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
+            mode = "lock" if self.timing.locks else "sync"
+            pen.append(Hello, lam=self.store.fold.lam + 1, machine=former, name=name, mode=mode, closes=closes)
+            pen.append(Bye, lam=self.store.fold.lam + 1, reason="closed what was left under a former id")
+            pen.flush()
+        finally:
+            free()
+        self.slots.forget(worker)
 
     def leave(self, reason: str = "") -> None:
         """Say good-bye: nothing more comes from this process."""

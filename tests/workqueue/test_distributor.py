@@ -430,6 +430,32 @@ def test_who_is_told_of_a_sealed_result_of_a_cloned_worker_can_ask_all_about_it(
     pc.caretaker.look_after(thorough=True)
 
 
+@pytest.mark.parametrize("retired", [False, True])
+def test_a_machine_closes_what_it_left_under_a_former_id(share: Share, retired: bool):
+    """Its id changes for all workspaces, as soon as a person has retired it in one."""
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac"), share.member("pc")
+    held, old = claimed(mac), mac.worker
+    mac.slots.renew(machine_of(old))
+    share.kill(mac)
+    if retired:
+        pc.control("retire", value=machine_of(old))
+    mac = share.member("mac")
+    assert machine_of(mac.worker) != machine_of(old)
+    assert share.fold().gone(old)
+    assert share.fold().read_to_the_end(old) != retired
+    assert claimed(mac).item == held.item
+    mac.done(mac._held, table(), 1, 0.5)
+    for _ in range(20):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    assert share.fold().status(held.item.id) == "sealed"
+    assert [path.stem for path in share.disk.contents if path.parent == local_state("mac").slots] == [mac.worker] * 2
+    speaking = [worker for worker in share.fold().workers if machine_of(worker) == machine_of(old)]
+    assert all(share.fold().gone(worker) for worker in speaking)
+    assert len(speaking) == (1 if retired else 2)
+
+
 def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):
     queue = share.member("mac")
     worker = queue.worker
