@@ -73,7 +73,7 @@ class WorkDistributor(Member):
         Raises:
             FolderError: the folder cannot be read or written; nothing is claimed.
         """
-        if note := self._start_over_if_disowned():
+        if note := self._stay_member():
             self.caretaker.tell(note)
         with self._alone(), self._lock:
             self.store.refresh()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fedspec.clock import Clock
+from fedspec.errors import FedspecError
 from fedspec.files import Files
 from fedspec.workqueue.board import Board
 from fedspec.workqueue.journal import OwnJournal, R
@@ -35,6 +36,8 @@ class Member(Board):
         super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
+        self._returning = False  # it has left as somebody who counted as gone, and is to join again
+        self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing
         self._pulse = Pulse(self.store, self.clock, self.timing, Lag())
         self._journal: OwnJournal | None = None
@@ -60,38 +63,57 @@ class Member(Board):
 
         Returns:
             The new worker's name.
+
+        Raises:
+            FolderError: the folder refuses; the process is no member. It may try again.
         """
         with self._lock:
             self.store.refresh()
             self._about = (name, frozenset(capabilities), version)
             worker = self._open_journal()
-            self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
-            machine = machine_of(worker)
-            self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
-            dead = self._own_dead()
-            closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
-            self._append(
-                Hello,
-                machine=machine,
-                name=name,
-                capabilities=sorted(self.capabilities),
-                fedspec=version,
-                mode="lock" if self.timing.locks else "sync",
-                closes=closes,
-            )
-            # From the first word on: a folder that takes none is not to be joined.
-            self._own().flush()
-            for former in sorted({machine_of(old) for old in dead} - {machine}):
-                left = {old: last for old, last in closes.items() if machine_of(old) == former}
-                if not all(self.store.fold.gone(old) for old in left):
-                    self._close_under(former, name, left)
-            for old in dead:
-                self.slots.forget(old)
-            for old, lines in self.slots.archives():
-                # The folder may have been put back to an earlier state since they left.
-                self.store.relay(old, worker, lines)
-            self.store.remove_old_beats(machine)
+            try:
+                self._introduce(worker, name, capabilities, version)
+            except (FedspecError, OSError):
+                self._withdraw()
+                raise
         return worker
+
+    def _introduce(self, worker: str, name: str, capabilities: Collection[str], version: str) -> None:
+        """Say hello, and bring to an end what this machine's dead workers have left."""
+        self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
+        machine = machine_of(worker)
+        self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
+        dead = self._own_dead()
+        closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+        self._append(
+            Hello,
+            machine=machine,
+            name=name,
+            capabilities=sorted(self.capabilities),
+            fedspec=version,
+            mode="lock" if self.timing.locks else "sync",
+            closes=closes,
+        )
+        # From the first word on: a folder that takes none is not to be joined.
+        self._own().flush()
+        for former in sorted({machine_of(old) for old in dead} - {machine}):
+            left = {old: last for old, last in closes.items() if machine_of(old) == former}
+            if not all(self.store.fold.gone(old) for old in left):
+                self._close_under(former, name, left)
+        for old in dead:
+            self.slots.forget(old)
+        for old, lines in self.slots.archives():
+            # The folder may have been put back to an earlier state since they left.
+            self.store.relay(old, worker, lines)
+        self.store.remove_old_beats(machine)
+
+    def _withdraw(self) -> None:
+        """Be no member any more. What has been said already is this machine's dead worker's, for the next to close."""
+        own, self._journal = self._own(), None
+        self._free_slot()
+        if not own.seq:
+            with suppress(FedspecError, OSError):
+                self.slots.forget(own.worker)
 
     def _close_under(self, former: str, name: str, closes: dict[str, int]) -> None:
         """Close dead workers of an id that this machine had before: whoever has another id is not believed to know of them.
@@ -120,8 +142,8 @@ class Member(Board):
                 self._free_slot()
                 self.slots.forget(worker)
 
-    def _start_over_if_disowned(self) -> str:
-        """Take a new machine id if this process, though alive, counts as gone; returns what people should know, or "".
+    def _stay_member(self) -> str:
+        """Join again under a new machine id if this process, though alive, counts as gone; returns what people should know.
 
         A person has retired this machine, another one has a copy of its id and takes this one's workers for its own dead, or
         another process writes under this one's name. What was published stands, and what was saved is kept; under the new id
@@ -129,16 +151,22 @@ class Member(Board):
         """
         with self._lock:
             self.store.catch_up()
-            if not self.store.fold.gone(self.worker):
+            if not self._returning:
+                if not self.store.fold.gone(old := self.worker):
+                    return ""
+                if old in self.store.cloned():
+                    said = self.slots.history(old)[1]
+                    self._cloned = old, [record for record in said if isinstance(record, Done)]
+                self.leave("disowned")
+                self._returning = True  # if the folder refuses what follows, the next call goes on from here
+                self.slots.renew(machine_of(old))
+            if self._journal is None:
+                self.join(*self._about)
+            self._returning = False
+            if self._cloned is None:
                 return ""
-            old, cloned = self.worker, self.worker in self.store.cloned()
-            said = self.slots.history(old)[1] if cloned else []
-            self.leave("disowned")
-            self.slots.renew(machine_of(old))
-            self.join(*self._about)
-            self._say_again([record for record in said if isinstance(record, Done)])
-            if not cloned:
-                return ""
+            (old, results), self._cloned = self._cloned, None
+            self._say_again(results)
             return (
                 f"Another process wrote as {old}: this machine was copied, or put back to an earlier state, while it ran. "
                 f"It goes on as {self.worker}, from what was saved."

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 from queuekit import WORKSPACE, Share, claimed, item, local_state, pass_time, table
 
-from fedspec.errors import QueueMissingError, SupersededError, UsageError
+from fedspec.clock import FakeClock
+from fedspec.errors import FolderError, QueueMissingError, SupersededError, UsageError
+from fedspec.files import MemoryFiles
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
@@ -454,6 +458,79 @@ def test_a_machine_closes_what_it_left_under_a_former_id(share: Share, retired: 
     speaking = [worker for worker in share.fold().workers if machine_of(worker) == machine_of(old)]
     assert all(share.fold().gone(worker) for worker in speaking)
     assert len(speaking) == (1 if retired else 2)
+
+
+class Refusing(MemoryFiles):
+    """A share that refuses one operation: the one after ``left`` others."""
+
+    left = -1
+
+    def _ask(self, path: Path) -> None:
+        if path.is_relative_to(WORKSPACE.root):
+            self.left -= 1
+            if self.left == -1:
+                raise FolderError("No space left.", "Free some.")
+
+    def append(self, path: Path, data: bytes) -> None:
+        self._ask(path)
+        super().append(path, data)
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        self._ask(folder)
+        return super().sizes(folder)
+
+    def names(self, folder: Path) -> list[str]:
+        self._ask(folder)
+        return super().names(folder)
+
+    def remove(self, path: Path) -> None:
+        self._ask(path)
+        super().remove(path)
+
+
+def refusing(share: Share, machine: str) -> tuple[WorkDistributor, Refusing]:
+    files = Refusing(share.disk, f"{machine} refusing")
+    return WorkDistributor(WORKSPACE, files=files, clock=FakeClock(), timing=LOCAL_DISK, local=local_state(machine)), files
+
+
+@pytest.mark.parametrize("step", range(16))
+def test_who_cannot_join_again_at_once_is_a_member_before_it_claims(share: Share, step: int):
+    share.enqueue(*ITEMS)
+    mac, files = refusing(share, "mac")
+    mac.join("Mac", {"cpu"})
+    pc, sibling = share.member("pc"), share.member("mac")
+    share.kill(sibling)
+    del share.disk.contents[WORKSPACE.journal(sibling.worker, 0)]  # something is to be brought
+    pc.control("retire", value=machine_of(mac.worker))
+    files.left = step
+    for _ in range(20):
+        with suppress(FolderError):
+            held = mac.claim()
+            break
+    assert isinstance(held, Held)
+    assert files.left < 0, "the share has refused something"
+    said = [record for record in share.records() if record.worker == held.worker]
+    assert [type(record).__name__ for record in said] == ["Hello", "Claim"]
+    assert mac.must_stop(held) is None
+    others = [worker for worker in share.fold().workers if worker not in (held.worker, pc.worker)]
+    assert all(share.fold().gone(worker) for worker in others)
+    assert {path.stem for path in share.disk.contents if path.parent == local_state("mac").slots} == {held.worker}
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4])  # at 2 a record is refused, and taken when it is said again
+def test_a_join_that_fails_leaves_no_member(share: Share, step: int):
+    share.enqueue(*ITEMS)
+    share.kill(share.member("mac"))
+    mac, files = refusing(share, "mac")
+    files.left = step
+    with pytest.raises(FolderError):
+        mac.join("Mac", {"cpu"})
+    assert not mac.joined
+    with pytest.raises(RuntimeError, match="has not joined"):
+        mac.claim()
+    mac.join("Mac", {"cpu"})
+    assert isinstance(mac.claim(), Held)
+    assert {path.stem for path in share.disk.contents if path.parent == local_state("mac").slots} == {mac.worker}
 
 
 def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):
