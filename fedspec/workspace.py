@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 from fedspec.errors import SetupError, UsageError
+from fedspec.host import host, host_by_name
 
 STATE_FOLDER = "distributed_work"
 # Names and paths that were asked for last.
@@ -182,14 +181,23 @@ class LocalState:
     root: Path
 
     @classmethod
-    def find(cls, environ: Mapping[str, str] = os.environ, hardware: Callable[[], int] = uuid.getnode) -> LocalState:
-        """``FEDSPEC_STATE``, else the user's state folder; in it a folder per host, since homes may be shared."""
+    def find(
+        cls,
+        environ: Mapping[str, str] = os.environ,
+        host: Callable[[], str] = host,
+        by_name: Callable[[], str] = host_by_name,
+    ) -> LocalState:
+        """``FEDSPEC_STATE``, else the user's state folder; in it a folder per host, since homes may be shared or copied.
+
+        It goes by the system's own id, and by name and network card only where there is none. What stands under the name, as
+        versions before this wrote it, is taken over.
+        """
         named = environ.get("FEDSPEC_STATE")
         base = Path(named).expanduser().absolute() if named else platformdirs.user_state_path("fedspec")
-        # Without a network card Python makes an address up, another one in each process; its group bit tells.
-        card = 0 if (address := hardware()) >> 40 & 1 else address
-        host = hashlib.sha256(f"{platform.node()}/{card:012x}".encode()).hexdigest()[:8]
-        return cls(base / f"host-{host}")
+        if not (own := host()):
+            return cls(base / f"host-{by_name()}")
+        root = base / f"host-{own}"
+        return cls(root if root.is_dir() else _taken_over(base / f"host-{by_name()}", root))
 
     @cached_property
     def machine(self) -> Path:
@@ -249,6 +257,21 @@ class LocalState:
     @staticmethod
     def _key(workspace: Workspace) -> str:
         return hashlib.sha256(str(workspace.root).encode()).hexdigest()[:12]
+
+
+def _taken_over(former: Path, root: Path) -> Path:
+    """Rename a machine's folder, if nobody is at work in it; else it serves once more. Returns where it is."""
+    try:
+        # A worker has a slot for as long as it lives, and until its machine's next one has closed it.
+        if any(path.suffix in (".lock", ".json", ".jsonl") for path in (former / "slots").iterdir()):
+            return former
+    except OSError:  # no folder, or no slot was ever taken
+        pass
+    try:
+        former.rename(root)
+    except OSError:  # there is none, another process was quicker, or Windows: somebody has a file of it open
+        return former if former.is_dir() and not root.is_dir() else root
+    return root
 
 
 @lru_cache(maxsize=REMEMBERED)

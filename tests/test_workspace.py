@@ -146,4 +146,62 @@ def test_a_machine_s_own_folder_is_bound_to_the_host_and_can_be_named(tmp_path: 
     assert local.claim_lock(Workspace(tmp_path / "a")) != local.claim_lock(Workspace(tmp_path / "b"))
 
 
+def states(tmp_path: Path, own: str, name: str) -> LocalState:
+    return LocalState.find({"FEDSPEC_STATE": str(tmp_path)}, lambda: own, lambda: name)
+
+
+def test_a_machine_s_own_folder_stays_when_the_host_is_renamed_and_is_another_host_s_never(tmp_path: Path):
+    local = states(tmp_path, "11111111", "aaaaaaaa")
+    local.machine.parent.mkdir(parents=True)
+    assert states(tmp_path, "11111111", "bbbbbbbb") == local
+    assert states(tmp_path, "22222222", "aaaaaaaa") != local
+    assert states(tmp_path, "", "aaaaaaaa") != local
+    assert states(tmp_path, "", "aaaaaaaa") == states(tmp_path, "", "aaaaaaaa") != states(tmp_path, "", "bbbbbbbb")
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_folder_that_went_by_the_host_s_name_is_taken_over(tmp_path: Path, slots: bool):
+    former = states(tmp_path, "", "aaaaaaaa")
+    former.slots.mkdir(parents=True) if slots else former.root.mkdir()
+    former.machine.write_text("me", encoding="utf-8")
+    local = states(tmp_path, "11111111", "aaaaaaaa")
+    assert local.machine.read_text(encoding="utf-8") == "me"
+    assert local != former
+    assert not former.root.exists()
+    assert states(tmp_path, "11111111", "bbbbbbbb") == local
+
+
+def test_a_folder_that_went_by_the_host_s_name_is_not_moved_from_under_a_worker(tmp_path: Path):
+    former = states(tmp_path, "", "aaaaaaaa")
+    former.slots.mkdir(parents=True)
+    former.slot_lock("11111111-000001").touch()
+    assert states(tmp_path, "11111111", "aaaaaaaa") == former
+    former.slot_lock("11111111-000001").unlink()
+    assert states(tmp_path, "11111111", "aaaaaaaa") != former
+
+
+def test_of_two_processes_that_take_a_folder_over_both_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    former = states(tmp_path, "", "aaaaaaaa")
+    former.root.mkdir()
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        rename(self, target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert states(tmp_path, "11111111", "aaaaaaaa").root == tmp_path / "host-11111111"
+
+
+def test_a_folder_that_cannot_be_moved_serves_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    former = states(tmp_path, "", "aaaaaaaa")
+    former.root.mkdir()
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert states(tmp_path, "11111111", "aaaaaaaa") == former
+
+
 # What carries it

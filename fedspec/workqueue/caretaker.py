@@ -54,6 +54,10 @@ class Caretaker:
         self._told.update(fresh)
         return fresh
 
+    def tell(self, note: str) -> None:
+        """Let people know; ``note`` is a sentence."""
+        self._notes[note] = None
+
     def look_after(self, *, thorough: bool = False, leaving: bool = False) -> None:
         """Bring all derived files up to date. ``thorough``, at the start and the end of a worker: look at every one."""
         self.rescue.look(leaving=leaving)
@@ -227,7 +231,7 @@ class Caretaker:
                 # Until its twin arrived, an item with the same name had this file.
                 ids = [i for i in names if name in (names[i], items[i].exp)]
                 if path.parent == workspace.results and original == workspace.result(name).name:
-                    results = [done for i in ids for done in fold.item(i).done.values()]
+                    results = [done for i in ids for done in fold.item(i).results()]
                     return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
                 if path.parent == workspace.checkpoints and original == paths.model(name).name:
                     digest = hashlib.sha256(data).hexdigest()

@@ -263,7 +263,7 @@ def ending(fold: Fold, item_id: str, key: Key) -> str:
         "done": key in state.done,
         "failed": isinstance(made.ended, Fail),
         "yielded": made.ended is not None,
-        "crashed": key[1] in fold.closed,
+        "crashed": key[1] in fold.closed or key[1] in fold.forks,
         "left": worker is not None and worker.bye,
         "retired": fold.retired(key[1]),
         "released": key[0] <= state.released,

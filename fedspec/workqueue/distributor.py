@@ -73,7 +73,8 @@ class WorkDistributor(Member):
         Raises:
             FolderError: the folder cannot be read or written; nothing is claimed.
         """
-        self._start_over_if_disowned()
+        if note := self._stay_member():
+            self.caretaker.tell(note)
         with self._alone(), self._lock:
             if (left := self._held) is not None and left.worker == self.worker:
                 # The folder failed whoever had it before a word of that was said: this process would wait for itself.
@@ -124,7 +125,8 @@ class WorkDistributor(Member):
                 and crowd.share_of(self.store.items[item_id]) == self.worker
             ]
             for done in ready:
-                self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker)
+                line = self.store.histories.name_of(done.worker, done.seq)
+                self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker, line=line)
             return [done.item for done in ready]
 
     def _may_change(self, done: Done, settlement: Settlement) -> bool:

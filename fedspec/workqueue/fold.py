@@ -21,6 +21,7 @@ from fedspec.workqueue.records import (
     Ctl,
     Done,
     Fail,
+    Fork,
     Hello,
     Import,
     Lost,
@@ -76,6 +77,7 @@ class Fold:
         self.items: dict[str, ItemState] = {}
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
+        self.forks: set[str] = set()  # workers that were cloned
         self.retirements: set[str] = set()
         self.imported: set[str] = set()  # hashes of files that were taken in
         self.orders: dict[str, tuple[int, int, str, str]] = {}  # machine, "" for all -> (lam, place in ORDERS, author, wall)
@@ -124,6 +126,13 @@ class Fold:
     def _take_bye(self, bye: Bye) -> None:
         self.workers[bye.worker].bye = True
         self._forget_items_of(bye.worker)
+
+    def _take_fork(self, fork: Fork) -> None:
+        self.forks.add(fork.worker)
+        self._forget_items_of(fork.worker)
+        for line, record in fork.disputed:
+            self._changed(record.item).dispute(line, record)
+            self._note_seal(record.item)
 
     def _take_import(self, taken: Import) -> None:
         self.imported.add(taken.content)
@@ -181,6 +190,8 @@ class Fold:
     def _note_seal(self, item_id: str) -> None:
         state = self.items[item_id]
         (self.unsealed.discard if state.sealed is not None or not state.done else self.unsealed.add)(item_id)
+        if state.disputed and state.has_result:
+            self.finished.add(item_id)
 
     def order_for(self, machine: str) -> str:
         """What a person wants of the machine: the latest order for it or for all, one of `ORDERS`."""
@@ -192,9 +203,10 @@ class Fold:
         return self.item(item_id).priority[2] if item_id in self.preferred else 0
 
     def gone(self, worker: str) -> bool:
-        """The worker said good-bye, its machine has closed it, or a person has retired the machine: nothing it does counts."""
+        """The worker said good-bye, its machine has closed it, it was cloned, or a person has retired the machine: nothing
+        it does counts."""
         state = self.workers.get(worker)
-        return worker in self.closed or (state is not None and state.bye) or self.retired(worker)
+        return worker in self.closed or (state is not None and state.bye) or worker in self.forks or self.retired(worker)
 
     def retired(self, worker: str) -> bool:
         """Whether a person has said that the worker's machine does not come back."""
@@ -234,7 +246,7 @@ class Fold:
     def canonical(self, item_id: str) -> Done | None:
         """The one result that is published."""
         state = self.known(item_id)
-        if state is None or not state.done:
+        if state is None or not state.has_result:
             return None
         return state.sealed or state.done[max(state.done, key=lambda key: _precedence(item_id, key))]
 
@@ -268,6 +280,7 @@ class Fold:
             and a.ended is None
             and key not in state.done
             and key[1] in self.closed
+            and key[1] not in self.forks
             and self.read_to_the_end(key[1])
         )
         return tuple(sorted(counted))
@@ -277,7 +290,8 @@ class Fold:
         state = self.workers.get(worker)
         if state is None:
             return False
-        return state.bye or (worker in self.closed and state.length > self.closed[worker])
+        # Where a history has forked, nothing can follow.
+        return worker in self.forks or state.bye or (worker in self.closed and state.length > self.closed[worker])
 
     def view_of_the_gone(self) -> str:
         """Names what is known of all workers that are gone: two readers with the same view know the same of them."""
@@ -290,7 +304,7 @@ class Fold:
         state = self.known(item_id)
         if state is None:
             return "pending"
-        if state.done:
+        if state.has_result:
             return "sealed" if state.sealed is not None else "done"
         if state.cancelled:
             return "cancelled"
@@ -330,6 +344,7 @@ def weight(item_id: str, worker: str) -> bytes:
 
 _TAKE: dict[type[Record], Callable[[Fold, Any], None]] = {
     Hello: Fold._take_hello,
+    Fork: Fold._take_fork,
     Claim: Fold._take_attempt,
     Start: Fold._take_attempt,
     Ckpt: Fold._take_attempt,

@@ -8,29 +8,35 @@ from hashlib import sha256
 
 import msgspec
 
-from fedspec.workqueue.records import FIRST, Record, decode, encode, named
+from fedspec.workqueue.records import FIRST, Ckpt, Done, Fork, Record, Seal, decode, encode, named
 
 DIGEST_BYTES = 32
 
 
 class Chain(msgspec.Struct, frozen=True, array_like=True):
-    """One worker's history without its records: enough to go on from. ``early``: lines whose predecessors are not here."""
+    """One worker's history without its records: enough to go on from. ``early``: lines whose predecessors are not here;
+    ``beside``: digests and lines of what is told where a fork is found."""
 
     digests: bytes
     forked: bool
     early: list[bytes]
+    beside: list[tuple[bytes, bytes]] = []
 
 
 @dataclass(slots=True)
 class _Chain:
     """One worker's history: the accepted lines' records and digests, and by seq the lines whose predecessors are not here.
 
-    The records of the first ``unkept`` lines are not here, if an earlier process has read them.
+    The records of the first ``unkept`` lines are not here, if an earlier process has read them. ``beside``: by digest, the
+    results, seals and saved rounds that are in its name and not accepted; ``untold``: where the worker was cloned, those that
+    readers do not know of yet, None if they know all.
     """
 
     accepted: list[Record] = field(default_factory=list)
     digests: bytearray = field(default_factory=bytearray)
     early: dict[int, dict[bytes, Record]] = field(default_factory=dict)
+    beside: dict[bytes, Done | Seal | Ckpt] = field(default_factory=dict)
+    untold: list[tuple[bytes, Done | Seal | Ckpt]] | None = None
     forked: bool = False
     length: int = 0
     unkept: int = 0
@@ -47,10 +53,13 @@ class _Chain:
         seq = record.seq
         if seq < self.length:
             # What does not continue the prefix before it never will; what does is this very line, or a rival of it.
-            if record.prev == self._named(seq - 1) and sha256(line).digest() != self._digest(seq):
+            if record.prev != self._named(seq - 1):
+                self._set_aside(sha256(line).digest(), record)
+            elif (digest := sha256(line).digest()) != self._digest(seq):
                 self._end_before(seq)
+                self._set_aside(digest, record)
         elif self.forked:
-            pass
+            self._set_aside(sha256(line).digest(), record)
         elif seq > self.length:
             self.early.setdefault(seq, {})[line] = record
         elif record.prev == self.tip:
@@ -59,8 +68,24 @@ class _Chain:
             self.digests += digest
             self.length += 1
             self.tip = named(digest)
+        else:
+            self._set_aside(sha256(line).digest(), record)
+
+    def _set_aside(self, digest: bytes, record: Record) -> None:
+        if isinstance(record, Done | Seal | Ckpt) and digest not in self.beside:
+            self.beside[digest] = record
+            if self.forked:
+                self.untold = self.untold or []
+                self.untold.append((digest, record))
 
     def _end_before(self, seq: int) -> None:
+        first = max(seq, self.unkept)
+        for number, record in enumerate(self.accepted[first - self.unkept :], first):
+            self._set_aside(self._digest(number), record)
+        for lines in self.early.values():
+            for line, record in lines.items():
+                self._set_aside(sha256(line).digest(), record)
+        self.early, self.untold = {}, list(self.beside.items())
         del self.accepted[max(0, seq - self.unkept) :], self.digests[DIGEST_BYTES * seq :]
         self.length, self.forked = seq, True
         self.unkept = min(self.unkept, seq)
@@ -76,7 +101,8 @@ class Histories:
     """The union of all lines ever read, and of each worker the hash-chained prefix from seq 0.
 
     The outcome is a function of the set of lines: order, duplicates and the files they came from change nothing. Two
-    different lines that both continue one prefix mean that the worker was cloned; its history ends before them.
+    different lines that both continue one prefix mean that the worker was cloned; its history ends before them. What else was
+    written in its name may yet be needed: a result may have been sealed before the fork was known.
     """
 
     def __init__(self, chains: dict[str, Chain] | None = None) -> None:
@@ -86,12 +112,18 @@ class Histories:
             length = len(kept.digests) // DIGEST_BYTES
             chain = self._chains[worker] = _Chain(digests=bytearray(kept.digests), length=length, unkept=length)
             chain.tip, chain.forked = chain._named(length - 1), kept.forked
+            chain.beside = {digest: decode(line) for digest, line in kept.beside}  # type: ignore[misc]
             self.offer(kept.early)
 
     def chains(self) -> dict[str, Chain]:
         """Of each worker what a later reader needs to go on."""
         return {
-            worker: Chain(bytes(chain.digests), chain.forked, [line for lines in chain.early.values() for line in lines])
+            worker: Chain(
+                bytes(chain.digests),
+                chain.forked,
+                [line for lines in chain.early.values() for line in lines],
+                [(digest, encode(record)[:-1]) for digest, record in chain.beside.items()],
+            )
             for worker, chain in self._chains.items()
         }
 
@@ -104,8 +136,8 @@ class Histories:
         """Take lines in.
 
         Returns:
-            Newly accepted records (each worker's in order); whether a fork revoked records accepted before, so that whoever
-            folds must start again from `accepted`; how many lines were damaged.
+            Newly accepted records (each worker's in order) and what was found out of forks; whether a fork revoked records
+            accepted before, so that whoever folds must start again from `records`; how many lines were damaged.
         """
         before: dict[str, int] = {}
         chains, damaged = self._chains, 0
@@ -123,7 +155,21 @@ class Histories:
             chain.take(line, record)
         touched = [(chains[worker], known) for worker, known in before.items()]
         fresh = [record for chain, known in touched for record in chain.accepted[max(0, known - chain.unkept) :]]
+        for worker in before:
+            chain = chains[worker]
+            if chain.untold is not None:
+                fresh.append(_found(worker, chain, chain.untold))
+                chain.untold = None
         return fresh, any(chain.length < known for chain, known in touched), damaged
+
+    def records(self) -> list[Record]:
+        """`accepted`, and all that was found out of forks: what the state follows from."""
+        forked = ((worker, chain) for worker, chain in self._chains.items() if chain.forked)
+        return [*self.accepted(), *(_found(worker, chain, chain.beside.items()) for worker, chain in forked)]
+
+    def name_of(self, worker: str, seq: int) -> str:
+        """The `line_hash` of an accepted line."""
+        return self._chains[worker]._named(seq)
 
     def accepted(self) -> list[Record]:
         """All accepted records that are kept."""
@@ -159,3 +205,9 @@ class Histories:
     def forked(self) -> frozenset[str]:
         """Workers that were cloned."""
         return frozenset(worker for worker, chain in self._chains.items() if chain.forked)
+
+
+def _found(worker: str, chain: _Chain, told: Iterable[tuple[bytes, Done | Seal | Ckpt]]) -> Fork:
+    disputed = tuple((named(digest), record) for digest, record in told if record.seq >= chain.length)
+    lam = max((record.lam for _, record in disputed), default=0)
+    return Fork(worker=worker, seq=chain.length - 1, lam=lam, prev="", wall="", disputed=disputed)

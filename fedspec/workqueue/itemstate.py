@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Meet, Record, Seal, Start, Yield
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Meet, Record, Seal, Start, Yield, encode
 
 # An attempt's number is one above the highest that its writer knew. Whatever is this far above the number of attempts known
 # here is nobody's next one: it neither counts nor uses the numbers up, or one odd record would stop an item for good.
@@ -42,6 +42,7 @@ class ItemState:
     generations: dict[tuple[int, int, str, str], Ckpt] = field(default_factory=dict)
     done: dict[Key, Done] = field(default_factory=dict)
     seals: dict[tuple[int, str, int], Seal] = field(default_factory=dict)
+    disputed: dict[str, Done | Seal] = field(default_factory=dict)  # by line, in the names of cloned workers: see `dispute`
     releases: set[int] = field(default_factory=set)
     retries: set[int] = field(default_factory=set)
     meets: dict[Key, Meet] = field(default_factory=dict)
@@ -52,10 +53,35 @@ class ItemState:
     @property
     def sealed(self) -> Done | None:
         """The result that every machine has acknowledged. If two seals conflict, the lowest (lam, worker) counts."""
+        if self.disputed:
+            return self._sealed_of_disputed()
         for _, seal in sorted(self.seals.items()):
             if (done := self.done.get((seal.attempt, seal.author))) is not None:
                 return done
         return None
+
+    def _sealed_of_disputed(self) -> Done | None:
+        """The same where two processes wrote as one worker: what was sealed before others knew stays sealed."""
+        told = [(line, record) for line, record in sorted(self.disputed.items()) if isinstance(record, Seal)]
+        seals = [*(("", seal) for seal in self.seals.values()), *told]
+        results = [(line, record) for line, record in sorted(self.disputed.items()) if isinstance(record, Done)]
+        for _, seal in sorted(seals, key=lambda told: (told[1].lam, told[1].worker, told[1].seq, told[0])):
+            key = (seal.attempt, seal.author)
+            rivals = {line: done for line, done in results if done.key == key}
+            # A seal of an old version does not say which line it means.
+            meant = rivals.get(seal.line) or self.done.get(key) or (None if seal.line else next(iter(rivals.values()), None))
+            if meant is not None:
+                return meant
+        return None
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a result."""
+        return bool(self.done) or (bool(self.disputed) and self.sealed is not None)
+
+    def results(self) -> list[Done]:
+        """All that ever counted, or may."""
+        return [*self.done.values(), *(record for record in self.disputed.values() if isinstance(record, Done))]
 
     @property
     def cancelled(self) -> bool:
@@ -117,6 +143,19 @@ class ItemState:
                 self.meets[key] = later(self.meets.get(key), record)
             case Yield() | Fail():
                 attempted.ended = later(attempted.ended, record)
+
+    def dispute(self, line: str, record: Done | Seal | Ckpt) -> None:
+        """Take in what was written in the name of a worker that was cloned, where its history has ended.
+
+        A round that is on disk can be gone on from, whoever saved it. A result counts if it was sealed, and a seal as long as
+        there is that result; else the item goes to others again.
+        """
+        if isinstance(record, Ckpt):
+            saved = (record.round, record.attempt, record.worker, record.sha256)
+            known = self.generations.get(saved, record)
+            self.generations[saved] = max(known, record, key=lambda ckpt: (ckpt.seq, encode(ckpt)))
+        else:
+            self.disputed[line] = record
 
     def obey(self, ctl: Ctl) -> None:
         """Take in what a person wants of the item."""

@@ -117,7 +117,7 @@ class OwnJournal:
         for name in ours:
             with suppress(OSError):  # what cannot be read is said again
                 histories.offer(self.files.read(self.workspace.journals / name, 0, whole).split(b"\n"))
-        if histories.length(self.worker) < self.seq:
+        if histories.length(self.worker) < self.seq and self.worker not in histories.forked():
             self._roll()
             self._unshared = self.files.read(self.local.journal_copy(self.worker))
             self._earlier = {}

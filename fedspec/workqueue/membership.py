@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fedspec.clock import Clock
-from fedspec.errors import SetupError
+from fedspec.errors import FedspecError
 from fedspec.files import Files
 from fedspec.workqueue.board import Board
 from fedspec.workqueue.journal import OwnJournal, R
 from fedspec.workqueue.liveness import Lag, Timing
 from fedspec.workqueue.pulse import Pulse, Report
-from fedspec.workqueue.records import Bye, Hello, machine_of
+from fedspec.workqueue.records import Bye, Claim, Done, Hello, machine_of
 from fedspec.workqueue.slots import NewHex
 from fedspec.workspace import LocalState, Workspace
 
@@ -36,6 +36,8 @@ class Member(Board):
         super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
+        self._returning = False  # it has left as somebody who counted as gone, and is to join again
+        self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing
         self._pulse = Pulse(self.store, self.clock, self.timing, Lag())
         self._journal: OwnJournal | None = None
@@ -61,34 +63,73 @@ class Member(Board):
 
         Returns:
             The new worker's name.
+
+        Raises:
+            FolderError: the folder refuses; the process is no member. It may try again.
         """
         with self._lock:
             self.store.refresh()
             self._about = (name, frozenset(capabilities), version)
             worker = self._open_journal()
-            self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
-            machine = machine_of(worker)
-            self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
-            dead = self._own_dead()
-            closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
-            self._append(
-                Hello,
-                machine=machine,
-                name=name,
-                capabilities=sorted(self.capabilities),
-                fedspec=version,
-                mode="lock" if self.timing.locks else "sync",
-                closes=closes,
-            )
-            # From the first word on: a folder that takes none is not to be joined.
-            self._own().flush()
-            for old in dead:
-                self.slots.forget(old)
-            for old, lines in self.slots.archives():
-                # The folder may have been put back to an earlier state since they left.
-                self.store.relay(old, worker, lines)
-            self.store.remove_old_beats(machine)
+            try:
+                self._introduce(worker, name, capabilities, version)
+            except (FedspecError, OSError):
+                self._withdraw()
+                raise
         return worker
+
+    def _introduce(self, worker: str, name: str, capabilities: Collection[str], version: str) -> None:
+        """Say hello, and bring to an end what this machine's dead workers have left."""
+        self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
+        machine = machine_of(worker)
+        self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
+        dead = self._own_dead()
+        closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+        self._append(
+            Hello,
+            machine=machine,
+            name=name,
+            capabilities=sorted(self.capabilities),
+            fedspec=version,
+            mode="lock" if self.timing.locks else "sync",
+            closes=closes,
+        )
+        # From the first word on: a folder that takes none is not to be joined.
+        self._own().flush()
+        for former in sorted({machine_of(old) for old in dead} - {machine}):
+            left = {old: last for old, last in closes.items() if machine_of(old) == former}
+            if not all(self.store.fold.gone(old) for old in left):
+                self._close_under(former, name, left)
+        for old in dead:
+            self.slots.forget(old)
+        for old, lines in self.slots.archives():
+            # The folder may have been put back to an earlier state since they left.
+            self.store.relay(old, worker, lines)
+        self.store.remove_old_beats(machine)
+
+    def _withdraw(self) -> None:
+        """Be no member any more. What has been said already is this machine's dead worker's, for the next to close."""
+        own, self._journal = self._own(), None
+        self._free_slot()
+        if not own.seq:
+            with suppress(FedspecError, OSError):
+                self.slots.forget(own.worker)
+
+    def _close_under(self, former: str, name: str, closes: dict[str, int]) -> None:
+        """Close dead workers of an id that this machine had before: whoever has another id is not believed to know of them.
+
+        (The id changes for all workspaces; what is retired in one may have left workers in another.)
+        """
+        worker, free = self.slots.open(former)
+        try:
+            pen = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
+            mode = "lock" if self.timing.locks else "sync"
+            pen.append(Hello, lam=self.store.fold.lam + 1, machine=former, name=name, mode=mode, closes=closes)
+            pen.append(Bye, lam=self.store.fold.lam + 1, reason="closed what was left under a former id")
+            pen.flush()
+        finally:
+            free()
+        self.slots.forget(worker)
 
     def leave(self, reason: str = "") -> None:
         """Say good-bye: nothing more comes from this process."""
@@ -101,20 +142,44 @@ class Member(Board):
                 self._free_slot()
                 self.slots.forget(worker)
 
-    def _start_over_if_disowned(self) -> None:
-        """Take a new machine id if this process, though alive, counts as gone.
+    def _stay_member(self) -> str:
+        """Join again under a new machine id if this process, though alive, counts as gone; returns what people should know.
 
-        A person has retired this machine, or another one has a copy of its id and takes this one's workers for its own dead.
-        What was published stands, and what was saved is kept; under the new id nothing is in doubt.
+        A person has retired this machine, another one has a copy of its id and takes this one's workers for its own dead, or
+        another process writes under this one's name. What was published stands, and what was saved is kept; under the new id
+        nothing is in doubt.
         """
         with self._lock:
             self.store.catch_up()
-            if not self.store.fold.gone(self.worker):
-                return
-            old = self.worker
-            self.leave("disowned")
-            self.slots.renew(machine_of(old))
-        self.join(*self._about)
+            if not self._returning:
+                if not self.store.fold.gone(old := self.worker):
+                    return ""
+                if old in self.store.cloned():
+                    said = self.slots.history(old)[1]
+                    self._cloned = old, [record for record in said if isinstance(record, Done)]
+                self.leave("disowned")
+                self._returning = True  # if the folder refuses what follows, the next call goes on from here
+                self.slots.renew(machine_of(old))
+            if self._journal is None:
+                self.join(*self._about)
+            self._returning = False
+            if self._cloned is None:
+                return ""
+            (old, results), self._cloned = self._cloned, None
+            self._say_again(results)
+            return (
+                f"Another process wrote as {old}: this machine was copied, or put back to an earlier state, while it ran. "
+                f"It goes on as {self.worker}, from what was saved."
+            )
+
+    def _say_again(self, results: list[Done]) -> None:
+        """Journal under the new name the results that counted no more under the old one."""
+        for done in results:
+            if self.store.fold.status(done.item) in ("pending", "running"):
+                attempt = self.store.fold.item(done.item).next_attempt()
+                self._append(Claim, item=done.item, attempt=attempt)
+                said = {"rows": done.rows, "rounds": done.rounds, "accuracy": done.accuracy}
+                self._append(Done, item=done.item, attempt=attempt, **said)
 
     @contextmanager
     def pen(self) -> Iterator[Callable[..., Any]]:
@@ -142,16 +207,13 @@ class Member(Board):
         record, line = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
         self.store.add_line(line)
         self._pulse.wrote(record.seq)
-        if self.worker in self.store.cloned():
-            fix = "Start the same command again: it gets a name of its own, and what was saved is kept."
-            raise SetupError(f"Another process writes as {self.worker}: this machine was copied while it ran.", fix)
         return record
 
     def _dead(self) -> frozenset[str]:
         # Of notes that were copied from another machine nothing holds the locks here, and their workers may live there.
         mine = machine_of(self.worker)
         own = frozenset(worker for worker in self._own_dead() if machine_of(worker) == mine)
-        return self._pulse.silent() | self.store.cloned() | own
+        return self._pulse.silent() | own
 
     def _own_dead(self) -> list[str]:
         mine = self._journal.worker if self._journal else ""

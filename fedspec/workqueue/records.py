@@ -125,11 +125,15 @@ class Done(Attempt, frozen=True, kw_only=True, gc=False, tag="done", tag_field="
 
 
 class Seal(Record, frozen=True, kw_only=True, gc=False, tag="seal", tag_field="type"):
-    """Every machine has acknowledged this `Done`: the result never changes again."""
+    """Every machine has acknowledged this `Done`: the result never changes again.
+
+    ``line``: `line_hash` of its line, should the author turn out to be two processes; "" in journals of old versions.
+    """
 
     item: str
     attempt: Count
     author: str
+    line: str = ""
 
 
 class Meet(Attempt, frozen=True, kw_only=True, gc=False, tag="meet", tag_field="type"):
@@ -167,6 +171,16 @@ class Bye(Record, frozen=True, kw_only=True, gc=False, tag="bye", tag_field="typ
     """The process leaves in order; nothing more comes from it."""
 
     reason: str = ""
+
+
+class Fork(Record, frozen=True, kw_only=True, gc=False):
+    """No line of any journal: what readers find out. Two processes wrote as this worker; of its records ``seq`` is the last
+    that counts, -1 if none does.
+
+    ``disputed``: results, seals and saved rounds in its name from there on, each with its `line_hash`.
+    """
+
+    disputed: tuple[tuple[str, Done | Seal | Ckpt], ...] = ()
 
 
 class Opaque(Record, frozen=True, kw_only=True, gc=False):

@@ -176,8 +176,8 @@ def _repelling(item: Item, worker: str) -> bytes:
 def gate(fold: Fold, item_id: str, key: Key) -> str | None:
     """Why the attempt ``key`` must stop, or None: asked after every client and before every checkpoint and result."""
     state = fold.item(item_id)
-    if state.done:
-        return f"already done by {next(iter(sorted(state.done)))[1]}"
+    if state.has_result:
+        return f"already done by {min(done.key for done in state.results())[1]}"
     if state.cancelled:
         return "cancelled"
     if (why := fold.failure(item_id)) is not None:
@@ -186,6 +186,8 @@ def gate(fold: Fold, item_id: str, key: Key) -> str | None:
         return "released by hand"
     if fold.retired(key[1]):
         return "given up when this machine was retired"
+    if key[1] in fold.forks:
+        return "given up, since another process writes under this one's name"
     if fold.gone(key[1]):
         return "closed by this machine"
     if fold.role(item_id, key):

@@ -41,22 +41,31 @@ class Slots:
     def machine_id(self) -> str:
         """8 hex digits that are this installation's for good; made when first asked for."""
         with self.files.lock(self.local.machine_lock, MACHINE_LOCK_TIMEOUT_S):
-            try:
-                return msgspec.json.decode(self.files.read(self.local.machine), type=_Machine).id
-            except (FileNotFoundError, msgspec.MsgspecError):
-                machine = _Machine(self.new_hex(4))
-                self.files.write(self.local.machine, msgspec.json.encode(machine))
-                return machine.id
+            return self._noted_id() or self._new_id()
 
     def renew(self, old: str) -> None:
-        """Give this machine another id, if ``old`` still is its id."""
-        if self.machine_id() == old:
-            with self.files.lock(self.local.machine_lock, MACHINE_LOCK_TIMEOUT_S):
-                self.files.write(self.local.machine, msgspec.json.encode(_Machine(self.new_hex(4))))
+        """Give this machine another id, if ``old`` still is its id: of several workers that ask for it, the first gets one."""
+        with self.files.lock(self.local.machine_lock, MACHINE_LOCK_TIMEOUT_S):
+            if self._noted_id() == old:
+                self._new_id()
 
-    def open(self) -> tuple[str, Callable[[], None]]:
-        """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order."""
-        worker = f"{self.machine_id()}-{self.new_hex(3)}"
+    def _noted_id(self) -> str:
+        try:
+            return msgspec.json.decode(self.files.read(self.local.machine), type=_Machine).id
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return ""
+
+    def _new_id(self) -> str:
+        machine = _Machine(self.new_hex(4))
+        self.files.write(self.local.machine, msgspec.json.encode(machine))
+        return machine.id
+
+    def open(self, former: str = "") -> tuple[str, Callable[[], None]]:
+        """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order.
+
+        ``former``: an id that this machine had before, to speak under once more.
+        """
+        worker = f"{former or self.machine_id()}-{self.new_hex(3)}"
         release = self.files.hold(self.local.slot_lock(worker))
         if release is None:
             raise RuntimeError(f"the new worker name {worker} is in use")
@@ -97,7 +106,8 @@ class Slots:
             lines = self.files.read(path).split(b"\n")
         except FileNotFoundError:
             return [], []
-        records, _, _ = histories.offer(lines[:-1])
+        histories.offer(lines[:-1])
+        records = histories.accepted()
         # The copy has one writer and is in order: the accepted prefix is a prefix of its lines.
         return lines[: len(records)], records
 

@@ -117,7 +117,7 @@ class Store:
         return self.histories.length(worker)
 
     def cloned(self) -> frozenset[str]:
-        """Workers that two processes wrote for; they count as dead."""
+        """Workers that two processes wrote for; they count as gone."""
         return self.histories.forked()
 
     def notes(self) -> tuple[str, ...]:
@@ -183,6 +183,8 @@ class Store:
         ``lines``: the machine's own copy of it, whole, without line feeds. They go into a file of ``by``'s own.
         """
         known = self.length(worker)
+        if worker in self.cloned():
+            return known - 1  # nobody takes more of it
         if len(lines) > known:
             self.say_again(worker, by, lines[known:])
             self.refresh()
@@ -323,7 +325,7 @@ class Store:
         if revoked and not self.histories.is_whole:
             self._begins_anew = True
         elif revoked:
-            self.fold = self.fold_type(self.histories.accepted())
+            self.fold = self.fold_type(self.histories.records())
         else:
             for record in fresh:
                 self.fold.add(record)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
-from queuekit import WORKSPACE, Author, Share, claimed, item, local_state, pass_time, table
+from queuekit import WORKSPACE, Share, claimed, item, local_state, pass_time, table
 
-from fedspec.errors import QueueMissingError, SetupError, SupersededError, UsageError
+from fedspec.clock import FakeClock
+from fedspec.errors import FolderError, QueueMissingError, SupersededError, UsageError
+from fedspec.files import MemoryFiles
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
-from fedspec.workqueue.records import Attempt, Bye, Hello, Record, Yield
+from fedspec.workqueue.records import Attempt, Hello, Record, Yield, decode, encode, machine_of
 from fedspec.workqueue.rules import Finished, Held, Wait
 
 ITEMS = [item(seed) for seed in (1, 2, 3)]
@@ -344,15 +349,196 @@ def test_items_that_met_under_one_name_are_found_by_the_names_that_people_see(sh
 # Coming and going
 
 
-def test_a_process_whose_machine_was_copied_while_it_ran_stops(share: Share):
+def fork(share: Share, worker: str, seq: int) -> None:
+    """Another process writes as the worker: its machine was copied after ``seq`` records, or put back to how it was then."""
+    line = next(line for line in share.disk.contents[WORKSPACE.journal(worker, 0)].split(b"\n") if b'"seq":%d,' % seq in line)
+    record = decode(line)
+    assert record is not None
+    path = WORKSPACE.journals / f"{worker}.0000 {seq}.jsonl"
+    share.disk.contents[path] = encode(msgspec.structs.replace(record, wall="2026-01-01T00:00:05Z"))
+
+
+def test_a_process_whose_journal_has_forked_goes_on_under_another_name(share: Share):
     share.enqueue(ONE)
     mac, pc = share.member("mac"), share.member("pc")
-    clone = Author(mac.worker)
-    clone.write(Bye, reason="I am the other one")
-    share.disk.contents[WORKSPACE.journals / "from the copy"] = clone.lines[0] + b"\n"
-    with pytest.raises(SetupError, match="was copied"):
+    old = mac.worker
+    fork(share, old, 0)
+    held = claimed(mac)
+    assert machine_of(held.worker) not in (machine_of(old), machine_of(pc.worker))
+    mac.done(held, table(), 1, 0.5)
+    assert [old in note and mac.worker in note for note in mac.caretaker.news()] == [True]
+    assert by(mac.worker, share.records()) == ["Claim", "Done"]
+    before = set(share.disk.contents)
+    for _ in range(3):
+        share.member("mac").leave()
+    assert not [path for path in set(share.disk.contents) - before if path.name.startswith(old)]
+
+
+def test_an_item_of_a_worker_that_was_cloned_stops_and_goes_on_under_the_new_name(share: Share):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    held = claimed(mac)
+    mac.saved(held, 3, "file", "sha", "", 0.5)
+    fork(share, mac.worker, 1)
+    with pytest.raises(SupersededError, match="another process writes"):
+        mac.saved(held, 4, "file", "sha", "", 0.5)
+    mac.give_back(held, "superseded")
+    assert claimed(mac).item == ONE
+    assert [ckpt.round for ckpt in mac.store.fold.generations(ONE.id)] == [3]
+
+
+@pytest.mark.parametrize("seq", [0, 1, 2])
+def test_a_result_that_ended_with_a_forked_history_is_said_again_by_its_author(share: Share, seq: int):
+    share.enqueue(*ITEMS)
+    mac = share.member("mac")
+    old = mac.worker
+    done = claimed(mac)
+    mac.done(done, table(), 1, 0.5)
+    fork(share, old, seq)
+    assert share.member("pc").store.fold.status(done.item.id) in ("pending", "running")
+    assert claimed(mac).item != done.item
+    assert by(mac.worker, share.records()) == ["Claim", "Done", "Claim"]
+    assert share.fold().status(done.item.id) == "done"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_worker_that_was_cloned_holds_up_nobody_s_results(share: Share, dies: bool):
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac"), share.member("pc")
+    mac.done(claimed(mac), table(), 1, 0.5)
+    for _ in range(3):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    fork(share, mac.worker, 1)
+    if dies:
+        share.kill(mac)
+        mac = share.member("mac")
+    else:
         mac.claim()
-    assert claimed(pc).item == ONE
+    pc.done(claimed(pc), table(), 1, 0.5)
+    for _ in range(20):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    for reader in (mac, pc, share.member("nas")):
+        assert (
+            sorted(reader.store.fold.status(one.id) for one in ITEMS if reader.store.fold.canonical(one.id)) == ["sealed"] * 2
+        )
+
+
+def test_who_is_told_of_a_sealed_result_of_a_cloned_worker_can_ask_all_about_it(share: Share):
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac"), share.member("pc")
+    held = claimed(mac)
+    mac.done(held, table(), 1, 0.5)
+    for _ in range(3):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    fork(share, mac.worker, 0)
+    pc.refresh()
+    assert pc.store.fold.status(held.item.id) == "sealed"
+    assert explain(pc.look(), held.item).why
+    assert next(line for line in pc.progress().lines if line.id == held.item.id).state == "sealed"
+    assert pc.publisher.publish() == [held.item.exp]
+    pc.caretaker.look_after(thorough=True)
+
+
+@pytest.mark.parametrize("retired", [False, True])
+def test_a_machine_closes_what_it_left_under_a_former_id(share: Share, retired: bool):
+    """Its id changes for all workspaces, as soon as a person has retired it in one."""
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac"), share.member("pc")
+    held, old = claimed(mac), mac.worker
+    mac.slots.renew(machine_of(old))
+    share.kill(mac)
+    if retired:
+        pc.control("retire", value=machine_of(old))
+    mac = share.member("mac")
+    assert machine_of(mac.worker) != machine_of(old)
+    assert share.fold().gone(old)
+    assert share.fold().read_to_the_end(old) != retired
+    assert claimed(mac).item == held.item
+    mac.done(mac._held, table(), 1, 0.5)
+    for _ in range(20):
+        pass_time(mac, 10)
+        pass_time(pc, 10)
+    assert share.fold().status(held.item.id) == "sealed"
+    assert [path.stem for path in share.disk.contents if path.parent == local_state("mac").slots] == [mac.worker] * 2
+    speaking = [worker for worker in share.fold().workers if machine_of(worker) == machine_of(old)]
+    assert all(share.fold().gone(worker) for worker in speaking)
+    assert len(speaking) == (1 if retired else 2)
+
+
+class Refusing(MemoryFiles):
+    """A share that refuses one operation: the one after ``left`` others."""
+
+    left = -1
+
+    def _ask(self, path: Path) -> None:
+        if path.is_relative_to(WORKSPACE.root):
+            self.left -= 1
+            if self.left == -1:
+                raise FolderError("No space left.", "Free some.")
+
+    def append(self, path: Path, data: bytes) -> None:
+        self._ask(path)
+        super().append(path, data)
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        self._ask(folder)
+        return super().sizes(folder)
+
+    def names(self, folder: Path) -> list[str]:
+        self._ask(folder)
+        return super().names(folder)
+
+    def remove(self, path: Path) -> None:
+        self._ask(path)
+        super().remove(path)
+
+
+def refusing(share: Share, machine: str) -> tuple[WorkDistributor, Refusing]:
+    files = Refusing(share.disk, f"{machine} refusing")
+    return WorkDistributor(WORKSPACE, files=files, clock=FakeClock(), timing=LOCAL_DISK, local=local_state(machine)), files
+
+
+@pytest.mark.parametrize("step", range(16))
+def test_who_cannot_join_again_at_once_is_a_member_before_it_claims(share: Share, step: int):
+    share.enqueue(*ITEMS)
+    mac, files = refusing(share, "mac")
+    mac.join("Mac", {"cpu"})
+    pc, sibling = share.member("pc"), share.member("mac")
+    share.kill(sibling)
+    del share.disk.contents[WORKSPACE.journal(sibling.worker, 0)]  # something is to be brought
+    pc.control("retire", value=machine_of(mac.worker))
+    files.left = step
+    for _ in range(20):
+        with suppress(FolderError):
+            held = mac.claim()
+            break
+    assert isinstance(held, Held)
+    assert files.left < 0, "the share has refused something"
+    said = [record for record in share.records() if record.worker == held.worker]
+    assert [type(record).__name__ for record in said] == ["Hello", "Claim"]
+    assert mac.must_stop(held) is None
+    others = [worker for worker in share.fold().workers if worker not in (held.worker, pc.worker)]
+    assert all(share.fold().gone(worker) for worker in others)
+    assert {path.stem for path in share.disk.contents if path.parent == local_state("mac").slots} == {held.worker}
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4])  # at 2 a record is refused, and taken when it is said again
+def test_a_join_that_fails_leaves_no_member(share: Share, step: int):
+    share.enqueue(*ITEMS)
+    share.kill(share.member("mac"))
+    mac, files = refusing(share, "mac")
+    files.left = step
+    with pytest.raises(FolderError):
+        mac.join("Mac", {"cpu"})
+    assert not mac.joined
+    with pytest.raises(RuntimeError, match="has not joined"):
+        mac.claim()
+    mac.join("Mac", {"cpu"})
+    assert isinstance(mac.claim(), Held)
+    assert {path.stem for path in share.disk.contents if path.parent == local_state("mac").slots} == {mac.worker}
 
 
 def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):

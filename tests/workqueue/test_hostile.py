@@ -135,6 +135,22 @@ def test_no_record_of_a_peer_keeps_an_item_from_being_finished(share: Share, nam
     queue.leave("finished")
 
 
+def test_a_line_that_a_peer_forges_in_a_worker_s_name_does_not_end_it(share: Share):
+    share.enqueue(ITEM)
+    queue = share.member("aaaa")
+    for number in range(3):
+        last = decode(share.disk.contents[WORKSPACE.journal(queue.worker, 0)].split(b"\n")[-2])
+        assert last is not None
+        share.disk.contents[WORKSPACE.journals / f"evil {number}"] = encode(msgspec.structs.replace(last, wall=ESCAPE))
+        held = claimed(queue)
+        pass_time(queue, LOCAL_DISK.beat)
+        if number < 2:
+            queue.give_back(held, "again")
+    queue.done(held, table(), 1, 0.5)
+    queue.leave("finished")
+    assert share.fold().status(ITEM.id) in ("done", "sealed")
+
+
 @given(st.lists(ANY_RECORD, max_size=8), st.sampled_from(["i", ITEM.id]))
 @settings(max_examples=60)
 def test_a_member_bears_any_well_formed_records(records: list[Record], about: str):

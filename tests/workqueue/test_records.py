@@ -13,15 +13,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from queuekit import ALICE, ANY_RECORD, BOB, Author, table
 
+from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import (
     KINDS,
     MAX_LINE_BYTES,
     Bye,
+    Ckpt,
     Claim,
     Done,
+    Fork,
     Opaque,
     Record,
+    Seal,
     Yield,
     decode,
     encode,
@@ -174,7 +178,7 @@ def test_the_newly_accepted_records_add_up_to_the_accepted_ones_unless_a_fork_re
     histories, added = Histories(), []
     for line in data.draw(st.permutations(lines)):
         fresh, revoked, _ = histories.offer([line])
-        added = histories.accepted() if revoked else added + fresh
+        added = histories.accepted() if revoked else added + [record for record in fresh if not isinstance(record, Fork)]
     assert sorted(map(repr, added)) == sorted(map(repr, histories.accepted()))
 
 
@@ -205,6 +209,52 @@ def test_a_line_that_continues_another_history_is_not_accepted():
             histories = read(*batches)
             assert histories.accepted() == one.records[:known]
             assert not histories.forked()
+
+
+@st.composite
+def lives_of_clones(draw: st.DrawFn) -> list[bytes]:
+    """Lines of workers that save, finish and seal, some of them as two processes; a few lines are not there."""
+    lines: list[bytes] = []
+    for worker in (ALICE, BOB):
+        author = Author(worker)
+        for life in range(draw(st.integers(1, 3))):
+            at = draw(st.integers(0, len(author.lines)))
+            author.records, author.lines = author.records[:at], author.lines[:at]
+            for _ in range(draw(st.integers(0, 4))):
+                kind = draw(st.sampled_from([Claim, Ckpt, Done, Seal]))
+                about: dict[str, Any] = {"item": "i", "attempt": draw(st.integers(1, 2))}
+                if kind is Ckpt:
+                    about |= {"round": 1, "file": "f", "sha256": "s", "base": "", "accuracy": float(life)}
+                if kind is Done:
+                    about |= {"rows": f"of life {life}", "rounds": 1}
+                if kind is Seal:
+                    results = [line_hash(line) for line in lines + author.lines if isinstance(decode(line), Done)]
+                    about |= {"author": draw(st.sampled_from([ALICE, BOB])), "line": draw(st.sampled_from(["", *results]))}
+                author.write(kind, **about)
+            lines += author.lines
+    return sorted(draw(st.sets(st.sampled_from(lines), min_size=len(set(lines)) // 2))) if lines else []
+
+
+def judged(fold: Fold) -> tuple[Any, ...]:
+    workers = {worker: (state.length, fold.gone(worker)) for worker, state in fold.workers.items()}
+    of_the_item = fold.status("i"), fold.canonical("i"), fold.owner("i"), fold.generations("i")
+    return workers, fold.forks, fold.unsealed, fold.finished, fold.view_of_the_gone(), *of_the_item
+
+
+@given(lives_of_clones(), st.data())
+def test_what_counts_of_cloned_workers_is_a_function_of_the_set_of_lines(lines: list[bytes], data: st.DataObject):
+    together = judged(Fold(read(lines).records()))
+    histories, fold, left = Histories(), Fold(), data.draw(st.permutations(lines))
+    while left:
+        cut = data.draw(st.integers(1, len(left)))
+        fresh, revoked, _ = histories.offer(left[:cut])
+        left = left[cut:]
+        if revoked:
+            fold = Fold(histories.records())
+        for record in () if revoked else fresh:
+            fold.add(record)
+        assert judged(fold) == judged(Fold(histories.records()))
+    assert judged(fold) == together
 
 
 def test_damaged_lines_are_counted():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,22 @@ def test_the_machine_id_is_made_once(process: Process):
 
 def test_two_machines_have_two_ids(process: Process):
     assert process(local="mac").machine_id() != process(local="pc").machine_id()
+
+
+def test_of_several_workers_that_ask_for_another_id_the_first_gets_one(tmp_path: Path):
+    made: list[str] = []
+
+    def slots() -> Slots:
+        def new_hex(count: int) -> str:
+            made.append(secrets.token_hex(count))
+            return made[-1]
+
+        return Slots(DiskFiles(), LocalState(tmp_path / "local"), Workspace(tmp_path / "share"), new_hex)
+
+    old = slots().machine_id()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: one.renew(old), [slots() for _ in range(8)]))
+    assert made == [old, slots().machine_id()]
 
 
 def test_a_damaged_id_is_replaced(process: Process):

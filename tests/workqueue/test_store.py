@@ -12,7 +12,7 @@ from queuekit import ALICE, BOB, WORKSPACE, Author, item
 
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import encoded
-from fedspec.workqueue.records import Claim, Yield
+from fedspec.workqueue.records import Ckpt, Claim, Done, Seal, Yield, line_hash
 from fedspec.workqueue.store import Beat, Store
 
 JOURNAL = WORKSPACE.journals / "any name at all"
@@ -113,6 +113,70 @@ def test_a_fork_takes_back_what_was_folded_and_flags_the_worker(store: Store, di
     store.refresh()
     assert store.cloned() == {ALICE}
     assert len(store.fold.item("i").attempts) == 1
+
+
+def clones(*lives: str) -> list[Author]:
+    """Processes that go on from one claim, each with its own result."""
+    authors = []
+    for rows in lives:
+        author = Author(ALICE)
+        author.write(Claim, item="i", attempt=1)
+        author.write(Done, item="i", attempt=1, rows=rows, rounds=1)
+        authors.append(author)
+    return authors
+
+
+def sealed_after(store: Store, disk: MemoryDisk, *authors: Author) -> str | None:
+    for number, author in enumerate(authors):
+        disk.contents[WORKSPACE.journals / f"{number}.jsonl"] = text(*author.lines)
+        store.refresh()
+    assert store.cloned() == {ALICE}
+    done = store.fold.canonical("i")
+    assert store.fold.status("i") == ("sealed" if done else "pending")
+    return done.rows if done else None
+
+
+@pytest.mark.parametrize("sealer", [ALICE, BOB])
+@pytest.mark.parametrize("meant", [0, 1])
+def test_a_sealed_result_survives_the_fork_of_its_author_s_journal(store: Store, disk: MemoryDisk, meant: int, sealer: str):
+    one, other = clones("of the one", "of the other")
+    seal = {"item": "i", "attempt": 1, "author": ALICE, "line": line_hash((one, other)[meant].lines[1])}
+    if sealer == ALICE:
+        (one, other)[meant].write(Seal, **seal)
+        assert sealed_after(store, disk, one, other) == ("of the one", "of the other")[meant]
+    else:
+        pen = Author(BOB)
+        pen.write(Seal, **seal)
+        assert sealed_after(store, disk, one, pen, other) == ("of the one", "of the other")[meant]
+
+
+def test_of_two_results_either_of_which_an_old_version_may_have_sealed_all_take_the_same(store: Store, disk: MemoryDisk):
+    one, other = clones("of the one", "of the other")
+    pen = Author(BOB)
+    pen.write(Seal, item="i", attempt=1, author=ALICE)
+    first = sealed_after(store, disk, one, pen, other)
+    again = MemoryDisk()
+    assert first is not None
+    assert sealed_after(Store(MemoryFiles(again), WORKSPACE), again, other, pen, one) == first
+
+
+def test_a_result_that_nobody_had_sealed_ends_with_its_author_s_history(store: Store, disk: MemoryDisk):
+    assert sealed_after(store, disk, *clones("of the one", "of the other")) is None
+
+
+def test_a_round_that_a_cloned_worker_saved_can_be_gone_on_from(store: Store, disk: MemoryDisk):
+    one, other = clones("of the one", "of the other")
+    one.write(Ckpt, item="j", attempt=1, round=3, file="f", sha256="s", base="")
+    sealed_after(store, disk, one, other)
+    assert [ckpt.round for ckpt in store.fold.generations("j")] == [3]
+
+
+def test_of_a_cloned_worker_nothing_more_is_brought_to_the_folder(store: Store, disk: MemoryDisk):
+    one, other = clones("of the one", "of the other")
+    sealed_after(store, disk, one, other)
+    before = dict(disk.contents)
+    assert store.relay(ALICE, BOB, one.lines) == 0
+    assert disk.contents == before
 
 
 def test_a_line_that_was_folded_when_written_changes_nothing_when_read(store: Store, disk: MemoryDisk):
