@@ -11,6 +11,9 @@ import msgspec
 from fedspec.workqueue.records import FIRST, Record, decode, named
 
 DIGEST_BYTES = 32
+# Lines whose predecessors are not here are kept while they take so many bytes of one worker and in all, with what Python needs
+# for each. More of them are refused, and come again when their file is read again.
+MAX_EARLY_BYTES, MAX_EARLY_BYTES_IN_ALL, OVERHEAD_BYTES = 8 << 20, 64 << 20, 1000
 
 
 class Chain(msgspec.Struct, frozen=True, array_like=True):
@@ -22,12 +25,21 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(slots=True)
+class _Room:
+    """What early lines take in all, and how many there was no room for."""
+
+    taken: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
 class _Chain:
     """One worker's history: the accepted lines' records and digests, and by seq the lines whose predecessors are not here.
 
     The records of the first ``unkept`` lines are not here, if an earlier process has read them.
     """
 
+    room: _Room
     accepted: list[Record] = field(default_factory=list)
     digests: bytearray = field(default_factory=bytearray)
     early: dict[int, dict[bytes, Record]] = field(default_factory=dict)
@@ -35,11 +47,13 @@ class _Chain:
     length: int = 0
     unkept: int = 0
     tip: str = FIRST
+    taken: int = 0
 
     def take(self, line: bytes, record: Record) -> None:
         """Take a line in, and those that waited for it."""
         self._place(line, record)
-        while self.early and not self.forked and (waiting := self.early.pop(self.length, None)):
+        while self.early and (waiting := self.early.pop(self.length, None)):
+            self._make_room(waiting)
             for later, other in waiting.items():
                 self._place(later, other)
 
@@ -52,7 +66,7 @@ class _Chain:
         elif self.forked:
             pass
         elif seq > self.length:
-            self.early.setdefault(seq, {})[line] = record
+            self._keep(line, record)
         elif record.prev == self.tip:
             digest = sha256(line).digest()
             self.accepted.append(record)
@@ -60,7 +74,26 @@ class _Chain:
             self.length += 1
             self.tip = named(digest)
 
+    def _keep(self, line: bytes, record: Record) -> None:
+        cost = _cost(line)
+        if line in self.early.get(record.seq, ()):
+            return
+        if self.taken + cost > MAX_EARLY_BYTES or self.room.taken + cost > MAX_EARLY_BYTES_IN_ALL:
+            self.room.refused += 1
+            return
+        self.taken += cost
+        self.room.taken += cost
+        self.early.setdefault(record.seq, {})[line] = record
+
+    def _make_room(self, lines: Iterable[bytes]) -> None:
+        cost = sum(map(_cost, lines))
+        self.taken -= cost
+        self.room.taken -= cost
+
     def _end_before(self, seq: int) -> None:
+        for lines in self.early.values():
+            self._make_room(lines)
+        self.early.clear()
         del self.accepted[max(0, seq - self.unkept) :], self.digests[DIGEST_BYTES * seq :]
         self.length, self.forked = seq, True
         self.unkept = min(self.unkept, seq)
@@ -72,19 +105,25 @@ class _Chain:
         return FIRST if seq < 0 else named(self._digest(seq))
 
 
+def _cost(line: bytes) -> int:
+    return 2 * len(line) + OVERHEAD_BYTES  # as bytes, and as a record
+
+
 class Histories:
     """The union of all lines ever read, and of each worker the hash-chained prefix from seq 0.
 
     The outcome is a function of the set of lines: order, duplicates and the files they came from change nothing. Two
     different lines that both continue one prefix mean that the worker was cloned; its history ends before them.
+    Only of lines without their predecessors there may be more than are kept: what is `refused` must be offered again.
     """
 
     def __init__(self, chains: dict[str, Chain] | None = None) -> None:
         """``chains``: what `chains` of an earlier reader of the same journals gave; their records are not kept."""
         self._chains: dict[str, _Chain] = {}
+        self._room = _Room()
         for worker, kept in (chains or {}).items():
             length = len(kept.digests) // DIGEST_BYTES
-            chain = self._chains[worker] = _Chain(digests=bytearray(kept.digests), length=length, unkept=length)
+            chain = self._chains[worker] = _Chain(self._room, digests=bytearray(kept.digests), length=length, unkept=length)
             chain.tip, chain.forked = chain._named(length - 1), kept.forked
             self.offer(kept.early)
 
@@ -117,7 +156,7 @@ class Histories:
             worker = record.worker
             chain = chains.get(worker)
             if chain is None:
-                chain = chains[worker] = _Chain()
+                chain = chains[worker] = _Chain(self._room)
             if worker not in before:
                 before[worker] = chain.length
             chain.take(line, record)
@@ -136,7 +175,12 @@ class Histories:
 
     def gaps(self) -> set[str]:
         """Workers of whom lines are here without their predecessors."""
-        return {worker for worker, chain in self._chains.items() if chain.early and not chain.forked}
+        return {worker for worker, chain in self._chains.items() if chain.early}
+
+    @property
+    def refused(self) -> int:
+        """How many lines were left out so far, since too many are here without their predecessors."""
+        return self._room.refused
 
     def forked(self) -> frozenset[str]:
         """Workers that were cloned."""
