@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,38 @@ MANY = 8
 # A download that takes longer makes room for another one, though nobody can end its thread: what a dead machine never sent may
 # never come. Of such threads there are never more than the second number.
 STUCK_S, MOST = 30.0, 64
+
+# What iCloud leaves of a file before macOS 14, and how many bytes such a stub may have.
+_STUB = re.compile(r"\.(.+)\.icloud")
+MAX_STUB_BYTES = 4096
+
+
+def evicted(name: str) -> str | None:
+    """The file for which ``name`` is the stub that iCloud left, ``.<file>.icloud``; None if it is no stub."""
+    match = _STUB.fullmatch(name)
+    return match[1] if match else None
+
+
+def shown(name: str) -> str | None:
+    """The name of the file that an entry of a folder stands for; None for temporary and hidden ones."""
+    name = evicted(name) or name
+    return None if name.startswith(".") or name.endswith(".tmp") else name
+
+
+def stub_of(path: Path) -> Path:
+    """Where iCloud would leave the stub of a file."""
+    return path.with_name(f".{path.name}.icloud")
+
+
+def size_in_stub(data: bytes) -> int:
+    """Bytes in the file that a stub stands for, as the stub says; its own where it does not say."""
+    import plistlib
+
+    try:
+        size = plistlib.loads(data)["NSURLFileSizeKey"]
+    except Exception:  # whatever plistlib finds in bytes that are none of Apple's
+        return len(data)
+    return size if isinstance(size, int) and 0 <= size < 1 << 62 else len(data)
 
 
 class Downloads:
