@@ -173,12 +173,6 @@ def original_of(name: str) -> str | None:
     return match["stem"] + match["end"] if match else None
 
 
-def evicted(name: str) -> str | None:
-    """The file for which ``name`` is the stub that iCloud left, ``.<file>.icloud``; None if it is no stub."""
-    match = re.fullmatch(r"\.(.+)\.icloud", name)
-    return match[1] if match else None
-
-
 def is_dataless(flags: int, attributes: int) -> bool:
     """Whether a file is there by name only, by what ``stat`` says of it on macOS (flags) and on Windows (attributes)."""
     return bool(flags & DATALESS_FLAG or attributes & RECALLED_ATTRIBUTES)

@@ -120,9 +120,7 @@ def test_no_name_that_we_give_looks_like_a_conflict_copy(name: str) -> None:
     assert folders.conflict_copy(name) is None
 
 
-def test_what_is_not_on_this_disk_is_known_by_its_stub_or_by_the_file_s_flags() -> None:
-    assert folders.evicted(".work_queue.json.icloud") == "work_queue.json"
-    assert [folders.evicted(name) for name in ("work_queue.json", ".icloud", "x.icloud", ".x.icloud.y")] == [None] * 4
+def test_what_is_not_on_this_disk_is_known_by_the_file_s_flags() -> None:
     assert folders.is_dataless(flags=0x4000_0000, attributes=0)
     assert folders.is_dataless(flags=0, attributes=0x0040_0020)
     assert not folders.is_dataless(flags=0x20, attributes=0x20)

@@ -6,8 +6,9 @@ mean is for others to know.
 """
 
 from fedspec.files.disk import DiskFiles
+from fedspec.files.evicted import evicted
 from fedspec.files.fenced import FencedFiles
 from fedspec.files.memory import Crash, MemoryDisk, MemoryFiles
 from fedspec.files.port import ORPHANED_S, Files
 
-__all__ = ["ORPHANED_S", "Crash", "DiskFiles", "FencedFiles", "Files", "MemoryDisk", "MemoryFiles"]
+__all__ = ["ORPHANED_S", "Crash", "DiskFiles", "FencedFiles", "Files", "MemoryDisk", "MemoryFiles", "evicted"]

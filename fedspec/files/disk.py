@@ -7,7 +7,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import filterfalse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedspec.errors import FolderError, TakenError
-from fedspec.files.evicted import PATIENCE_S, Downloads
+from fedspec.files.evicted import MAX_STUB_BYTES, PATIENCE_S, STUCK_S, Downloads, shown, size_in_stub, stub_of
 from fedspec.files.kernel import NO_LOCKS_HERE, Entry, Kernel, SystemKernel, is_away
 
 # WinError 5, 32, 33: a reader, a virus scanner or a sync client holds the file for a moment.
@@ -47,16 +47,49 @@ class DiskFiles:
         # Several processes may write one derived file at once; their temporary files must not meet.
         self.tag = secrets.token_hex(4)
         _tags_of_this_process.add(self.tag)
-        self._downloads = Downloads(lambda *part: self._patiently(partial(self.kernel.read, *part)), patience_s)
+        self._downloads = Downloads(self._recalled, patience_s)
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         """The file's bytes from ``offset`` on, at most ``limit`` of them. EAGAIN: it is being downloaded."""
-        if self.kernel.evicts and is_away(self._patiently(partial(self.kernel.stat, path))):
+        if self.kernel.evicts and self._is_away(path):
             return self._downloads.fetch(path, offset, limit)
         return self._patiently(partial(self.kernel.read, path, offset, limit))
 
+    def _is_away(self, path: Path) -> bool:
+        try:
+            return is_away(self._patiently(partial(self.kernel.stat, path)))
+        except FileNotFoundError:
+            return self._stub_size(path) is not None
+
+    def _stub_size(self, path: Path) -> int | None:
+        """The size of a file as its stub tells; None if there is no stub."""
+        stub = stub_of(path)
+        with suppress(OSError):
+            if self.kernel.evicts and self._is_there(stub, stat.S_ISREG):
+                return size_in_stub(self._patiently(partial(self.kernel.read, stub, 0, MAX_STUB_BYTES)))
+        return None
+
+    def _recalled(self, path: Path, offset: int, limit: int) -> bytes:
+        """Read an evicted file, however long that takes."""
+        read = partial(self._patiently, partial(self.kernel.read, path, offset, limit))
+        if self._stub_size(path) is None:
+            return read()
+        self.kernel.recall(path)
+        for _ in range(int(STUCK_S)):
+            if self._stub_size(path) is None:
+                return read()
+            self.sleep(1.0)
+        raise OSError(errno.EAGAIN, "is being downloaded", str(path))
+
     def size(self, path: Path) -> int | None:
         """Bytes in the file, or None if there is none."""
+        size = self._size(path)
+        if size is None and self.kernel.evicts:
+            size = self._stub_size(path)
+            return self._size(path) if size is None else size  # it may just have come
+        return size
+
+    def _size(self, path: Path) -> int | None:
         size = None
         with _absent(path):
             size = self._patiently(partial(self.kernel.stat, path)).st_size
@@ -64,11 +97,15 @@ class DiskFiles:
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
-        return sorted(entry.name for entry in self._listed(folder) if _is_ours(entry))
+        return sorted({name for entry in self._listed(folder) if (name := self._name(entry.name)) and entry.is_file()})
+
+    def _name(self, name: str) -> str | None:
+        """The name of the file that an entry of this name stands for, if it may be one of ours."""
+        return shown(name) if self.kernel.evicts or not name.startswith(".") else None
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, sorted, each with its size."""
-        return self._sizes(self._listed(folder), folder)
+        return self._sizes(folder, frozenset())
 
     def sizes_beyond(self, folder: Path, known: Set[str]) -> dict[str, int]:
         """Names of the files in ``folder`` that are not ``known``, sorted, each with its size."""
@@ -76,17 +113,21 @@ class DiskFiles:
         with _absent(folder):
             names = self._patiently(partial(self.kernel.names, folder))
         # Asked every few seconds of folders with thousands of names: almost always there is nothing new.
-        if not any(map(_is_name_of_ours, filterfalse(known.__contains__, names))):
-            return {}
-        return self._sizes([entry for entry in self._listed(folder) if entry.name not in known], folder)
+        fresh = filterfalse(known.__contains__, names)
+        return self._sizes(folder, known) if any((name := self._name(n)) and name not in known for n in fresh) else {}
 
-    def _sizes(self, entries: Iterable[Entry], folder: Path) -> dict[str, int]:
+    def _sizes(self, folder: Path, known: Set[str]) -> dict[str, int]:
         sizes = {}
         with _explained(folder, verb="read"):
-            for entry in entries:
+            for entry in self._listed(folder):
+                name = self._name(entry.name)
                 with suppress(FileNotFoundError):  # deleted since
-                    if _is_ours(entry):
-                        sizes[entry.name] = self._patiently(entry.stat).st_size
+                    if not name or name in known or not entry.is_file():
+                        continue
+                    if name == entry.name:
+                        sizes[name] = self._patiently(entry.stat).st_size
+                    elif name not in sizes and (size := self._stub_size(folder / name)) is not None:
+                        sizes[name] = size
         return dict(sorted(sizes.items()))
 
     def folders(self, folder: Path) -> list[str]:
@@ -118,6 +159,9 @@ class DiskFiles:
         """Open, write, sync, close: a sync client sees the file at rest between two lines."""
         fresh = self.size(path) is None
         with _explained(path):
+            if not fresh and self.kernel.evicts and not self._is_there(path, stat.S_ISREG):
+                # Where only the stub is, another file would begin, and one of the two would be lost.
+                raise OSError(errno.EAGAIN, "is not on this disk", str(path))
             self._put(self._opened(self.kernel.extend, path), data, durable=True)
             if fresh:
                 self.kernel.sync_folder(path.parent)
@@ -227,9 +271,9 @@ class DiskFiles:
             self._patiently(partial(self.kernel.make_folder, folder))
         self.kernel.sync_folder(folder.parent)
 
-    def _is_there(self, folder: Path) -> bool:
+    def _is_there(self, path: Path, kind: Callable[[int], bool] = stat.S_ISDIR) -> bool:
         try:
-            return stat.S_ISDIR(self._patiently(partial(self.kernel.stat, folder)).st_mode)
+            return kind(self._patiently(partial(self.kernel.stat, path)).st_mode)
         except FileNotFoundError:
             return False
 
@@ -248,14 +292,6 @@ def patiently(attempt: Callable[[], T], sleep: Callable[[float], None]) -> T:
                 raise
             sleep(pause)
             waited, pause = waited + pause, pause * 2
-
-
-def _is_ours(entry: Entry) -> bool:
-    return _is_name_of_ours(entry.name) and entry.is_file()
-
-
-def _is_name_of_ours(name: str) -> bool:
-    return not name.startswith(".") and not name.endswith(".tmp")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,38 @@ MANY = 8
 # A download that takes longer makes room for another one, though nobody can end its thread: what a dead machine never sent may
 # never come. Of such threads there are never more than the second number.
 STUCK_S, MOST = 30.0, 64
+
+# What iCloud leaves of a file before macOS 14, and how many bytes such a stub may have.
+_STUB = re.compile(r"\.(.+)\.icloud")
+MAX_STUB_BYTES = 4096
+
+
+def evicted(name: str) -> str | None:
+    """The file for which ``name`` is the stub that iCloud left, ``.<file>.icloud``; None if it is no stub."""
+    match = _STUB.fullmatch(name)
+    return match[1] if match else None
+
+
+def shown(name: str) -> str | None:
+    """The name of the file that an entry of a folder stands for; None for temporary and hidden ones."""
+    name = evicted(name) or name
+    return None if name.startswith(".") or name.endswith(".tmp") else name
+
+
+def stub_of(path: Path) -> Path:
+    """Where iCloud would leave the stub of a file."""
+    return path.with_name(f".{path.name}.icloud")
+
+
+def size_in_stub(data: bytes) -> int:
+    """Bytes in the file that a stub stands for, as the stub says; its own where it does not say."""
+    import plistlib
+
+    try:
+        size = plistlib.loads(data)["NSURLFileSizeKey"]
+    except Exception:  # whatever plistlib finds in bytes that are none of Apple's
+        return len(data)
+    return size if isinstance(size, int) and 0 <= size < 1 << 62 else len(data)
 
 
 class Downloads:
@@ -39,6 +72,8 @@ class Downloads:
         self._whole: dict[Path, _Download] = {}
         self._limited: dict[Path, _Download] = {}
         self._lock = threading.Lock()
+        # For how long readers have waited since then.
+        self._waited_s, self._since_s = 0.0, now()
 
     def fetch(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         """The file's bytes from ``offset`` on, at most ``limit`` of them if that is not negative, if they come in time.
@@ -48,16 +83,22 @@ class Downloads:
             BaseException: whatever ended the download.
         """
         with self._lock:
+            now_s = self.now()
+            if now_s - self._since_s >= STUCK_S:
+                self._waited_s, self._since_s = 0.0, now_s
             running = self._whole if limit < 0 else self._limited
             download = running.get(path)
-            late = [other for other in running.values() if self.now() - other.began_s < STUCK_S]
+            late = [other for other in running.values() if now_s - other.began_s < STUCK_S]
             # Whoever reads a hundred evicted files must not wait a hundred times: only where no other is late already.
             patience_s = 0.0 if late or download is not None else self.patience_s
             if download is None and len(late) < MANY and len(running) < MOST:
                 download = self._begin(path, offset, limit, running)
                 patience_s = min(BRIEFLY_S, self.patience_s) if late else self.patience_s
+        # Nor may a thousand quick ones one after the other keep a heart waiting.
+        patience_s = max(0.0, min(patience_s, self.patience_s - self._waited_s))
         # Of another part of the file it is enough to know that it is being downloaded.
         in_time = download is not None and download.part == (offset, limit) and download.ended.wait(patience_s)
+        self._waited_s += self.now() - now_s
         if download is None or not in_time:
             raise OSError(errno.EAGAIN, "is being downloaded", str(path))
         if download.error is not None:

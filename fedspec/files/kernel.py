@@ -6,6 +6,7 @@ import errno
 import ntpath
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from filelock import FileLock, Timeout
 # macOS: the file is there in name only. Windows: reading it recalls it from the cloud; it is offline.
 SF_DATALESS = 0x40000000
 RECALL_ON_DATA_ACCESS, OFFLINE = 0x400000, 0x1000
+# What asks iCloud for a file, where there is an iCloud.
+BRCTL, RECALL_S = Path("/usr/bin/brctl"), 60.0
 # A folder's path must be this short for Windows without the prefix; a file's may be 12 longer.
 WINDOWS_PATH_LIMIT = 248
 # Some shares have no locks. A lock is an optimisation everywhere, so that is no error.
@@ -37,7 +40,7 @@ class Kernel(Protocol):
     Nothing of a step survives a power cut unless `sync` (a file's bytes) or `sync_folder` (the names in it) has returned.
 
     Attributes:
-        evicts: files may be there in name only, and `stat` tells.
+        evicts: files may be there in name only, and `stat` tells, or a stub is in their place.
     """
 
     evicts: bool
@@ -48,6 +51,10 @@ class Kernel(Protocol):
 
     def stat(self, path: Path) -> os.stat_result:
         """Size, times and flags; never waits for an evicted file."""
+        ...
+
+    def recall(self, path: Path) -> None:
+        """Ask for an evicted file of which only a stub is here; it comes later, or never."""
         ...
 
     def listed(self, folder: Path) -> list[Entry]:
@@ -121,6 +128,12 @@ class SystemKernel:
     def stat(self, path: Path) -> os.stat_result:
         """Size, times and flags."""
         return self.native(path).stat()
+
+    def recall(self, path: Path) -> None:
+        """Ask iCloud for the file: opening it by the name that it does not have now would find nothing."""
+        if BRCTL.exists():
+            about = subprocess.DEVNULL
+            subprocess.run([BRCTL, "download", path], stdin=about, stdout=about, stderr=about, check=False, timeout=RECALL_S)
 
     def listed(self, folder: Path) -> list[Entry]:
         """What is in the folder."""

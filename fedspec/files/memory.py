@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
+from fedspec.errors import FolderError
+from fedspec.files.evicted import shown, size_in_stub, stub_of
+
 
 class Crash(BaseException):
     """The fake process dies here; not an Exception, so that no handler survives its own death."""
@@ -60,13 +63,17 @@ class Tree(MutableMapping[Path, bytes]):
         return {f"{text}{os.sep}{name}"[len(start) :]: data for text, files in within.items() for name, data in files.items()}
 
     def listing(self, folder: Path) -> dict[str, int]:
-        """Names of the files directly in ``folder``, sorted, each with its size; hidden and temporary ones are left out."""
+        """Names of the files directly in ``folder``, sorted, each with its size; hidden and temporary ones are left out.
+
+        A stub of iCloud's stands for its file.
+        """
         text = _text(folder)
         held = self._listings.get(text)
         if held is None:
             files = self._folders.get(text, {})
-            names = [name for name in sorted(files) if not name.startswith(".") and not name.endswith(".tmp")]
-            held = self._listings[text] = {name: len(files[name]) for name in names}
+            stubs = {real: size_in_stub(files[name]) for name in files if (real := shown(name)) not in (None, name)}
+            here = {name: len(data) for name, data in files.items() if shown(name) == name}
+            held = self._listings[text] = dict(sorted((stubs | here).items()))
         return held.copy()
 
 
@@ -83,6 +90,8 @@ class MemoryDisk:
         self.now_s = 0.0
         self.began_s: dict[Path, float] = {}
         self.holders: dict[str, str] = {}
+        # Files that a stub stands for, once somebody has tried to read them: their download was asked for.
+        self.recalled: set[Path] = set()
 
     def end(self, process: str) -> None:
         """The system frees the locks of a process that died."""
@@ -113,12 +122,18 @@ class MemoryFiles:
         try:
             return self.contents[path][offset : offset + limit if limit >= 0 else None]
         except KeyError:
+            if stub_of(path) in self.contents:
+                self.disk.recalled.add(path)
+                raise OSError(errno.EAGAIN, "is being downloaded", str(path)) from None
             raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
 
     def size(self, path: Path) -> int | None:
         """Bytes in the file, or None if there is none."""
         data = self.contents.get(path)
-        return None if data is None else len(data)
+        if data is None:
+            stub = self.contents.get(stub_of(path))
+            return None if stub is None else size_in_stub(stub)
+        return len(data)
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted."""
@@ -149,6 +164,8 @@ class MemoryFiles:
 
     def append(self, path: Path, data: bytes) -> None:
         """Add to the end; a crash leaves a part of the bytes."""
+        if path not in self.contents and stub_of(path) in self.contents:
+            raise FolderError(f"Cannot write {path}: it is not on this disk.", "Let the folder finish syncing.")
         self.before_write(f"append {path.name}")
         old = self.contents.get(path, b"")
         self.contents[path] = old + data[: len(data) // 2]

@@ -16,6 +16,9 @@ class Files(Protocol):
 
     A write is whole or absent for every reader on this machine. Nothing is promised about when, in which order or under
     which name another machine sees it.
+
+    A file that a sync client has evicted is there: it is listed under its own name, even where the client has left a stub of
+    another name, and has the size that the client tells, which need not be right. Reading it asks for its download.
     """
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
@@ -33,7 +36,8 @@ class Files(Protocol):
     def names(self, folder: Path) -> list[str]:
         """Names of the files in ``folder``, sorted; none if there is no such folder.
 
-        Temporary and hidden files are left out: none of ours is hidden, but sync clients hide what they work on.
+        Temporary and hidden files are left out: none of ours is hidden, but sync clients hide what they work on. A stub that
+        iCloud left of an evicted file, ``.<name>.icloud``, stands for that file.
         """
         ...
 
@@ -54,11 +58,11 @@ class Files(Protocol):
         ...
 
     def append(self, path: Path, data: bytes) -> None:
-        """Add to the end of the file and wait until it would survive a power cut."""
+        """Add to the end of the file and wait until it would survive a power cut. Raises FolderError if it is only a stub."""
         ...
 
     def remove(self, path: Path) -> None:
-        """Delete the file; an absent one is no error."""
+        """Delete the file; an absent one is no error. Of an evicted one the stub may stay."""
         ...
 
     def move(self, path: Path, target: Path) -> None:

@@ -101,6 +101,9 @@ class LossyKernel:
         """Size and time."""
         return _status(None, 0.0) if path in self._folders else self._status(self._node(path))
 
+    def recall(self, path: Path) -> None:
+        """Nothing is ever evicted here."""
+
     def listed(self, folder: Path) -> list[Entry]:
         """What is in the folder."""
         if folder not in self._folders:

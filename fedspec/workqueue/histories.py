@@ -11,6 +11,9 @@ import msgspec
 from fedspec.workqueue.records import FIRST, Ckpt, Done, Fork, Record, Seal, decode, encode, named
 
 DIGEST_BYTES = 32
+# Lines whose predecessors are not here are kept while they take so many bytes of one worker and in all, with what Python needs
+# for each. More of them are refused, and come again when their file is read again.
+MAX_EARLY_BYTES, MAX_EARLY_BYTES_IN_ALL, OVERHEAD_BYTES = 8 << 20, 64 << 20, 1000
 
 
 class Chain(msgspec.Struct, frozen=True, array_like=True):
@@ -24,6 +27,14 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(slots=True)
+class _Room:
+    """What early lines take in all, and how many there was no room for."""
+
+    taken: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
 class _Chain:
     """One worker's history: the accepted lines' records and digests, and by seq the lines whose predecessors are not here.
 
@@ -32,6 +43,7 @@ class _Chain:
     readers do not know of yet, None if they know all.
     """
 
+    room: _Room
     accepted: list[Record] = field(default_factory=list)
     digests: bytearray = field(default_factory=bytearray)
     early: dict[int, dict[bytes, Record]] = field(default_factory=dict)
@@ -41,11 +53,13 @@ class _Chain:
     length: int = 0
     unkept: int = 0
     tip: str = FIRST
+    taken: int = 0
 
     def take(self, line: bytes, record: Record) -> None:
         """Take a line in, and those that waited for it."""
         self._place(line, record)
-        while self.early and not self.forked and (waiting := self.early.pop(self.length, None)):
+        while self.early and (waiting := self.early.pop(self.length, None)):
+            self._make_room(waiting)
             for later, other in waiting.items():
                 self._place(later, other)
 
@@ -54,14 +68,14 @@ class _Chain:
         if seq < self.length:
             # What does not continue the prefix before it never will; what does is this very line, or a rival of it.
             if record.prev != self._named(seq - 1):
-                self._set_aside(sha256(line).digest(), record)
+                self._set_aside(sha256(line).digest(), record, line)
             elif (digest := sha256(line).digest()) != self._digest(seq):
                 self._end_before(seq)
-                self._set_aside(digest, record)
+                self._set_aside(digest, record, line)
         elif self.forked:
-            self._set_aside(sha256(line).digest(), record)
+            self._set_aside(sha256(line).digest(), record, line)
         elif seq > self.length:
-            self.early.setdefault(seq, {})[line] = record
+            self._keep(line, record)
         elif record.prev == self.tip:
             digest = sha256(line).digest()
             self.accepted.append(record)
@@ -69,23 +83,46 @@ class _Chain:
             self.length += 1
             self.tip = named(digest)
         else:
-            self._set_aside(sha256(line).digest(), record)
+            self._set_aside(sha256(line).digest(), record, line)
 
-    def _set_aside(self, digest: bytes, record: Record) -> None:
-        if isinstance(record, Done | Seal | Ckpt) and digest not in self.beside:
-            self.beside[digest] = record
-            if self.forked:
-                self.untold = self.untold or []
-                self.untold.append((digest, record))
+    def _set_aside(self, digest: bytes, record: Record, line: bytes = b"") -> None:
+        """Keep what may have been sealed. What was accepted before is here anyway; of others, ``line``, there is a limit."""
+        if not isinstance(record, Done | Seal | Ckpt) or digest in self.beside or not self._has_room(line):
+            return
+        self.beside[digest] = record
+        if self.forked:
+            self.untold = self.untold or []
+            self.untold.append((digest, record))
+
+    def _keep(self, line: bytes, record: Record) -> None:
+        if line not in self.early.get(record.seq, ()) and self._has_room(line):
+            self.early.setdefault(record.seq, {})[line] = record
+
+    def _has_room(self, line: bytes) -> bool:
+        """Whether one more line may be kept; if so, its room is taken."""
+        cost = _cost(line)
+        if line and (self.taken + cost > MAX_EARLY_BYTES or self.room.taken + cost > MAX_EARLY_BYTES_IN_ALL):
+            self.room.refused += 1
+            return False
+        self.taken += cost
+        self.room.taken += cost
+        return True
+
+    def _make_room(self, lines: Iterable[bytes]) -> None:
+        cost = sum(map(_cost, lines))
+        self.taken -= cost
+        self.room.taken -= cost
 
     def _end_before(self, seq: int) -> None:
         first = max(seq, self.unkept)
         for number, record in enumerate(self.accepted[first - self.unkept :], first):
             self._set_aside(self._digest(number), record)
         for lines in self.early.values():
+            self._make_room(lines)
             for line, record in lines.items():
-                self._set_aside(sha256(line).digest(), record)
-        self.early, self.untold = {}, list(self.beside.items())
+                self._set_aside(sha256(line).digest(), record, line)
+        self.early.clear()
+        self.untold = list(self.beside.items())
         del self.accepted[max(0, seq - self.unkept) :], self.digests[DIGEST_BYTES * seq :]
         self.length, self.forked = seq, True
         self.unkept = min(self.unkept, seq)
@@ -97,20 +134,26 @@ class _Chain:
         return FIRST if seq < 0 else named(self._digest(seq))
 
 
+def _cost(line: bytes) -> int:
+    return 2 * len(line) + OVERHEAD_BYTES  # as bytes, and as a record
+
+
 class Histories:
     """The union of all lines ever read, and of each worker the hash-chained prefix from seq 0.
 
     The outcome is a function of the set of lines: order, duplicates and the files they came from change nothing. Two
     different lines that both continue one prefix mean that the worker was cloned; its history ends before them. What else was
     written in its name may yet be needed: a result may have been sealed before the fork was known.
+    Only of lines without their predecessors there may be more than are kept: what is `refused` must be offered again.
     """
 
     def __init__(self, chains: dict[str, Chain] | None = None) -> None:
         """``chains``: what `chains` of an earlier reader of the same journals gave; their records are not kept."""
         self._chains: dict[str, _Chain] = {}
+        self._room = _Room()
         for worker, kept in (chains or {}).items():
             length = len(kept.digests) // DIGEST_BYTES
-            chain = self._chains[worker] = _Chain(digests=bytearray(kept.digests), length=length, unkept=length)
+            chain = self._chains[worker] = _Chain(self._room, digests=bytearray(kept.digests), length=length, unkept=length)
             chain.tip, chain.forked = chain._named(length - 1), kept.forked
             chain.beside = {digest: decode(line) for digest, line in kept.beside}  # type: ignore[misc]
             self.offer(kept.early)
@@ -149,7 +192,7 @@ class Histories:
             worker = record.worker
             chain = chains.get(worker)
             if chain is None:
-                chain = chains[worker] = _Chain()
+                chain = chains[worker] = _Chain(self._room)
             if worker not in before:
                 before[worker] = chain.length
             chain.take(line, record)
@@ -181,7 +224,7 @@ class Histories:
 
     def lines(self, worker: str, since: int) -> list[bytes]:
         """The worker's accepted lines from seq ``since`` on, as far as they can be written from their records."""
-        chain, lines = self._chains.get(worker, _Chain()), list[bytes]()
+        chain, lines = self._chains.get(worker, _Chain(self._room)), list[bytes]()
         for record in chain.accepted[max(0, since - chain.unkept) :]:
             try:
                 line = encode(record)[:-1]
@@ -200,7 +243,12 @@ class Histories:
 
     def gaps(self) -> set[str]:
         """Workers of whom lines are here without their predecessors."""
-        return {worker for worker, chain in self._chains.items() if chain.early and not chain.forked}
+        return {worker for worker, chain in self._chains.items() if chain.early}
+
+    @property
+    def refused(self) -> int:
+        """How many lines were left out so far, since too many are here without their predecessors."""
+        return self._room.refused
 
     def forked(self) -> frozenset[str]:
         """Workers that were cloned."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from fedspec.errors import DamagedError
-from fedspec.files import Files
-from fedspec.folders import conflict_copy, evicted, is_dataless, original_of
+from fedspec.files import Files, evicted
+from fedspec.folders import conflict_copy, is_dataless, original_of
 from fedspec.plan import decoded
 from fedspec.workqueue.pairing import Side
 from fedspec.workqueue.records import decode

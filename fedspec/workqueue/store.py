@@ -29,8 +29,9 @@ MAX_PLAN_BYTES = 64 << 10
 # A beat of thousands of members; a folder of files that only look like beats costs no more than so many reads a poll.
 MAX_BEAT_BYTES = 1 << 20
 MAX_BEATS = 1000
-# Bytes of one file that are no lines of ours and are read at one poll: a heart must not stand still meanwhile.
-MAX_GARBAGE_BYTES = 64 << 20
+# Bytes of journals that are read at one poll, those that tell nothing new counted so many times: a heart must not stand still
+# meanwhile. Files of which much is unread come last, the smallest first.
+MAX_POLL_BYTES, VAIN, MUCH_BYTES = 256 << 20, 4, 1 << 20
 # A journal that is odd, or lacks what its worker says to have written, is read again first after so many polls; and so many
 # bytes of such files, or one file, at one poll.
 DOUBTED_POLLS, MAX_DOUBTED_BYTES = 4, 8 << 20
@@ -105,7 +106,7 @@ class Store:
         """Know what an earlier process knew that had read the same files so far."""
         self.items, self.plans, self.fold, self.tails, self.histories = items, plans, fold, tails, histories
         for name, tail in tails.items():
-            if tail.damaged:
+            if tail.damaged or tail.refused:
                 self._note_damage(name)
 
     def add_line(self, line: bytes) -> None:
@@ -248,10 +249,15 @@ class Store:
             self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
         if doubting:
             self._doubt(sizes)
-        for name, size in sizes.items():
-            tail = self.tails.get(name)
-            if tail is None or tail.seen != size:
-                self._read_journal(name, size)
+        unread = {name: size - self._seen(name) for name, size in sizes.items() if self._seen(name, -1) != size}
+        left = MAX_POLL_BYTES
+        for name in sorted(unread, key=lambda name: max(unread[name], MUCH_BYTES)):
+            if left > 0:
+                left -= self._read_journal(name, sizes[name], left)
+
+    def _seen(self, name: str, none: int = 0) -> int:
+        tail = self.tails.get(name)
+        return none if tail is None else tail.seen
 
     def _doubt(self, sizes: dict[str, int]) -> None:
         """Take back what was read of journals that may have been other bytes on their way, so that they are read again.
@@ -287,40 +293,48 @@ class Store:
         if self.short:
             self.short = {name: length for name, length in self.short.items() if sizes.get(name, 0) < length}
 
-    def _read_journal(self, name: str, size: int) -> None:
-        """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing."""
-        path, garbage = self.workspace.journals / name, 0
+    def _read_journal(self, name: str, size: int, most: int) -> int:
+        """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing.
+
+        Returns:
+            Bytes that were read, weighed; after ``most`` of them the rest is left for another time.
+        """
+        path, read = self.workspace.journals / name, 0
         tail = self.tails.setdefault(name, Tail())
         if size < tail.seen:
             tail = self.tails[name] = Tail()
-        while tail.seen < size and garbage < MAX_GARBAGE_BYTES:
+        while tail.seen < size and read < most:
             if tail.is_no_journal:
                 tail.seen = size
                 break
             try:
                 data = self.files.read(path, tail.begin, len(tail.mark) + PIECE_BYTES)
             except OSError:
-                return
-            before, damaged = tail.seen, tail.damaged
+                return read
+            before = tail.seen
             lines = tail.feed(data)
             if lines is None:
                 tail = self.tails[name] = Tail()
                 continue
-            tail.damaged += self._take(lines)
-            if tail.damaged > damaged or tail.skipping:
-                garbage += len(data)
+            damaged, refused, is_news = self._take(lines)
+            tail.damaged += damaged
+            tail.refused += refused
+            read += len(data) * (1 if is_news else VAIN)
             if tail.seen <= before:
                 break  # it is shorter than a moment ago
-        if tail.damaged:
+        if tail.damaged or tail.refused:
             self._note_damage(name)
         else:
             self.damaged.pop(name, None)
+        return read
 
     def _note_damage(self, name: str) -> None:
-        self.damaged[name] = f"{one_line(name)} has lines that cannot be read; they are left out."
+        what = "lines that cannot be read" if self.tails[name].damaged else "too many lines whose predecessors are not here"
+        self.damaged[name] = f"{one_line(name)} has {what}; they are left out."
 
-    def _take(self, lines: list[bytes]) -> int:
-        """Fold lines; returns how many are damaged."""
+    def _take(self, lines: list[bytes]) -> tuple[int, int, bool]:
+        """Fold lines; returns how many are damaged, how many were refused, and whether they changed anything."""
+        before = self.histories.refused
         fresh, revoked, damaged = self.histories.offer(lines)
         if revoked and not self.histories.is_whole:
             self._begins_anew = True
@@ -330,4 +344,4 @@ class Store:
             for record in fresh:
                 self.fold.add(record)
         self.asked += sum(isinstance(record, Claim | Done | Hello) for record in fresh)
-        return damaged
+        return damaged, self.histories.refused - before, bool(fresh) or revoked

@@ -29,6 +29,7 @@ class Tail:
         mark: the bytes before ``offset``. If others stand there, another file has taken this one's place.
         skipping: whether ``offset`` is inside a line that is too long.
         damaged: lines that were none of ours.
+        refused: lines that too many others are missing before.
     """
 
     seen: int = 0
@@ -36,6 +37,7 @@ class Tail:
     mark: bytes = b""
     skipping: bool = False
     damaged: int = 0
+    refused: int = 0
 
     @property
     def is_no_journal(self) -> bool:
@@ -44,12 +46,12 @@ class Tail:
 
     @property
     def is_odd(self) -> bool:
-        """Whether some of what was looked at may have been other bytes on their way: damaged lines, or a torn end."""
-        return self.damaged > 0 or self.seen > self.offset
+        """Whether to look again: damaged lines or a torn end may have been other bytes on their way."""
+        return self.damaged > 0 or self.refused > 0 or self.seen > self.offset
 
     def taken_back(self) -> Tail:
         """From where to read an odd file again: behind whole lines only its end is in doubt."""
-        return Tail() if self.damaged else Tail(self.offset, self.offset, self.mark)
+        return Tail() if self.damaged or self.refused else Tail(self.offset, self.offset, self.mark)
 
     @property
     def begin(self) -> int:

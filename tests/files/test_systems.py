@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PureWindowsPath
@@ -306,6 +307,26 @@ def test_a_file_that_comes_at_once_is_read_though_others_are_late(stuck: Stuck):
             assert stuck.downloads.fetch(Path("/a"), 0, 100) == b"x"
             return
     raise AssertionError
+
+
+def test_a_folder_of_files_that_come_one_by_one_is_waited_for_no_longer_than_one_that_does_not_come():
+    now_s = [0.0]
+
+    def read(path: Path, offset: int, limit: int) -> bytes:
+        time.sleep(0.02)
+        now_s[0] += 1.0
+        return b"x"
+
+    downloads, late = Downloads(read, 5.0, lambda: now_s[0]), 0
+    for number in range(20):
+        try:
+            downloads.fetch(Path(f"/{number}"), 0, 100)
+        except BlockingIOError:
+            late += 1
+    assert late > 10
+    now_s[0] += STUCK_S
+    time.sleep(0.2)
+    assert downloads.fetch(Path("/a"), 0, 100) == b"x"
 
 
 def test_eviction_is_told_by_macos_flags_and_windows_attributes():

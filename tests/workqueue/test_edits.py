@@ -303,9 +303,8 @@ def test_no_file_keeps_a_heart_waiting_however_much_is_in_it(name: str):
 
 
 def test_a_list_of_a_few_thousand_experiments_is_taken_in_as_a_whole():
-    entries = [{"method": "fedavg", "seed": n} for n in range(1000, 1000 + MAX_NEW // 10)]
-    assert len(read(entries).items) == MAX_NEW // 10
-    assert not read(entries * 11).items
+    entries = [{"method": "fedavg", "seed": n} for n in range(1000, 1000 + MAX_NEW // 5)]
+    assert len(read(entries).items) == MAX_NEW // 5
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=2, max_size=2), st.sampled_from(sorted(STATES)))

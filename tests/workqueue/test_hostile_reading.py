@@ -16,6 +16,7 @@ from queuekit import ALICE, BOB, WORKSPACE, Author, item
 from fedspec.files import DiskFiles, MemoryDisk, MemoryFiles
 from fedspec.plan import encoded
 from fedspec.workqueue import store as reading
+from fedspec.workqueue.histories import MAX_EARLY_BYTES_IN_ALL
 from fedspec.workqueue.records import MAX_LINE_BYTES, Claim
 from fedspec.workqueue.store import Beat, Store
 from fedspec.workqueue.tail import MAX_DAMAGED_LINES, PIECE_BYTES
@@ -155,6 +156,67 @@ def test_a_sparse_gibibyte_is_read_once_and_never_held(tmp_path: Path):
         tracemalloc.stop()
     assert store.length(ALICE) == 3
     assert peak < 8 * PIECE_BYTES
+
+
+def test_whatever_lies_there_one_look_reads_so_much_and_honest_lines_first(tmp_path: Path):
+    class Counting(DiskFiles):
+        read_bytes = 0
+
+        def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
+            data = super().read(path, offset, limit)
+            self.read_bytes += len(data)
+            return data
+
+    place, files = Workspace(tmp_path), Counting()
+    place.journals.mkdir(parents=True)
+    for number in range(3):
+        with (place.journals / f"endless {number}").open("wb") as file:
+            file.truncate(1 << 30)
+    (place.journals / "honest").write_bytes(text(*written()))
+    store = Store(files, place)
+    for _ in range(3):
+        files.read_bytes = 0
+        store.refresh()
+        assert files.read_bytes <= reading.MAX_POLL_BYTES / reading.VAIN + PIECE_BYTES + 2000
+        assert store.length(ALICE) == 3
+
+
+def test_lines_without_their_predecessors_are_kept_within_bounds_and_told(tmp_path: Path):
+    place = Workspace(tmp_path)
+    place.journals.mkdir(parents=True)
+    for worker in range(20):
+        lines = []
+        for seq in range(1, 10):
+            body = {"v": 1, "worker": f"{worker:08x}-000001", "seq": seq, "lam": 1, "prev": "", "wall": "", "type": "odd"}
+            data = json.dumps({**body, "x": "y" * 900_000}, separators=(",", ":")).encode()
+            lines.append(b"%08x %s" % (zlib.crc32(data), data))
+        (place.journals / f"{worker}").write_bytes(text(*lines))
+    (place.journals / "honest").write_bytes(text(*written()))
+    store = Store(DiskFiles(), place)
+    tracemalloc.start()
+    try:
+        for _ in range(6):
+            store.refresh()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < MAX_EARLY_BYTES_IN_ALL
+    assert store.length(ALICE) == 3
+    assert "predecessors" in store.notes()[0]
+
+
+def test_lines_that_were_too_many_are_read_when_their_predecessors_are_here(store: Store, disk: MemoryDisk):
+    pen = Author(ALICE)
+    for attempt in range(1, 41):
+        pen.write(Claim, item="i" * 500_000, attempt=attempt)
+    disk.contents[WORKSPACE.journals / "later"] = text(*pen.lines[10:])
+    store.refresh()
+    assert store.notes()
+    disk.contents[WORKSPACE.journals / "sooner"] = text(*pen.lines[:10])
+    for _ in range(200):
+        store.refresh()
+    assert store.length(ALICE) == 40
+    assert not store.notes()
 
 
 def test_a_file_of_garbage_lines_is_given_up_and_not_read_to_its_end(store: Store, files: CountingFiles, disk: MemoryDisk):

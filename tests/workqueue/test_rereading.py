@@ -128,7 +128,7 @@ def test_what_a_peer_has_others_read_again_and_again_is_bounded(store: Store, fi
     for number in range(40):
         disk.contents[WORKSPACE.journals / f"{number}"] = b"\n" + b"x" * (2 << 20)
     disk.contents[WORKSPACE.journals / "large"] = b"\n" + b"x" * (3 * MAX_DOUBTED_BYTES)
-    polls(store, 1)
+    polls(store, 3)
     most = 0
     for _ in range(200):
         files.read_bytes = 0
