@@ -98,6 +98,16 @@ def test_damaged_files_are_found(place: Place):
     assert f"warn   1 damaged file kept in {work / 'quarantine'}" in said.out
 
 
+def test_what_a_person_wrote_into_the_queue_s_file_and_is_kept_is_no_damage(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    kept = place.root / "distributed_work" / "quarantine"
+    kept.mkdir()
+    (kept / "work_queue.0123456789ab.json").write_bytes(b"[]")
+    said = place.fedspec("doctor")
+    assert f"ok     what was written into work_queue.json and not obeyed is kept in {kept}: 1 copy" in said.out
+    assert "damaged" not in said.out
+
+
 def test_a_machine_that_has_left_is_seen_with_its_age(place: Place, claimed: Callable):
     mac, held = claimed("Mac", behind=timedelta(minutes=9))
     beat(mac)
