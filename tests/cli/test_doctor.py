@@ -370,3 +370,10 @@ def test_when_windows_sleeps_is_read_in_any_language():
     )
     assert power.sleep_of_windows(said) == 1800
     assert power.sleep_of_windows("") is None
+
+
+@pytest.mark.parametrize("option", [("--machines", "3"), ("--timeout", "0"), ("--name", "Mac")])
+def test_what_only_a_pairing_obeys_is_refused_without_one(place: Place, option: tuple[str, str]):
+    said = place.fedspec("doctor", *option)
+    assert (said.code, said.err) == (2, f"error: {option[0]} is for --pair.\n  fix: Leave it out, or add --pair.\n")
+    assert place.fedspec("doctor", "--mode", "auto", *option).code == 2
