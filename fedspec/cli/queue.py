@@ -25,7 +25,9 @@ from fedspec.errors import UsageError
 from fedspec.workqueue.itemstate import MAX_PRIORITY
 
 if TYPE_CHECKING:
+    from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
+    from fedspec.workqueue.progress import ItemLine
 
 app = typer.Typer(help="Add, explain and control items, and the machines that run them.")
 
@@ -149,6 +151,8 @@ def resume(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Undo cancel; without an item, undo pause and drain."""
+    if items and machine is not None:
+        raise UsageError("An item is resumed for all machines.", "Leave --machine out, or the items.")
     if items:
         _control("resume", items, workspace, ("cancelled",), "can be claimed again")
     else:
@@ -216,17 +220,33 @@ def _control(
     op: str, names: Sequence[str], workspace: Path | None, states: Sequence[str], outcome: str, value: str = ""
 ) -> None:
     """Check all items before changing any."""
+    from fedspec.workqueue.board import is_pattern
+    from fedspec.workqueue.wording import count
+
     queue = open_queue(workspace)
     queue.require_queue()
     lines = {line.id: line for line in queue.progress().lines}
-    items = {item.id: item for item in map(queue.find_item, names)}
-    for item_id in items:
-        line = lines[item_id]
-        if line.state not in states:
-            raise UsageError(
-                f"{line.experiment} is {line.state}; {op} is for items that are {' or '.join(states)}.",
-                f"See 'fedspec queue why {line.experiment}'.",
-            )
+    items: dict[str, Item] = {}
+    matched: list[str] = []
+    for name in names:
+        found = queue.find_items(name)
+        apt = [item for item in found if lines[item.id].state in states]
+        many = is_pattern(name)
+        if not apt or (len(apt) < len(found) and not many):
+            raise _unfit(op, name, [lines[item.id] for item in found], states)
+        items |= {item.id: item for item in apt}
+        left = f"; {len(found) - len(apt)} of them cannot be changed so" if len(apt) < len(found) else ""
+        matched += [f"{name} matches {count(len(found), 'item')}{left}."] if many else []
+    for text in matched:
+        say(text)
     for item_id, item in items.items():
         queue.control(op, item, value)
         say(f"{lines[item_id].experiment} {outcome}.")
+
+
+def _unfit(op: str, name: str, lines: Sequence[ItemLine], states: Sequence[str]) -> UsageError:
+    wanted = f"{op} is for items that are {' or '.join(states)}."
+    if len(lines) == 1:
+        line = lines[0]
+        return UsageError(f"{line.experiment} is {line.state}; {wanted}", f"See 'fedspec queue why {line.experiment}'.")
+    return UsageError(f"{name} matches {len(lines)} items, none of which fits; {wanted}", "See 'fedspec queue list'.")
