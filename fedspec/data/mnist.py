@@ -7,6 +7,7 @@ missing (Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten d
 from __future__ import annotations
 
 import gzip
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,8 @@ VALIDATION_SAMPLES = 5_000
 # Mean and standard deviation of the training pixels in [0, 1], as everyone normalises MNIST.
 MEAN, STD = 0.1307, 0.3081
 DOWNLOAD_WAIT_SECONDS = 600
+# Characters of what a download fails with; the traceback has all.
+MOST_TOLD = 80
 
 
 def load(root: Path | None) -> Dataset:
@@ -81,7 +84,6 @@ def _read(raw: Path, part: str, kind: str) -> NDArray[np.uint8]:
 
 
 def _download(root: Path) -> None:
-    fix = f"Put MNIST's idx files into {root / 'MNIST' / 'raw'}, or run once with a network connection."
     try:
         from fedspec.data.torchvision_compat import torchvision
 
@@ -90,4 +92,7 @@ def _download(root: Path) -> None:
         with FileLock(root / ".mnist.lock", timeout=DOWNLOAD_WAIT_SECONDS):
             torchvision.datasets.MNIST(root, download=True)
     except (OSError, RuntimeError, ImportError, Timeout) as error:
-        raise CapabilityError(f"MNIST is not in {root} and cannot be downloaded: {error}".rstrip(".") + ".", fix) from error
+        why = textwrap.shorten(str(error), MOST_TOLD, placeholder="\u2026").rstrip(".")
+        fix = f"Put its idx files into {root / 'MNIST' / 'raw'}, or run once with a network connection"
+        fix += f" (the download failed: {why})."
+        raise CapabilityError("The data set MNIST is not here.", fix) from error

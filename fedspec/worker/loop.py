@@ -143,7 +143,7 @@ class Worker:
             self.queue.give_back(held, error.what)
             raise
         except CapabilityError as error:
-            self._failed(held, "capability", error.what)
+            self._failed(held, "capability", error.what, error.fix)
         except (ExperimentError, UsageError) as error:
             self._failed(held, "final", error.what)
         except SetupError:
@@ -155,9 +155,9 @@ class Worker:
             fault = "capability" if type(error).__name__ == "OutOfMemoryError" else "code"
             self._failed(held, fault, f"{type(error).__name__}: {error}")
 
-    def _failed(self, held: Held, fault: str, reason: str) -> None:
-        self.queue.failed(held, fault, reason, traceback.format_exc())
-        self.reporter.event(wording.failed(held.item.exp, fault, reason))
+    def _failed(self, held: Held, fault: str, reason: str, fix: str = "") -> None:
+        self.queue.failed(held, fault, f"{reason} {fix}".rstrip(), traceback.format_exc())
+        self.reporter.event(wording.failed(held.item.exp, fault, reason, fix))
 
     def _dropped(self, held: Held, error: SupersededError) -> str:
         name = self.queue.machine_name

@@ -16,7 +16,7 @@ from fedspec.workqueue.pace import Paces
 from fedspec.workqueue.records import Fail, machine_of
 from fedspec.workqueue.rules import backoff_s
 from fedspec.workqueue.store import Beat
-from fedspec.workqueue.wording import MAX_REASON, elapsed_s, in_words, listed, one_line
+from fedspec.workqueue.wording import MAX_REASON, clause, elapsed_s, in_words, listed, one_line
 
 # A round that takes so many times what it usually takes is slow; below a few beats nobody would notice.
 SLOW_FACTOR, SLOW_BEATS = 3.0, 3.0
@@ -187,18 +187,29 @@ def lacks(item: Item, fold: Fold, machine: Machine) -> str:
         return f"it needs {named_needs(missing)}"
     failures = fold.item(item.id).failures("capability")
     refused = [fail for fail in failures if machine_of(fail.worker) == machine.id]
-    return one_line(refused[-1].reason, MAX_REASON).rstrip(".") if refused else ""
+    return clause(refused[-1].reason) if refused else ""
 
 
 def _who_could(item: Item, crew: Mapping[str, Machine], able: list[Machine], lacking: Mapping[str, str]) -> str:
     """Why no machine that is here can run it."""
     nobody = [need for need in item.needs if not any(need in machine.offers for machine in crew.values())]
-    if able:
-        what = f"it needs {'what' if not item.needs else named_needs(item.needs) + ', which'}"
-        return f"{what} only {listed([f'{machine.name} ({seen(machine)})' for machine in able])} can offer"
     if nobody:
         return f"it needs {named_needs(nobody)}, which no machine that took part can offer"
-    return f"no machine that took part can run it: {'; '.join(sorted(set(lacking.values())))}"
+    others = [f"{machine.name} ({seen(machine)})" for machine in able]
+    tried = {id_: why for id_, why in lacking.items() if why and all(need in crew[id_].offers for need in item.needs)}
+    if able and tried:
+        # Whoever has not refused it since the last retry may refuse it again.
+        return f"it could not run on {_by_reason(crew, tried)}. {listed(others)} may try it"
+    if able:
+        return f"it needs {named_needs(item.needs)}, which only {listed(others)} can offer"
+    reasons = set(lacking.values())
+    return f"no machine that took part can run it: {reasons.pop() if len(reasons) == 1 else _by_reason(crew, lacking)}"
+
+
+def _by_reason(crew: Mapping[str, Machine], lacking: Mapping[str, str]) -> str:
+    """Machines with what was in the way there: ``Mac and PC: no disk; Windows: no data``."""
+    reasons = sorted(set(lacking.values()))
+    return "; ".join(f"{listed([crew[id_].name for id_ in lacking if lacking[id_] == why])}: {why}" for why in reasons)
 
 
 def named_needs(needs: Sequence[str]) -> str:

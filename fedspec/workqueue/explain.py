@@ -17,6 +17,8 @@ from fedspec.workqueue.records import Yield
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.wording import MAX_TIME, count, in_words, listed, one_line, sentence, times, told, typed
 
+# States in which it matters what comes first.
+OPEN = ("pending", "running", "stale")
 Said = tuple[str, str, tuple["Fix", ...]]  # what, next, fixes
 
 
@@ -78,6 +80,8 @@ def explain(reader: Reader, item: Item) -> Explanation:
     """Everything there is to say of an item."""
     line = reader.line(item, reader.names[item.id])
     what, next_, fixes = _sentences(reader, item, line)
+    if line.priority and line.state in OPEN:
+        next_ = _join(next_, f"It has priority {line.priority} (0 is usual).")
     return Explanation(line, what, tuple(past(reader, item)), next_, fixes)
 
 
@@ -191,7 +195,9 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
         case "no-machine":
             what = f"{name} waits for a machine: {line.why}."
             run = Fix("To have it run, on a machine that can", "fedspec work")
-            return what, _saved(line), (run, Fix("To do without it", f"fedspec queue cancel {name}"))
+            again = Fix("To try it again where it could not run, once that is mended", f"fedspec queue retry {name}")
+            refused = (again,) if fold.item(item.id).failures("capability") else ()
+            return what, _saved(line), (*refused, run, Fix("To do without it", f"fedspec queue cancel {name}"))
         case "paused" | "draining":
             wanted = "pause" if line.condition == "paused" else "drain"
             # Whoever is here and could take it comes before those that are away.
@@ -229,8 +235,8 @@ def _queueing(reader: Reader, item: Item, line: ItemLine, here: list[Machine]) -
     if not here:
         return "No machine is working."
     order = [other for other in scope(reader.items, None, reader.fold) if reader.fold.status(other.id) == "pending"]
-    # As workers choose: what has a saved round comes first.
-    order.sort(key=lambda other: not reader.fold.item(other.id).generations)
+    # As workers choose: of equal priority what has a saved round comes first.
+    order.sort(key=lambda other: (-reader.fold.priority(other.id), not reader.fold.item(other.id).generations))
     before = [other.id for other in order].index(item.id) if item in order else 0
     able = [machine for machine in here if not lacks(item, reader.fold, machine)]
     does = {"pause": "is paused", "drain": "takes nothing new"}

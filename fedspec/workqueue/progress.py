@@ -48,6 +48,7 @@ class ItemLine:
         why: what is behind the condition, "" where the word says it all.
         condition: the state again, or a finer word for it: slow, stalled, crashed, retry-wait, no-machine, paused, draining.
         due_s: seconds until it changes by itself, None where it does not or nobody knows.
+        priority: what a person gave it; 0 is usual, higher comes first.
     """
 
     id: str
@@ -64,6 +65,7 @@ class ItemLine:
     why: str = ""
     condition: str = ""
     due_s: float | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,11 @@ class Reader:
 
     def line(self, item: Item, experiment: str) -> ItemLine:
         """One item."""
+        line = self._line(item, experiment)
+        priority = self.fold.priority(item.id)
+        return replace(line, priority=priority) if priority else line
+
+    def _line(self, item: Item, experiment: str) -> ItemLine:
         said = brief(self.fold, item.id)
         status, rounds = said.status, int(item.config.get("rounds", 0))
         if status in ("sealed", "done"):

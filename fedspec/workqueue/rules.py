@@ -83,8 +83,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``), ``settle``,
-    ``paused`` (``detail``: the machine's id, "" if all are), or for a gang ``members`` (too few live) or ``full``."""
+    """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``: what is lacking),
+    ``refused`` (``detail``: why it could not run here), ``settle``, ``paused`` (``detail``: the machine's id, "" if all are),
+    or for a gang ``members`` (too few live) or ``full``."""
 
     item: Item
     why: str
@@ -114,8 +115,9 @@ class Finished:
 def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
     """The next thing to do.
 
-    An item that somebody has begun comes first, since its checkpoint is worth a peer's hours; then the queue's order. Where no
-    lock decides, a worker's own share comes before what it would take from the others' shares.
+    The highest priority that a person gave comes first of all. Among equals an item that somebody has begun does, since its
+    checkpoint is worth a peer's hours; then the queue's order. Where no lock decides, a worker's own share comes before what it
+    would take from the others' shares.
     """
     fold = situation.fold
     takes: list[Take] = []
@@ -146,6 +148,8 @@ def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
 
 def _first(takes: list[Take], situation: Situation) -> Take:
     fold, members = situation.fold, situation.members
+    highest = max(fold.priority(take.item.id) for take in takes)
+    takes = [take for take in takes if fold.priority(take.item.id) == highest]
 
     def fresh(take: Take) -> bool:
         return not fold.item(take.item.id).generations
@@ -160,7 +164,7 @@ def _first(takes: list[Take], situation: Situation) -> Take:
         first = min(own, key=fresh)
         return replace(first, sure=first.attempt == 1 and not first.role)
     # Several that do not know each other yet, or that take from another's share, each begin somewhere else.
-    first = min(own or takes, key=lambda take: (fresh(take), -fold.priority(take.item.id), _repelling(take.item, members.me)))
+    first = min(own or takes, key=lambda take: (fresh(take), _repelling(take.item, members.me)))
     return replace(first, sure=not members.known and not members.others)
 
 
@@ -208,18 +212,21 @@ def unmet(item: Item, situation: Situation) -> str:
     if item.science_version != SCIENCE_VERSION:
         return f"fedspec with science version {item.science_version}"
     lacking = [need for need in item.needs if need not in situation.capabilities]
-    if lacking:
-        return ", ".join(need.replace("machine:", "the machine ") for need in lacking)
-    here = [
-        fail for fail in situation.fold.item(item.id).failures("capability") if machine_of(fail.worker) == situation.machine
-    ]
-    return here[-1].reason if here else ""
+    return ", ".join(need.replace("machine:", "the machine ") for need in lacking)
+
+
+def _barred(item: Item, situation: Situation) -> Blocked | None:
+    """Why this machine cannot run the item, None if nothing is known to be in the way."""
+    if lack := unmet(item, situation):
+        return Blocked(item, "needs", detail=lack)
+    failures = situation.fold.item(item.id).failures("capability")
+    here = [fail for fail in failures if machine_of(fail.worker) == situation.machine]
+    return Blocked(item, "refused", detail=here[-1].reason) if here else None
 
 
 def _consider(item: Item, situation: Situation) -> Take | Blocked:
-    lack = unmet(item, situation)
-    if lack:
-        return Blocked(item, "needs", detail=lack)
+    if (barred := _barred(item, situation)) is not None:
+        return barred
     owner = situation.fold.owner(item.id)
     if owner is not None and owner[1] not in situation.dead:
         return Blocked(item, "running", owner=owner)
@@ -232,9 +239,8 @@ def _consider(item: Item, situation: Situation) -> Take | Blocked:
 
 def _consider_gang(item: Item, situation: Situation) -> Take | Blocked:
     fold, members = situation.fold, situation.members
-    lack = unmet(item, situation)
-    if lack:
-        return Blocked(item, "needs", detail=lack)
+    if (barred := _barred(item, situation)) is not None:
+        return barred
     gang = gang_of(fold, item, situation.dead)
     if not gang.open:
         return Blocked(item, "full", owner=gang.holders.get(ROOT))
@@ -244,8 +250,8 @@ def _consider_gang(item: Item, situation: Situation) -> Take | Blocked:
         return Blocked(item, "back-off")
     if members is None:
         return Blocked(item, "members")
-    barred = (gang.attempt, members.me) in fold.item(item.id).attempts
-    role = role_to_take(gang, item, members, members.me, barred)
+    been_there = (gang.attempt, members.me) in fold.item(item.id).attempts
+    role = role_to_take(gang, item, members, members.me, been_there)
     if role is None:
         return Blocked(item, "members")
     return Take(item, gang.attempt, None, role=role.name, begun=gang.begun)

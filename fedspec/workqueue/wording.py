@@ -11,7 +11,7 @@ from fedspec.clock import moment
 from fedspec.errors import SupersededError
 from fedspec.workqueue.rules import Blocked
 
-MAX_REASON = 200
+MAX_REASON = 300
 MAX_DAYS = 9999
 _WORKER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{6}\b")
 # Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
@@ -33,12 +33,23 @@ def readable(text: str, limit: int | None = None) -> str:
     if not text.isprintable():
         kept = (c if c == "\n" or unicodedata.category(c) not in _UNREADABLE else "\ufffd" for c in text.replace("\t", " "))
         text = "".join(kept)
-    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
+    return text if limit is None or len(text) <= limit else _cut(text, limit)
 
 
-def count(number: int, noun: str) -> str:
-    """``1 round``, ``20 rounds``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _cut(text: str, limit: int) -> str:
+    """The text's first ``limit`` characters, an ellipsis the last of them: up to the end of a word, unless that loses much."""
+    end = text.rfind(" ", limit // 2, limit)
+    return f"{text[: end if end > 0 else limit - 1].rstrip(' ,;:.')}\u2026"
+
+
+def clause(reason: str) -> str:
+    """What a peer gives as a reason, as a part of our own sentence, without the full stop."""
+    return one_line(" ".join(reason[: 2 * MAX_SHOWN].split()).rstrip("."), MAX_REASON)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 round``, ``20 rounds``, ``2 copies``."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def times(number: int) -> str:
@@ -84,8 +95,7 @@ def sentence(clause: str) -> str:
 
 def told(reason: str, name: Callable[[str], str]) -> str:
     """A journalled reason in one short line, with machines' names in place of workers' ids."""
-    words = " ".join(reason[: 2 * MAX_SHOWN].split())
-    return one_line(_WORKER.sub(lambda found: name(found[0]), words), MAX_REASON).rstrip(".")
+    return clause(_WORKER.sub(lambda found: name(found[0]), reason[: 2 * MAX_SHOWN]))
 
 
 def local_time(wall: str, now: datetime) -> str:
@@ -118,6 +128,8 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
             what = f"{name(first.owner[1]) if first.owner else 'nobody'} is on {first.item.exp}"
         case "needs":
             what = f"{first.item.exp} needs {one_line(first.detail)}, which this machine does not have"
+        case "refused":
+            what = f"{first.item.exp} could not run on this machine: {clause(first.detail)}"
         case "members":
             what = f"{first.item.exp} needs more machines at work than there are"
         case "full":
@@ -154,12 +166,14 @@ def unusable(round_: int, why: str, intact: int | None) -> str:
     return f"error: {what}; {there}.\n  fix: Nothing to do. {next_}{kept}"
 
 
-def failed(exp: str, fault: str, reason: str) -> str:
-    """An attempt that ended in an error, and whether it is tried again."""
+def failed(exp: str, fault: str, reason: str, fix: str = "") -> str:
+    """An attempt that ended in an error, and whether it is tried again; ``fix``: what would let this machine run it."""
     fixes = {
         "transient": "Nothing to do. It is tried again later.",
         "code": f"Nothing yet: it is tried up to 3 times. The traceback: fedspec progress {exp}",
-        "capability": "Nothing to do here. Another machine may run it.",
+        "capability": f"{fix} Then: fedspec queue retry {exp}. Or leave it to another machine."
+        if fix
+        else "Nothing to do here. Another machine may run it.",
     }
     fix = fixes.get(fault, f"It is not tried again. More: fedspec progress {exp}")
     return f"error: {exp} failed: {one_line(reason).rstrip('.')}.\n  fix: {fix}"

@@ -182,6 +182,26 @@ def test_a_failed_attempt_says_whether_it_is_tried_again(fault: str, fix: str):
     assert wording.failed("x", fault, "OSError: no.") == f"error: x failed: OSError: no.\n  fix: {fix}"
 
 
+def test_what_this_machine_cannot_run_comes_with_the_remedy_that_there_is():
+    said = wording.failed("x", "capability", "The data set MNIST is not here.", "Put it into /data.")
+    assert said == (
+        "error: x failed: The data set MNIST is not here.\n"
+        "  fix: Put it into /data. Then: fedspec queue retry x. Or leave it to another machine."
+    )
+    item = Item(kind="federated", exp="x", config={})
+    refused = Blocked(item, "refused", detail="The data set MNIST is not here. Put it into /data.")
+    words = "Waiting: x could not run on this machine: The data set MNIST is not here. Put it into /data."
+    assert wording.waiting([refused], str) == words
+
+
+@pytest.mark.parametrize("word", ["remedy", "x" * 400])
+def test_a_long_reason_ends_at_a_word_with_an_ellipsis(word: str):
+    told = wording.told(f"{word} " * 100 + ".", str)
+    assert len(told) <= wording.MAX_REASON
+    assert told.endswith(f"{word}\u2026" if word == "remedy" else "x\u2026")
+    assert wording.told("It is short.", str) == "It is short"
+
+
 def test_times_of_another_day_carry_their_date():
     now = datetime(2026, 1, 5, 12, tzinfo=UTC)
     assert re.fullmatch(r"\d\d:\d\d", wording.local_time("2026-01-05T12:00:00Z", now))

@@ -145,8 +145,8 @@ def test_of_several_items_those_are_named_about_which_nothing_was_done_though_it
 def test_of_several_items_none_changes_if_one_is_wrong(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
     said = place.fedspec("queue", "cancel", TINY_NAME, "nope")
-    assert (said.code, "Nothing was done about the others.\n" in said.err) == (2, True)
-    assert "the others" not in place.fedspec("queue", "cancel", "nope").err
+    assert (said.code, f"Nothing was done about {TINY_NAME} either.\n" in said.err) == (2, True)
+    assert "either" not in place.fedspec("queue", "cancel", "nope").err
     assert states(place) == ["pending"]
 
 
@@ -184,6 +184,37 @@ def test_priority_changes_what_is_listed_first(place: Place):
     last = place.fedspec("queue", "list", "--json").json["items"][-1]["experiment"]
     assert place.fedspec("queue", "priority", "5", last).out == f"{last} has priority 5.\n"
     assert place.fedspec("queue", "list", "--json").json["items"][0]["experiment"] == last
+
+
+def test_a_priority_is_shown_wherever_it_changes_what_comes_next(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    assert "Priority" not in place.fedspec("queue", "list").out
+    assert "priority" not in place.fedspec("queue", "why", TINY_NAME).out
+    place.fedspec("queue", "priority", "1000", TINY_NAME)
+    header, first, second = place.fedspec("queue", "list").out.splitlines()
+    assert header.endswith("Priority")
+    assert (first.split()[0], first.split()[-1]) == (TINY_NAME, "1000")
+    assert not second.endswith("0 ")
+    assert "It has priority 1000 (0 is usual)." in place.fedspec("queue", "why", TINY_NAME).out
+    for command in (("queue", "list"), ("progress",)):
+        assert [line["priority"] for line in place.fedspec(*command, "--json").json["items"]] == [1000, 0]
+
+
+def test_a_priority_may_be_negative_and_a_mistyped_option_stays_one(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    root = str(place.root)
+    for order in (("-5", TINY_NAME, "-w", root), ("-w", root, "-5", TINY_NAME), ("--", "-5", TINY_NAME)):
+        said = place.fedspec("queue", "priority", *order)
+        assert (said.code, said.out) == (0, f"{TINY_NAME} has priority -5.\n"), said.err
+    refused = place.fedspec("queue", "priority", "-5", TINY_NAME, "--workspce", root)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: fedspec queue priority has no option --workspce.\n"
+        "  fix: Did you mean --workspace? See 'fedspec queue priority --help'.\n",
+    )
+    assert "-x" in place.fedspec("queue", "priority", "-x", TINY_NAME).err
+    assert place.fedspec("queue", "priority", "-5000", TINY_NAME).code == 2
 
 
 def test_retire_frees_what_a_lost_machine_had(place: Place, claimed: Callable):
@@ -249,3 +280,69 @@ def test_a_command_to_copy_is_not_broken_on_a_terminal(place: Place, monkeypatch
     monkeypatch.setenv("COLUMNS", "60")
     for command in (("cancel", TINY_NAME), ("resume",)):
         assert f"fedspec queue resume {TINY_NAME}" in place.fedspec("queue", *command).out
+
+
+@pytest.fixture
+def two(place: Place) -> list[str]:
+    """The names of two items in the queue, `TINY_NAME` the first."""
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    return [TINY_NAME, TINY_NAME.replace("r1", "r2")]
+
+
+def test_a_name_that_is_nearly_right_brings_the_right_one(place: Place, two: list[str]):
+    said = place.fedspec("queue", "why", "fedavg_dirichlet_alpha.5_c2_r2")
+    assert (said.code, said.err) == (
+        2,
+        "error: There is no item fedavg_dirichlet_alpha.5_c2_r2 in the queue.\n"
+        f"  fix: Did you mean {two[1]}? List them with 'fedspec queue list'.\n",
+    )
+
+
+def test_an_id_is_known_by_how_it_begins_if_no_other_begins_so(place: Place, two: list[str]):
+    ids = [line["id"] for line in place.fedspec("queue", "list", "--json").json["items"]]
+    assert ids[0][:3] != ids[1][:3]
+    for item_id, name in zip(ids, two, strict=True):
+        assert place.fedspec("queue", "cancel", item_id[:3]).out == f"{name} is cancelled. Undo: fedspec queue resume {name}\n"
+    assert place.fedspec("queue", "why", ids[0][:2]).code == 2
+
+
+def test_ids_that_begin_alike_are_not_guessed_between(place: Place, two: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fedspec.workqueue.board.SHORTEST_ID", 0)
+    said = place.fedspec("queue", "why", "")
+    assert (said.code, "The ids of 2 items begin with" in said.err) == (2, True)
+
+
+def test_a_pattern_stands_for_all_that_match_and_says_how_many(place: Place, two: list[str]):
+    said = place.fedspec("queue", "cancel", "fedavg_*_r[12]")
+    assert said.out.splitlines() == [
+        "fedavg_*_r[12] matches 2 items.",
+        *(f"{name} is cancelled. Undo: fedspec queue resume {name}" for name in two),
+    ]
+    assert place.fedspec("queue", "resume", "*_r2").out.splitlines() == [
+        "*_r2 matches 1 item.",
+        f"{two[1]} can be claimed again.",
+    ]
+    mixed = place.fedspec("queue", "resume", "fedavg_*")
+    assert mixed.out.splitlines()[0] == "fedavg_* matches 2 items; 1 of them cannot be changed so."
+    assert states(place) == ["pending", "pending"]
+    refused = place.fedspec("queue", "retire", "*")
+    assert refused.code == 2
+    nothing = place.fedspec("queue", "resume", "fedavg_*")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "fedavg_* matches 2 items, none of which fits; resume is for items that are cancelled." in nothing.err
+    unknown = place.fedspec("queue", "cancel", "fedspec_*")
+    assert (unknown.code, unknown.err.splitlines()[0]) == (2, "error: No item in the queue matches fedspec_*.")
+
+
+def test_without_a_queue_an_item_is_not_missing_but_the_queue_is(place: Place):
+    for command in (("why", "foo"), ("cancel", "foo"), ("cancel", "foo*"), ("why",)):
+        said = place.fedspec("queue", *command)
+        assert (said.code, "No work queue in" in said.err) == (3, True), command
+
+
+def test_an_item_is_not_resumed_for_one_machine(place: Place, two: list[str]):
+    place.fedspec("queue", "cancel", two[0])
+    said = place.fedspec("queue", "resume", two[0], "--machine", "Mac")
+    assert (said.code, said.err.splitlines()[0]) == (2, "error: An item is resumed for all machines.")
+    assert sorted(states(place)) == ["cancelled", "pending"]

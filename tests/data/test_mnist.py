@@ -51,8 +51,13 @@ def test_a_download_that_fails_is_a_missing_capability(tmp_path: Path, monkeypat
     from fedspec.data.torchvision_compat import torchvision
 
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
-    with pytest.raises(CapabilityError, match="cannot be downloaded"):
+    with pytest.raises(CapabilityError) as caught:
         mnist.load(tmp_path / "new")
+    assert caught.value.what == "The data set MNIST is not here."
+    assert caught.value.fix.startswith(
+        f"Put its idx files into {tmp_path / 'new' / 'MNIST' / 'raw'}, or run once with a network"
+    )
+    assert "download failed: " in caught.value.fix
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x00\x08\x01\x00\x00", idx(np.zeros(3))[:-1], idx(np.zeros((1, 1, 1)))])

@@ -231,6 +231,24 @@ def test_a_machine_that_refused_an_item_cannot_run_it(share: Share, reader: Work
     assert line(reader).condition == "pending"
 
 
+def test_what_was_put_back_by_hand_is_not_what_a_machine_that_failed_before_can_offer(share: Share, reader: WorkDistributor):
+    mac = share.member("Mac")
+    mac.failed(claimed(mac), "capability", "The data set MNIST is not here. Put it there.")
+    mac.leave()
+    mac.control("retry", ONE)
+    windows = share.member("Windows")
+    windows.failed(claimed(windows), "capability", "The data set MNIST is not here. Put it there.")
+    why = "it could not run on Windows: The data set MNIST is not here. Put it there. Mac (left ~0 s ago) may try it"
+    assert (line(reader).condition, line(reader).why) == ("no-machine", why)
+
+
+def test_machines_that_refused_for_different_reasons_are_named(share: Share, reader: WorkDistributor):
+    for name, why in (("Mac", "No data."), ("Windows", "No memory."), ("PC", "No data.")):
+        member = share.member(name)
+        member.failed(claimed(member), "capability", why)
+    assert line(reader).why == "no machine that took part can run it: Mac and PC: No data; Windows: No memory"
+
+
 def test_an_item_pinned_to_a_machine_names_it(share: Share, reader: WorkDistributor):
     pinned = make_item("federated", FederatedConfig(seed=45), ["machine:Windows"])
     reader.enqueue([pinned])

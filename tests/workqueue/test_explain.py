@@ -11,6 +11,7 @@ from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import Explanation, explain
 from fedspec.workqueue.liveness import NETWORK_SHARE
 from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.wording import MAX_REASON
 
 ONE, TWO = item(42), item(43)
 
@@ -221,7 +222,7 @@ def test_a_reason_that_a_peer_wrote_is_one_short_line_without_control_characters
     found = why(reader)
     assert found.what.isprintable()
     assert found.past[0].end.isprintable()
-    assert len(found.past[0].end) <= 200
+    assert len(found.past[0].end) <= MAX_REASON
 
 
 def test_every_explanation_is_one_paragraph_that_ends_with_its_commands(share: Share, reader: WorkDistributor):

@@ -14,6 +14,7 @@ from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, item, killed
 from fedspec.config import CentralizedConfig
 from fedspec.plan import Item, make_item
 from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.members import Members
 from fedspec.workqueue.records import Bye, Ckpt, Claim, Ctl, Done, Fail, Yield
 from fedspec.workqueue.rules import (
     Blocked,
@@ -154,7 +155,7 @@ def test_an_item_of_another_science_version_is_left_to_others():
 
 def test_an_item_that_one_machine_cannot_run_goes_to_another():
     unable = fail(Author(CAROL), ONE, "capability")
-    assert only_block(next_action(situation([ONE], unable))).detail == "no capability"
+    assert only_block(next_action(situation([ONE], unable))) == Blocked(ONE, "refused", detail="no capability")
     assert next_action(situation([ONE], unable, machine=machine_of(BOB))) == Take(ONE, 2, None)
 
 
@@ -276,6 +277,38 @@ def test_what_a_person_prefers_comes_first():
     preferred = next_action(situation([ONE, TWO], ctl("priority", 1, TWO, "5")))
     assert isinstance(preferred, Take)
     assert preferred.item == TWO
+
+
+def test_a_priority_outranks_what_is_begun_and_a_lower_one_comes_after_all():
+    begun = give_back(claim(Author(), TWO, save=True), TWO)
+    raised = next_action(situation([ONE, TWO, THREE], begun, ctl("priority", 5, THREE, "1000")))
+    assert raised == Take(THREE, 1, None)
+    lowered = next_action(situation([ONE, TWO, THREE], begun, ctl("priority", 5, TWO, "-1")))
+    assert lowered == Take(ONE, 1, None)
+
+
+@given(st.lists(st.integers(-2, 2), min_size=3, max_size=3), st.booleans(), st.booleans())
+def test_nothing_of_a_lower_priority_is_ever_taken_first_and_within_one_all_is_as_without(
+    priorities: list[int], locks: bool, known: bool
+):
+    items = [ONE, TWO, THREE]
+    crowd = Members(ALICE, {ALICE: {"cpu"}, BOB: {"cpu"}}, known)
+    begun = give_back(claim(Author(BOB), TWO, save=True), TWO)
+    given_ = [
+        ctl("priority", 5, one, str(n), f"dddddddd-{k:06d}") for k, (one, n) in enumerate(zip(items, priorities, strict=True))
+    ]
+    taken = next_action(situation(items, begun, *given_, members=crowd, locks=locks))
+    top = [one for one, n in zip(items, priorities, strict=True) if n == max(priorities)]
+    assert taken == next_action(situation(top, begun, members=crowd, locks=locks))
+
+
+def test_where_no_lock_decides_whoever_takes_a_preferred_item_from_another_s_share_asks_first():
+    crowd = Members(ALICE, {ALICE: {"cpu"}, BOB: {"cpu"}}, known=True)
+    of = {crowd.share_of(one): one for one in (item(seed) for seed in range(20))}
+    mine, theirs = of[ALICE], of[BOB]
+    for wanted, sure in ((theirs, False), (mine, True)):
+        action = next_action(situation([mine, theirs], ctl("priority", 5, wanted, "1"), members=crowd, locks=False))
+        assert action == Take(wanted, 1, None, sure=sure)
 
 
 @pytest.mark.parametrize("value", ["", "high", "1e9", "\u0663x", "9" * 5000])
