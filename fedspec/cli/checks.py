@@ -247,8 +247,13 @@ def queue(queue: WorkDistributor) -> Iterator[Finding]:
         yield Finding("warn", "damaged", note, fix)
     where = queue.workspace.quarantined("")
     kept = queue.files.names(where)
-    if kept:
-        text = f"{count(len(kept), 'damaged file')} kept in {where}"
+    view = queue.workspace.view
+    written = [name for name in kept if name.startswith(f"{view.stem}.") and name.endswith(view.suffix)]
+    if written:
+        text = f"what was written into {view.name} and not obeyed is kept in {where}: {count(len(written), 'copy', 'copies')}"
+        yield Finding("ok", "edits", text, files=tuple(str(where / name) for name in written))
+    if len(kept) > len(written):
+        text = f"{count(len(kept) - len(written), 'damaged file')} kept in {where}"
         yield Finding("warn", "damaged", text, "Check the disk and the share; then delete what is kept there.")
 
 

@@ -11,7 +11,7 @@ import typer
 
 from fedspec.cli.console import emit_json, say
 from fedspec.cli.findings import Finding, conclusion, show
-from fedspec.cli.options import JsonOption, NameOption, TimeScaleOption, WorkspaceOption
+from fedspec.cli.options import JsonOption, NameOption, TimeScaleOption, WorkspaceOption, given
 from fedspec.errors import FedspecError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SETUP_PROBLEM = 3
 PAIR_MINUTES = 10.0
+PAIR_HELP = "Find out with other machines, which run the same, what the folder does"
 
 EPILOG = """\
 \b
@@ -39,9 +40,8 @@ Exit codes: 0 all is well or has a warning, 3 something must be fixed,
 
 
 def doctor(
-    pair: Annotated[
-        bool, typer.Option("--pair", help="Find out with other machines, which run the same, what the folder does.")
-    ] = False,
+    context: typer.Context,
+    pair: Annotated[bool, typer.Option("--pair", help=f"{PAIR_HELP}.")] = False,
     machines: Annotated[int, typer.Option("--machines", metavar="N", help="How many machines take part in --pair.")] = 2,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="MINUTES", help="How long --pair waits for a sign of the others.")
@@ -59,6 +59,8 @@ def doctor(
 
     Where peers are at work it listens for a few seconds to compare clocks.
     """
+    if not pair and (idle := given(context, "machines", "timeout", "name")):
+        raise UsageError(f"{idle[0]} is for --pair.", "Leave it out, or add --pair.")
     if pair:
         from fedspec.cli.pair import pair as meet
 

@@ -40,15 +40,23 @@ PlanArgument = Annotated[
 ]
 ItemArgument = Annotated[str, typer.Argument(metavar="ITEM", help="An experiment's name or an item's id.", show_default=False)]
 ItemArguments = Annotated[
-    list[str], typer.Argument(metavar="ITEM...", help="Experiments' names or items' ids.", show_default=False)
+    list[str], typer.Argument(metavar="ITEM...", help="Names, ids, or patterns such as 'fedavg_*'.", show_default=False)
 ]
 AnyItemArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="[ITEM]...", help="Experiments' names or items' ids.", show_default=False)
+    list[str] | None,
+    typer.Argument(metavar="[ITEM]...", help="Names, ids, or patterns such as 'fedavg_*'.", show_default=False),
 ]
 MachineOption = Annotated[
     str | None,
     typer.Option("--machine", metavar="MACHINE", help="Only this machine, by name or id (default: all).", show_default=False),
 ]
+
+
+def given(context: typer.Context, *names: str) -> list[str]:
+    """Those of the parameters that the command line gives, as they are typed there."""
+    typed = {param.name: max(param.opts, key=len) for param in context.command.params}
+    return [typed[name] for name in names if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"]
+
 
 _NEGATIVE = re.compile(r"-\d+")
 

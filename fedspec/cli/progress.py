@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import emit_json, say_lines, stdout, table, terminal_width, wrapped
+from fedspec.cli.console import GAP, emit_json, say_lines, stdout, table, terminal_width, wrapped
 from fedspec.cli.options import JsonOption, TimeScaleOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ WATCH_EVERY_S = 2.0
 HEADER = ("Item", "State", "Machine", "Round", "Acc.", "Beat", "ETA")
 NUMBERS = "3456"
 TROUBLE, ASIDE, NEWS = "yellow", "dim", "green"
+# Below so many columns the accuracy and the age of the last sign are left out, then whatever leaves too little of the names.
+NARROW, LEAST_NAME, MOST_MACHINE = 70, 14, 12
+ACCURACY, BEAT = 4, 5
+EXPENDABLE = (BEAT, ACCURACY, 6, 3, 2)
+# A screen of so few lines has no room for the original's block.
+LOW = 30
 # Of a screen that is watched, the notes below the table take at most a third of what the block leaves.
 NOTES_SHARE = 3
 STYLES = {
@@ -86,12 +93,13 @@ def as_json(state: Progress) -> dict[str, Any]:
 
 def page(state: Progress, width: int | None, height: int | None = None) -> Iterator[tuple[str, str]]:
     """(text, style) of the original's block, the table, and what to know; at most ``height`` lines where that is possible."""
-    yield state.block(), ""
+    head = state.block() if height is None or height > LOW else _fitted(summary(state), width)
+    yield head, ""
     notes = [(_fitted(note, width), style) for told, style in ((state.warnings, TROUBLE), (state.news, NEWS)) for note in told]
     if height is not None:
-        notes = _first(notes, (height - _height(state.block())) // NOTES_SHARE)
-    room = None if height is None else height - state.block().count("\n") - 2 - sum(_height(note) for note, _ in notes)
-    header, *rows = table(HEADER, [_cells(line) for line in state.lines], NUMBERS, width)
+        notes = _first(notes, (height - _height(head)) // NOTES_SHARE)
+    room = None if height is None else height - _height(head) - 1 - sum(_height(note) for note, _ in notes)
+    header, *rows = _table(state.lines, width)
     hidden = _hidden(state.lines, [_height(row) for row in rows], room)
     yield header, "bold"
     for line, row in zip(state.lines, rows, strict=True):
@@ -100,6 +108,42 @@ def page(state: Progress, width: int | None, height: int | None = None) -> Itera
     if hidden:
         yield f"... and {len(hidden)} more: {counted(hidden)}", "dim"
     yield from notes
+
+
+def summary(state: Progress) -> str:
+    """The block in a line, for low screens."""
+    at_work = Counter(line.machine for line in state.lines if line.state in ("running", "stale"))
+    who = ", ".join(f"{name} {number}" for name, number in sorted(at_work.items()))
+    share = f"{state.completed} of {len(state.lines)} done ({100 * state.completed / max(1, len(state.lines)):.1f}%)"
+    return f"{share}; {counted(state.lines)}" + (f"; at work: {who}" if who else "")
+
+
+def _table(lines: Sequence[ItemLine], width: int | None) -> list[str]:
+    """The header and a text a line. On a narrow screen a row is one line still: of less, and with shorter names."""
+    rows = [_cells(line) for line in lines]
+    if width is None or width >= NARROW:
+        return table(HEADER, rows, NUMBERS, width)
+    rows = [[*row[:2], middle(row[2], MOST_MACHINE), *row[3:]] for row in rows]
+    shown = list(range(len(HEADER)))
+    for column in EXPENDABLE:
+        widths = [max(len(row[n]) for row in [HEADER, *rows]) for n in shown[1:]]
+        room = width - sum(widths) - len(GAP) * len(widths)
+        if room >= LEAST_NAME and not {ACCURACY, BEAT} & set(shown):
+            break
+        shown.remove(column)
+    widths = [max(len(row[n]) for row in [HEADER, *rows]) for n in shown[1:]]
+    room = max(LEAST_NAME, width - sum(widths) - len(GAP) * len(widths))
+    cells = [[middle(row[0], room), *(row[n] for n in shown[1:])] for row in rows]
+    right = "".join(str(place) for place, column in enumerate(shown) if str(column) in NUMBERS)
+    return table([HEADER[n] for n in shown], cells, right)
+
+
+def middle(name: str, width: int) -> str:
+    """The name with an ellipsis in its middle where it is longer than ``width``: its ends tell it from others."""
+    if len(name) <= width:
+        return name
+    start = (width - 1) // 2
+    return f"{name[:start]}\u2026{name[len(name) - (width - 1 - start) :]}"
 
 
 def _fitted(note: str, width: int | None) -> str:
@@ -111,11 +155,11 @@ def _height(text: str) -> int:
 
 
 def _first(notes: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]:
-    """The notes for which there is room."""
+    """The notes for which there is room, and the first, which says what is most urgent, in any case."""
     kept: list[tuple[str, str]] = []
     for note in notes:
         room -= _height(note[0])
-        if room >= 0:
+        if room >= 0 or not kept:
             kept.append(note)
     return kept
 

@@ -28,7 +28,7 @@ from fedspec.workqueue.itemstate import MAX_PRIORITY
 if TYPE_CHECKING:
     from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
-    from fedspec.workqueue.progress import Reader
+    from fedspec.workqueue.progress import ItemLine, Reader
 
 STOPPED = 4
 
@@ -155,6 +155,8 @@ def resume(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Undo cancel; without an item, undo pause and drain."""
+    if items and machine is not None:
+        raise UsageError("An item is resumed for all machines.", "Leave --machine out, or the items.")
     if items:
         _control("resume", items, workspace, ("cancelled",), "can be claimed again")
     else:
@@ -296,24 +298,35 @@ def _control(
 ) -> None:
     """Check all items before changing any. ``undo``: the command that takes it back."""
     from fedspec.cli.detail import show_command
-    from fedspec.workqueue.wording import listed
+    from fedspec.workqueue.board import is_pattern
+    from fedspec.workqueue.wording import count
 
     queue = open_queue(workspace)
     queue.require_queue()
     lines = {line.id: line for line in queue.progress().lines}
-    try:
-        items = {item.id: item for item in map(queue.find_item, names)}
-    except UsageError as error:
-        others = " Nothing was done about the others." if len(set(names)) > 1 else ""
-        raise UsageError(error.what + others, error.fix) from error
-    wrong = [lines[item_id] for item_id in items if lines[item_id].state not in states]
-    right = [lines[item_id].experiment for item_id in items if lines[item_id].state in states]
+    items: dict[str, Item] = {}
+    matched: list[str] = []
+    apt_names: list[str] = []
+    wrong: list[UsageError] = []
+    for name in names:
+        try:
+            found = queue.find_items(name)
+        except UsageError as error:
+            wrong.append(error)
+            continue
+        apt = [item for item in found if lines[item.id].state in states]
+        many = is_pattern(name)
+        if not apt or (len(apt) < len(found) and not many):
+            wrong.append(_unfit(op, name, [lines[item.id] for item in found], states))
+            continue
+        apt_names += [f"'{name}'" if many else lines[item.id].experiment for item in apt[:1]]
+        items |= {item.id: item for item in apt}
+        left = f"; {len(found) - len(apt)} of them cannot be changed so" if len(apt) < len(found) else ""
+        matched += [f"{name} matches {count(len(found), 'item')}{left}."] if many else []
     if wrong:
-        are = ", ".join(f"{line.experiment} is {line.state}" for line in wrong)
-        rest = f" Nothing was done about {listed(right)} either." if right else ""
-        command = f"fedspec queue {op} {f'{value} ' * bool(value)}{' '.join(right)}" if right else ""
-        fix = command or f"fedspec queue why {wrong[0].experiment}"
-        raise UsageError(f"{are}; {op} is for items that are {' or '.join(states)}.{rest}", fix)
+        raise _refusal(wrong, op, value, apt_names)
+    for text in matched:
+        say(text)
     for item_id, item in items.items():
         _command(queue, op, item, value)
         experiment = lines[item_id].experiment
@@ -321,3 +334,24 @@ def _control(
             show_command(f"{experiment} {outcome}. Undo", f"fedspec queue {undo} {experiment}")
         else:
             say(f"{experiment} {outcome}.")
+
+
+def _refusal(wrong: Sequence[UsageError], op: str, value: str, others: Sequence[str]) -> UsageError:
+    """The first complaint, that nothing was done about the ``others`` either, and the command for these."""
+    from fedspec.workqueue.wording import count, listed
+
+    more = f" So it is with {count(len(wrong) - 1, 'other')}." if len(wrong) > 1 else ""
+    if not others:
+        return UsageError(wrong[0].what + more, wrong[0].fix)
+    command = " ".join(["fedspec queue", op, *([value] if value else []), *others])
+    # What a name that is nearly right should be is worth more.
+    fix = command if wrong[0].fix.startswith("fedspec ") else wrong[0].fix
+    return UsageError(f"{wrong[0].what}{more} Nothing was done about {listed(others)} either.", fix)
+
+
+def _unfit(op: str, name: str, lines: Sequence[ItemLine], states: Sequence[str]) -> UsageError:
+    wanted = f"{op} is for items that are {' or '.join(states)}."
+    if len(lines) == 1:
+        line = lines[0]
+        return UsageError(f"{line.experiment} is {line.state}; {wanted}", f"fedspec queue why {line.experiment}")
+    return UsageError(f"{name} matches {len(lines)} items, none of which fits; {wanted}", "fedspec queue list")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedspec.cli.console import emit_json, say, stderr, warn
-from fedspec.cli.options import JsonOption
+from fedspec.cli.options import JsonOption, given
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -33,13 +33,14 @@ NAIVE_WORDS = {
 
 
 def simulate(
+    context: typer.Context,
     schedules: Annotated[int, typer.Option("--schedules", min=1, metavar="N", help="How many.")] = 100,
     machines: Annotated[int | None, typer.Option(min=1, max=9, metavar="N", help="Machines in each (default: 2 to 5).")] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The first schedule's seed; the others follow.")] = 0,
     profile: Annotated[
         str | None, typer.Option(metavar="FOLDER", help=f"One of {', '.join(PROFILE_NAMES)} (default: in turn).")
     ] = None,
-    replay: Annotated[int | None, typer.Option(metavar="SEED", help="Show one schedule, event by event.")] = None,
+    replay: Annotated[int | None, typer.Option(min=0, metavar="SEED", help="Show one schedule, event by event.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Also run the naive way: a lock and one queue file.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", "-n", min=1, metavar="N", help="Processes (default: one a core).")
@@ -63,7 +64,9 @@ def simulate(
     if profile is not None and profile not in PROFILE_NAMES:
         raise UsageError(f"There is no profile {profile}.", f"Use one of {', '.join(PROFILE_NAMES)}.")
     if replay is not None:
-        _replay(replay, profile, machines)
+        if idle := given(context, "schedules", "seed", "compare", "workers", "resume"):
+            raise UsageError(f"--replay shows one schedule; {idle[0]} is for many.", "Use one of them at a time.")
+        _replay(replay, profile, machines, json=json)
         return
     from fedspec.simulation.campaign import Tally, run_many
     from fedspec.simulation.ledger import Ledger
@@ -77,14 +80,20 @@ def simulate(
     left = sorted(set(seeds) - {outcome.seed for outcome in known})
     tally, began = Tally(), time.monotonic()
     fresh = _kept(run_many(left, profile, machines, processes, compare), ledger)
-    for outcome in chain(known, _with_progress(fresh, schedules, len(known))):
-        tally.add(outcome)
-        if outcome.broken and not json:
-            _show_broken(outcome, len(tally.broken))
+    aborted = None
+    try:
+        for outcome in chain(known, _with_progress(fresh, schedules, len(known))):
+            tally.add(outcome)
+            if outcome.broken and not json:
+                _show_broken(outcome, len(tally.broken))
+    except KeyboardInterrupt as interrupt:  # what has been found until then is told
+        aborted = interrupt
     if json:
         emit_json(_document(tally))
-    else:
+    elif tally.schedules:
         say(_summary(tally, len(known), time.monotonic() - began))
+    if aborted is not None:
+        raise aborted
     if tally.broken:
         raise typer.Exit(1)
 
@@ -96,13 +105,19 @@ def _kept(outcomes: Iterable[Outcome], ledger: Ledger | None) -> Iterator[Outcom
         yield outcome
 
 
-def _replay(seed: int, name: str | None, machines: int | None) -> None:
+def _replay(seed: int, name: str | None, machines: int | None, *, json: bool) -> None:
     from fedspec.simulation.campaign import profile_of
     from fedspec.simulation.invariants import violations
     from fedspec.simulation.schedule import run_schedule
 
     course = run_schedule(seed, profile_of(seed, name), machines=machines)
     broken = violations(course)
+    if json:
+        about = {"seed": seed, "profile": course.profile.name, "machines": len(course.machines)}
+        emit_json({**about, "broken": broken, "trace": course.world.trace})
+        if broken:
+            raise typer.Exit(1)
+        return
     say(f"Schedule {seed}, {course.profile.name}, {len(course.machines)} machines. Seconds, who, what; ** is a fault.")
     say("\n".join(course.world.trace))
     say("\n".join(broken) if broken else "Every promise held.")
@@ -148,9 +163,10 @@ def _show_broken(outcome: Outcome, number: int) -> None:
 
 def _summary(tally: Tally, known: int, seconds: float) -> str:
     before = f", {known} of them before" if known else ""
+    share = 100 * tally.repeated / max(1, tally.rounds)
     lines = [
         f"{tally.schedules} schedules in {seconds:.0f} s{before}: {len(tally.broken)} broke a promise.",
-        f"Rounds trained more than once: {tally.repeated} of {tally.rounds} ({100 * tally.repeated / tally.rounds:.1f} %).",
+        f"Rounds trained more than once: {tally.repeated} of {tally.rounds} ({share:.1f} %).",
         "What struck:",
         *_columns(tally.struck),
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fedspec.clock import Clock, SystemClock
@@ -17,6 +19,7 @@ from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
 from fedspec.workqueue.progress import RETIRED, Progress, Reader, display_names, machine_called
 from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.rules import scope
 from fedspec.workqueue.slots import NewHex, Slots
 from fedspec.workqueue.store import Store
 from fedspec.workqueue.view import Publisher
@@ -25,8 +28,16 @@ from fedspec.workspace import LocalState, Workspace
 # How plans and journals are called; of very many, only those with other names are looked at closely.
 _OURS = re.compile(r"p-[0-9a-f]{12}\.json|[0-9a-f]{8}-[0-9a-f]{6}\.(?:\d{4}|by-[0-9a-f]{8}-[0-9a-f]{6})\.jsonl")
 
+# So many characters of an id are enough, if no other id begins so.
+SHORTEST_ID = 3
+
 # How long a process waits for whoever renders the queue for people, times the folder's time scale.
 VIEW_LOCK_S = 1.0
+
+
+def is_pattern(name: str) -> bool:
+    """Whether it may stand for several items."""
+    return any(sign in name for sign in "*?[")
 
 
 class Board:
@@ -111,12 +122,41 @@ class Board:
             return display_names(self.store.fold).get(machine_of(worker), worker)
 
     def find_item(self, name: str) -> Item:
-        """The item with this id or published name. Raises UsageError if there is none."""
-        self.refresh()
-        for item_id, published in published_names(self.store.items.values()).items():
+        """The item with this id or published name, or the only one whose id begins so.
+
+        Raises:
+            QueueMissingError: there is no item at all. UsageError: none is called so, or several ids begin so.
+        """
+        self.require_queue()
+        names = published_names(self.store.items.values())
+        for item_id, published in names.items():
             if name in (item_id, published):
                 return self.store.items[item_id]
-        raise UsageError(f"There is no item {name} in the queue.", "List them with 'fedspec queue list'.")
+        begun = [item_id for item_id in names if len(name) >= SHORTEST_ID and item_id.startswith(name)]
+        if len(begun) == 1:
+            return self.store.items[begun[0]]
+        if begun:
+            raise UsageError(f"The ids of {len(begun)} items begin with {name}.", f"Name one: {', '.join(sorted(begun)[:3])}.")
+        close = difflib.get_close_matches(name, names.values(), 1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise UsageError(f"There is no item {name} in the queue.", f"{hint}List them with 'fedspec queue list'.")
+
+    def find_items(self, pattern: str) -> list[Item]:
+        """The items whose published name or id matches a pattern with ``*``, ``?`` or ``[...]``, in the queue's order; of what
+        is no pattern, that of `find_item`. Raises what that raises."""
+        if not is_pattern(pattern):
+            return [self.find_item(pattern)]
+        self.require_queue()
+        with self._lock:
+            names = published_names(self.store.items.values())
+            found = [
+                item
+                for item in scope(self.store.items, None, self.store.fold)
+                if fnmatchcase(names[item.id], pattern) or fnmatchcase(item.id, pattern)
+            ]
+        if not found:
+            raise UsageError(f"No item in the queue matches {pattern}.", "List them with 'fedspec queue list'.")
+        return found
 
     def find_machine(self, name: str) -> tuple[str, str]:
         """The id and the display name of the machine with this id or name. Raises UsageError if none takes part that has it."""

@@ -6,6 +6,7 @@ whatever else the file says is told and left alone. The original's plain list is
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -45,6 +46,7 @@ COMMANDS = {
     (PENDING, "cancelled"): "resume",
     **dict.fromkeys(itertools.product((FAILED, CANCELLED), ("pending", "running")), "cancel"),
 }
+STATUSES = (PENDING, RUNNING, DONE, FAILED, CANCELLED)
 VIEW_KEYS = frozenset(
     "item_id alpha method split_type status assigned_to started_at completed_at experiment id view".split(),  # noqa: SIM905
 )
@@ -270,7 +272,10 @@ class _Reading:
             "method": config.get("method", item.kind),
             "split_type": config.get("split", "pooled"),
         }
+        facts |= {key: value for key, value in config.items() if key not in facts}
         changed = [key for key, value in facts.items() if key in entry and entry[key] != value]
+        for key in sorted(entry.keys() - facts.keys() - VIEW_KEYS):
+            self._note(f"{_short(key)} means nothing in an entry.{_nearest(key, facts)}")
         if changed:
             self._note(
                 f"{item.exp} keeps its {' and '.join(changed)}: an experiment never changes. "
@@ -278,6 +283,9 @@ class _Reading:
             )
             return
         asked, status = _status(entry), self.fold.status(item.id)
+        if asked not in STATUSES and "status" in entry:
+            self._note(f"{item.exp} stays as it is: {_unknown_status(entry)}")
+            return
         if self.base is not None and self.base.get(item.id) == asked:
             return  # so said the rendering; the queue has gone on since
         if command := COMMANDS.get((asked, status)):
@@ -291,6 +299,9 @@ class _Reading:
             return
         item = self._item(entry)
         if item is None or item.exp in self.known_names:
+            return
+        if "status" in entry and _status(entry) not in STATUSES:
+            self._note(f"{item.exp} is not added: {_unknown_status(entry)}")
             return
         if _status(entry) != DONE or item.exp not in self.finished:
             self.new.setdefault(item.exp, item)
@@ -309,8 +320,11 @@ class _Reading:
             values |= {"method": method, "split": entry.get("split_type", entry.get("split", "dirichlet"))}
             if values["split"] == "iid":
                 values["alpha"] = None  # the original wrote one, which means nothing there
-        for key in sorted(entry.keys() - keys - VIEW_KEYS):
-            self._note(f"{_short(key)} means nothing in an entry.")
+        if unknown := sorted(entry.keys() - keys - VIEW_KEYS - {"split"}):
+            # Without what it stands for this would be another experiment, and hours of training.
+            for key in unknown:
+                self._note(f"{_short(key)} means nothing in an entry, so {_named(entry)} is not added.{_nearest(key, keys)}")
+            return None
         try:
             config = msgspec.convert(values, KINDS[kind])
         except (msgspec.ValidationError, OverflowError) as error:
@@ -330,6 +344,21 @@ def _status(entry: Entry) -> str:
     status = entry.get("status")
     word = status.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(status, str) else ""
     return SYNONYMS.get(word, word)
+
+
+def _unknown_status(entry: Entry) -> str:
+    return f"the status {_short(entry['status'])} is unknown. Known: {', '.join(STATUSES)}.{_nearest(_status(entry), STATUSES)}"
+
+
+def _named(entry: Entry) -> str:
+    """The experiment that an entry means, as far as it says so."""
+    name = entry.get("experiment")
+    return _short(name) if isinstance(name, str) else f"{_short(entry.get('method'))} with alpha {_short(entry.get('alpha'))}"
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word[:60], known, 1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def _short(value: object) -> str:

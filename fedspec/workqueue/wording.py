@@ -47,9 +47,9 @@ def clause(reason: str) -> str:
     return one_line(" ".join(reason[: 2 * MAX_SHOWN].split()).rstrip("."), MAX_REASON)
 
 
-def count(number: int, noun: str) -> str:
-    """``1 round``, ``20 rounds``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 round``, ``20 rounds``, ``2 copies``."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def times(number: int) -> str:

@@ -98,6 +98,16 @@ def test_damaged_files_are_found(place: Place):
     assert f"warn   1 damaged file kept in {work / 'quarantine'}" in said.out
 
 
+def test_what_a_person_wrote_into_the_queue_s_file_and_is_kept_is_no_damage(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    kept = place.root / "distributed_work" / "quarantine"
+    kept.mkdir()
+    (kept / "work_queue.0123456789ab.json").write_bytes(b"[]")
+    said = place.fedspec("doctor")
+    assert f"ok     what was written into work_queue.json and not obeyed is kept in {kept}: 1 copy" in said.out
+    assert "damaged" not in said.out
+
+
 def test_a_machine_that_has_left_is_seen_with_its_age(place: Place, claimed: Callable):
     mac, held = claimed("Mac", behind=timedelta(minutes=9))
     beat(mac)
@@ -405,3 +415,10 @@ def test_when_windows_sleeps_is_read_in_any_language():
     )
     assert power.sleep_of_windows(said) == 1800
     assert power.sleep_of_windows("") is None
+
+
+@pytest.mark.parametrize("option", [("--machines", "3"), ("--timeout", "0"), ("--name", "Mac")])
+def test_what_only_a_pairing_obeys_is_refused_without_one(place: Place, option: tuple[str, str]):
+    said = place.fedspec("doctor", *option)
+    assert (said.code, said.err) == (2, f"error: {option[0]} is for --pair.\n  fix: Leave it out, or add --pair.\n")
+    assert place.fedspec("doctor", "--mode", "auto", *option).code == 2

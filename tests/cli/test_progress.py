@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from fedspec.cli.opening import open_queue
-from fedspec.cli.progress import page
+from fedspec.cli.progress import middle, page
 from fedspec.workqueue.hindrances import Hindrance
 from fedspec.workqueue.progress import ItemLine, Progress
 from tests.cli.conftest import Place, beat, items, save
@@ -135,13 +135,13 @@ def test_a_high_screen_shows_everything_in_the_queues_order():
     assert [line.split()[1] for line in texts(None)[9:]] == ["State", *STATES]
 
 
-@pytest.mark.parametrize("height", range(12, 20))
+@pytest.mark.parametrize("height", range(5, 14))
 def test_a_low_screen_hides_first_what_is_done_and_counts_it(height: int):
     lines = texts(height)
     assert len(lines) <= height
     hidden = next((line for line in lines if line.startswith("... and")), "")
-    shown = [line.split()[1] for line in lines[9:] if line.startswith("experiment")]
-    assert "failed" in shown or height < 13
+    shown = [line.split()[1] for line in lines if line.startswith("experiment")]
+    assert "failed" in shown
     assert ("done" in shown and "pending" in hidden) is False
     if hidden:
         assert len(shown) + int(hidden.split()[2]) == len(STATES)
@@ -172,3 +172,43 @@ def test_on_a_low_screen_notes_leave_most_of_it_to_the_table(height: int):
     lines = [line for text, _ in page(TROUBLED, 80, height) for line in text.splitlines()]
     assert len(lines) <= height
     assert sum(line.startswith("experiment") for line in lines) >= min(len(STATES), (height - 10) // 3)
+
+
+LONG = "fedspec_dirichlet_alpha0.5_c10_r100_s4"
+BUSY = Progress(
+    tuple(
+        replace(MANY.lines[0], id=str(n), experiment=f"{LONG}{n}", state="running", condition=condition, machine="Windows",
+                round=11, rounds=20, accuracy=0.8394, beat_age_s=12.0, eta_s=720.0)
+        for n, condition in enumerate(("running", "stalled", "running", "retry-wait", "no-machine", "running"))
+    ),
+    hindrances=(
+        Hindrance("stalled", "Windows has stalled on an item: nothing has moved for ~2 h", f"fedspec queue release {LONG}1"),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 50, 69])
+def test_on_a_narrow_screen_every_item_has_one_line_with_both_ends_of_its_name_and_the_note_stays(width: int):
+    lines = [line for text, _ in page(BUSY, width, 23) for line in text.splitlines()]
+    assert len(lines) <= 23
+    [header] = [line for line in lines if line.startswith("Item")]
+    assert {"Acc.", "Beat"}.isdisjoint(header.split())
+    rows = lines[lines.index(header) + 1 :][:6]
+    assert all(len(row) <= width for row in [header, *rows])
+    assert [row.split()[0][-1] for row in rows] == list("012345")
+    assert all(row.startswith("fedspe") for row in rows)
+    assert "stalled on an item" in " ".join(lines)
+    assert f"{LONG}1" in lines[-1]  # a name in a command is never broken
+
+
+def test_a_name_is_shortened_in_its_middle():
+    assert middle("fedavg_alpha0.5", 15) == "fedavg_alpha0.5"
+    assert middle("fedavg_dirichlet_alpha0.5", 15) == "fedavg_\u2026lpha0.5"
+
+
+def test_a_low_screen_has_the_block_in_a_line_or_two_and_a_high_one_as_the_original_printed_it():
+    low = [text for text, _ in page(BUSY, 80, 23)]
+    words = "0 of 6 done (0.0%); 1 retry-wait, 3 running, 1 no-machine, 1 stalled; at work: Windows 6"
+    assert " ".join(low[0].split()) == words
+    assert low[0].count("\n") <= 1
+    assert next(page(BUSY, 80, 50))[0] == next(page(BUSY, 80))[0] == BUSY.block()

@@ -145,8 +145,8 @@ def test_of_several_items_those_are_named_about_which_nothing_was_done_though_it
 def test_of_several_items_none_changes_if_one_is_wrong(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
     said = place.fedspec("queue", "cancel", TINY_NAME, "nope")
-    assert (said.code, "Nothing was done about the others.\n" in said.err) == (2, True)
-    assert "the others" not in place.fedspec("queue", "cancel", "nope").err
+    assert (said.code, f"Nothing was done about {TINY_NAME} either.\n" in said.err) == (2, True)
+    assert "either" not in place.fedspec("queue", "cancel", "nope").err
     assert states(place) == ["pending"]
 
 
@@ -280,3 +280,69 @@ def test_a_command_to_copy_is_not_broken_on_a_terminal(place: Place, monkeypatch
     monkeypatch.setenv("COLUMNS", "60")
     for command in (("cancel", TINY_NAME), ("resume",)):
         assert f"fedspec queue resume {TINY_NAME}" in place.fedspec("queue", *command).out
+
+
+@pytest.fixture
+def two(place: Place) -> list[str]:
+    """The names of two items in the queue, `TINY_NAME` the first."""
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    return [TINY_NAME, TINY_NAME.replace("r1", "r2")]
+
+
+def test_a_name_that_is_nearly_right_brings_the_right_one(place: Place, two: list[str]):
+    said = place.fedspec("queue", "why", "fedavg_dirichlet_alpha.5_c2_r2")
+    assert (said.code, said.err) == (
+        2,
+        "error: There is no item fedavg_dirichlet_alpha.5_c2_r2 in the queue.\n"
+        f"  fix: Did you mean {two[1]}? List them with 'fedspec queue list'.\n",
+    )
+
+
+def test_an_id_is_known_by_how_it_begins_if_no_other_begins_so(place: Place, two: list[str]):
+    ids = [line["id"] for line in place.fedspec("queue", "list", "--json").json["items"]]
+    assert ids[0][:3] != ids[1][:3]
+    for item_id, name in zip(ids, two, strict=True):
+        assert place.fedspec("queue", "cancel", item_id[:3]).out == f"{name} is cancelled. Undo: fedspec queue resume {name}\n"
+    assert place.fedspec("queue", "why", ids[0][:2]).code == 2
+
+
+def test_ids_that_begin_alike_are_not_guessed_between(place: Place, two: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fedspec.workqueue.board.SHORTEST_ID", 0)
+    said = place.fedspec("queue", "why", "")
+    assert (said.code, "The ids of 2 items begin with" in said.err) == (2, True)
+
+
+def test_a_pattern_stands_for_all_that_match_and_says_how_many(place: Place, two: list[str]):
+    said = place.fedspec("queue", "cancel", "fedavg_*_r[12]")
+    assert said.out.splitlines() == [
+        "fedavg_*_r[12] matches 2 items.",
+        *(f"{name} is cancelled. Undo: fedspec queue resume {name}" for name in two),
+    ]
+    assert place.fedspec("queue", "resume", "*_r2").out.splitlines() == [
+        "*_r2 matches 1 item.",
+        f"{two[1]} can be claimed again.",
+    ]
+    mixed = place.fedspec("queue", "resume", "fedavg_*")
+    assert mixed.out.splitlines()[0] == "fedavg_* matches 2 items; 1 of them cannot be changed so."
+    assert states(place) == ["pending", "pending"]
+    refused = place.fedspec("queue", "retire", "*")
+    assert refused.code == 2
+    nothing = place.fedspec("queue", "resume", "fedavg_*")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "fedavg_* matches 2 items, none of which fits; resume is for items that are cancelled." in nothing.err
+    unknown = place.fedspec("queue", "cancel", "fedspec_*")
+    assert (unknown.code, unknown.err.splitlines()[0]) == (2, "error: No item in the queue matches fedspec_*.")
+
+
+def test_without_a_queue_an_item_is_not_missing_but_the_queue_is(place: Place):
+    for command in (("why", "foo"), ("cancel", "foo"), ("cancel", "foo*"), ("why",)):
+        said = place.fedspec("queue", *command)
+        assert (said.code, "No work queue in" in said.err) == (3, True), command
+
+
+def test_an_item_is_not_resumed_for_one_machine(place: Place, two: list[str]):
+    place.fedspec("queue", "cancel", two[0])
+    said = place.fedspec("queue", "resume", two[0], "--machine", "Mac")
+    assert (said.code, said.err.splitlines()[0]) == (2, "error: An item is resumed for all machines.")
+    assert sorted(states(place)) == ["cancelled", "pending"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.cli.conftest import Place
@@ -52,3 +54,40 @@ def test_where_there_is_no_terminal_a_line_says_how_far_it_is(place: Place, monk
     monkeypatch.setattr("fedspec.cli.simulate.TELL_EVERY_S", 0.0)
     said = place.fedspec(*FEW, "--schedules", "2")
     assert "1 of 2 schedules, nothing broken, about 0 min left" in said.err
+
+
+def test_a_replay_for_programs_is_a_document(place: Place):
+    replay = ("simulate", "--replay", "3", "--profile", "smb")
+    document, text = place.fedspec(*replay, "--json").json, place.fedspec(*replay).out
+    assert (document["seed"], document["profile"], document["broken"]) == (3, "smb", [])
+    assert document["trace"] == text.splitlines()[1:-1]
+    assert f"{document['machines']} machines" in text
+
+
+@pytest.mark.parametrize("more", [["--compare"], ["--schedules", "5"], ["--seed", "0"], ["-n", "1"], ["--resume", "f"]])
+def test_what_a_replay_does_not_obey_it_refuses(place: Place, more: list[str]):
+    said = place.fedspec("simulate", "--replay", "3", *more)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: --replay shows one schedule; --")
+    assert place.fedspec("simulate", "--replay", "-1").code == 2
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_an_interrupted_campaign_tells_what_it_has_found(place: Place, monkeypatch: pytest.MonkeyPatch, json: bool):
+    from fedspec.simulation import campaign
+
+    run_one = campaign.run_one
+
+    def interrupted(seed: int, **about: Any) -> campaign.Outcome:
+        if seed == 1:
+            raise KeyboardInterrupt
+        return run_one(seed, **about)
+
+    monkeypatch.setattr(campaign, "run_one", interrupted)
+    said = place.fedspec(*FEW, "--schedules", "3", *(["--json"] if json else []))
+    assert said.code == 130
+    if json:
+        assert said.json["schedules"] == 1
+    else:
+        assert said.out.startswith("1 schedules in")
+    assert place.fedspec(*FEW, "--schedules", "3", "--seed", "1").out == ""

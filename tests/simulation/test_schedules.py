@@ -28,6 +28,15 @@ def test_whatever_strikes_every_item_ends_with_the_one_right_result_long(name: s
     _run(name, range(1000, 1400))
 
 
+# Schedules that broke a promise of an earlier version.
+ONCE_BROKEN = [("brutal", 10)]
+
+
+@pytest.mark.parametrize(("name", "seed"), ONCE_BROKEN)
+def test_a_schedule_that_once_broke_a_promise_holds(name: str, seed: int) -> None:
+    _run(name, range(seed, seed + 1))
+
+
 @pytest.mark.parametrize("name", ["brutal", "smb"])
 def test_the_same_seed_gives_the_identical_course(name: str) -> None:
     one, other = run_schedule(7, PROFILES[name]), run_schedule(7, PROFILES[name])

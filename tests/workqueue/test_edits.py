@@ -245,9 +245,29 @@ def test_an_entry_that_is_wrong_is_told_and_holds_up_no_other(change: dict[str, 
     assert edit.notes[1] == "7 is no experiment."
 
 
-def test_a_key_that_means_nothing_is_told():
-    edit = read([ORIGINAL | {"clinets": 3}])
-    assert (len(edit.items), edit.notes) == (1, ("'clinets' means nothing in an entry.",))
+def test_an_entry_with_a_key_that_means_nothing_is_not_added_since_it_would_be_another_experiment():
+    edit = read([ORIGINAL | {"rouns": 3}, ORIGINAL | {"alpha": 0.3}])
+    assert [i.exp for i in edit.items] == ["fedavg_dirichlet_alpha0.3"]
+    assert edit.notes == ("'rouns' means nothing in an entry, so 'fedavg' with alpha 0.1 is not added. Did you mean rounds?",)
+    assert read([ORIGINAL | {"colour": 3}]).notes[0].endswith("is not added.")
+
+
+def test_a_status_that_is_no_word_of_ours_is_told_with_the_words_there_are():
+    known = "Known: pending, in_progress, completed, failed, cancelled."
+    edit = read(edited(fold(), status="faild"))
+    assert (edit.asks, edit.notes) == (
+        False,
+        (f"{ONE.exp} stays as it is: the status 'faild' is unknown. {known} Did you mean failed?",),
+    )
+    edit = read([ORIGINAL | {"status": 7}])
+    assert (edit.asks, edit.notes) == (False, (f"fedavg_dirichlet_alpha0.1 is not added: the status 7 is unknown. {known}",))
+    assert read([{key: value for key, value in ORIGINAL.items() if key != "status"}]).asks
+
+
+def test_what_is_written_into_an_item_s_entry_and_does_nothing_is_told():
+    assert f"{ONE.exp} keeps its rounds" in read(edited(fold(), rounds=3)).notes[0]
+    assert read(edited(fold(), priority=3)).notes == ("'priority' means nothing in an entry.",)
+    assert not read(edited(fold(), rounds=ONE.config["rounds"])).notes
 
 
 # Whatever comes
