@@ -237,11 +237,8 @@ def _control(
         items |= {item.id: item for item in apt}
         left = f"; {len(found) - len(apt)} of them cannot be changed so" if len(apt) < len(found) else ""
         matched += [f"{name} matches {count(len(found), 'item')}{left}."] if many else []
-    for text in matched:
-        say(text)
-    for item_id, item in items.items():
-        queue.control(op, item, value)
-        say(f"{lines[item_id].experiment} {outcome}.")
+    queue.control(op, list(items.values()), value)
+    say("\n".join([*matched, *(f"{lines[item_id].experiment} {outcome}." for item_id in items)]))
 
 
 def _unfit(op: str, name: str, lines: Sequence[ItemLine], states: Sequence[str]) -> UsageError:
