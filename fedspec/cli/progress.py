@@ -30,6 +30,7 @@ ACCURACY, BEAT = 4, 5
 EXPENDABLE = (BEAT, ACCURACY, 6, 3, 2)
 # A screen of so few lines has no room for the original's block.
 LOW = 30
+CUT = "  ... all of it: fedspec queue why"
 # Of a screen that is watched, the notes below the table take at most a third of what the block leaves.
 NOTES_SHARE = 3
 STYLES = {
@@ -97,10 +98,10 @@ def page(state: Progress, width: int | None, height: int | None = None) -> Itera
     yield head, ""
     notes = [(_fitted(note, width), style) for told, style in ((state.warnings, TROUBLE), (state.news, NEWS)) for note in told]
     if height is not None:
-        notes = _first(notes, (height - _height(head)) // NOTES_SHARE)
-    room = None if height is None else height - _height(head) - 1 - sum(_height(note) for note, _ in notes)
+        notes = _first(notes, (height - _height(head, width)) // NOTES_SHARE, width)
+    room = None if height is None else height - _height(head, width) - 1 - sum(_height(note, width) for note, _ in notes)
     header, *rows = _table(state.lines, width)
-    hidden = _hidden(state.lines, [_height(row) for row in rows], room)
+    hidden = _hidden(state.lines, [_height(row, width) for row in rows], room)
     yield header, "bold"
     for line, row in zip(state.lines, rows, strict=True):
         if line not in hidden:
@@ -150,18 +151,30 @@ def _fitted(note: str, width: int | None) -> str:
     return note if width is None else wrapped(note, width)
 
 
-def _height(text: str) -> int:
-    return text.count("\n") + 1
+def _height(text: str, width: int | None) -> int:
+    """Lines on the screen, which breaks names that are longer than itself."""
+    return sum(1 if width is None else max(1, -(-len(line) // width)) for line in text.split("\n"))
 
 
-def _first(notes: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]:
-    """The notes for which there is room, and the first, which says what is most urgent, in any case."""
+def _first(notes: Sequence[tuple[str, str]], room: int, width: int | None) -> list[tuple[str, str]]:
+    """The notes for which there is room, and in any case the beginning of the first, which is the most urgent."""
     kept: list[tuple[str, str]] = []
-    for note in notes:
-        room -= _height(note[0])
-        if room >= 0 or not kept:
-            kept.append(note)
+    for text, style in notes:
+        height = _height(text, width)
+        if height <= room:
+            kept.append((text, style))
+        elif not kept:
+            kept.append((_beginning(text, max(1, room - 1), width), style))
+        room -= height
     return kept
+
+
+def _beginning(note: str, most: int, width: int | None) -> str:
+    """The lines of a note for which there is room, and where to read the rest."""
+    lines = note.split("\n")
+    while len(lines) > 1 and _height("\n".join(lines), width) > most:
+        lines.pop()
+    return "\n".join([*lines, CUT])
 
 
 def _print(state: Progress) -> None:

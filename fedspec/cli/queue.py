@@ -235,9 +235,9 @@ def _make_sure(reader: Reader, machine_id: str, name: str, *, yes: bool) -> None
             raise typer.Exit(STOPPED)
 
 
-def _command(queue: WorkDistributor, op: str, item: Item | None = None, value: str = "") -> None:
+def _command(queue: WorkDistributor, op: str, items: Sequence[Item] | None = None, value: str = "") -> None:
     """Journal it, and say what was taken in of what people had written into the queue's file."""
-    queue.control(op, item, value)
+    queue.control(op, items, value)
     tell_news(queue)
 
 
@@ -327,8 +327,8 @@ def _control(
         raise _refusal(wrong, op, value, apt_names)
     for text in matched:
         say(text)
-    for item_id, item in items.items():
-        _command(queue, op, item, value)
+    _command(queue, op, list(items.values()), value)
+    for item_id in items:
         experiment = lines[item_id].experiment
         if undo:
             show_command(f"{experiment} {outcome}. Undo", f"fedspec queue {undo} {experiment}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +188,16 @@ class WorkDistributor(Member):
         self._append_yield(held, reason)
         self._drop(held)
 
-    def control(self, op: str, item: Item | None = None, value: str = "") -> None:
-        """Journal what a person asked for, of an item or of the whole queue. Opens a journal if the process has none.
+    def control(self, op: str, item: Item | Sequence[Item] | None = None, value: str = "") -> None:
+        """Journal what a person asked for, of items or of the whole queue. Opens a journal if the process has none.
 
         ``op`` is one of ``release retry cancel resume`` and ``priority`` (``value``: a number) for an item, and for a machine
         (``value``: its id, "" for all) one of ``pause drain resume`` and ``retire``.
         """
+        about = [""] if item is None else [item.id] if isinstance(item, Item) else [one.id for one in item]
         with self.pen() as append:
-            about = item.id if item is not None else ""
-            append(Ctl, op=op, item=about, attempt=self.store.fold.item(about).last_attempt(), value=value)
+            for id_ in about:
+                append(Ctl, op=op, item=id_, attempt=self.store.fold.item(id_).last_attempt(), value=value)
         self.caretaker.show()
 
     def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:

@@ -212,3 +212,13 @@ def test_a_low_screen_has_the_block_in_a_line_or_two_and_a_high_one_as_the_origi
     assert " ".join(low[0].split()) == words
     assert low[0].count("\n") <= 1
     assert next(page(BUSY, 80, 50))[0] == next(page(BUSY, 80))[0] == BUSY.block()
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_note_too_long_for_the_screen_is_begun_and_says_where_the_rest_is(width: int):
+    wordy = replace(BUSY, hindrances=(Hindrance("needs", f"{LONG}1 waits: " + "it needs more than there is; " * 30, "x"),))
+    texts = [text for text, _ in page(wordy, width, 23)]
+    assert texts[-1].startswith(f"{LONG}1")
+    assert texts[-1].endswith("\n  ... all of it: fedspec queue why")
+    assert sum(-(-len(line) // width) for text in texts for line in text.split("\n")) <= 23
+    assert sum("\u2026" in text or text.startswith("fedspec") for text in texts[2:-1]) == 6

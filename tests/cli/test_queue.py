@@ -346,3 +346,9 @@ def test_an_item_is_not_resumed_for_one_machine(place: Place, two: list[str]):
     said = place.fedspec("queue", "resume", two[0], "--machine", "Mac")
     assert (said.code, said.err.splitlines()[0]) == (2, "error: An item is resumed for all machines.")
     assert sorted(states(place)) == ["cancelled", "pending"]
+
+
+def test_what_changes_many_items_is_one_journal(place: Place, two: list[str]):
+    before = len(list(place.root.glob("distributed_work/journal/*")))
+    assert place.fedspec("queue", "priority", "3", "*").code == 0
+    assert len(list(place.root.glob("distributed_work/journal/*"))) == before + 1
