@@ -82,10 +82,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A journalled generation that a run cannot go on from, and why, as the rest of a sentence: ``is damaged`` ..."""
+    """A journalled generation that a run cannot go on from, and why, as the rest of a sentence: ``is damaged`` ...
+
+    ``passing``: its bytes could not be had just now; a later look may find them.
+    """
 
     round: int
     why: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,13 @@ class CheckpointManager:
             except ABSENT:
                 unusable.append(Unusable(ckpt.round, "is not in this folder (yet)"))
                 continue
+            except BlockingIOError:
+                unusable.append(Unusable(ckpt.round, "is still being downloaded", passing=True))
+                continue
+            except OSError as error:
+                why = f"cannot be read ({error.strerror or type(error).__name__})"
+                unusable.append(Unusable(ckpt.round, why, passing=True))
+                continue
             if data is None:
                 unusable.append(Unusable(ckpt.round, "is damaged"))
                 if quarantine is not None:
@@ -215,12 +226,19 @@ class CheckpointManager:
         """Write a frozen base once, named by its content; returns its name."""
         data = _dump(dict(tensors))
         sha = hashlib.sha256(data).hexdigest()[:12]
-        if self._base(sha) is None:
+        known = None
+        with suppress(OSError):  # what cannot be read is written again: these are its bytes
+            known = self._base(sha)
+        if known is None:
             self.files.write(self.paths.base(sha), data)
         return sha
 
     def load_base(self, sha: str) -> dict[str, Tensor] | None:
-        """The frozen base of this name, or None if it is not here, not what its name says, or no tensors by name."""
+        """The frozen base of this name, or None if it is not here, not what its name says, or no tensors by name.
+
+        Raises:
+            OSError: its bytes cannot be had just now; a later look may find them.
+        """
         data = self._base(sha)
         if data is None:
             return None
@@ -236,7 +254,7 @@ class CheckpointManager:
             if (self.files.size(path) or 0) > MAX_BYTES:
                 return None
             data = self.files.read(path)
-        except (*ABSENT, UsageError):
+        except (FileNotFoundError, NotADirectoryError, UsageError):
             return None
         return data if hashlib.sha256(data).hexdigest()[:12] == sha else None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,24 @@ def test_a_transient_failure_is_tried_again_after_one_then_two_minutes_from_the_
     assert any("tried again later" in status for status in process.statuses)
 
 
+def test_only_failures_without_a_round_between_them_make_the_wait_longer(disk: MemoryDisk):
+    item = item_of(rounds=8)
+    fill(disk, item)
+    met: set[int] = set()
+
+    def hook(number: int, client: int) -> None:
+        if number not in met:
+            met.add(number)
+            raise OSError("disk hiccup")
+
+    process = Process(disk, hook=hook)
+    process.work()
+    check(process, item)
+    assert len(process.of(Fail)) == 8
+    # The first attempt saved nothing; each other one saved the round that had failed.
+    assert process.clock.seconds < 60 * 8 + 8 * 4 * LOCAL_DISK.poll
+
+
 def test_a_bug_is_tried_three_times_and_then_the_item_has_failed_with_its_traceback(disk: MemoryDisk):
     item, other = item_of(42), item_of(43)
     fill(disk, item, other)
@@ -426,7 +445,7 @@ def test_a_rejected_client_is_told_and_the_round_goes_on(disk: MemoryDisk):
 # Going on from what is there
 
 
-def killed_after(disk: MemoryDisk, rounds: int, machine: str = "aa", **settings: Any) -> Process:
+def killed_after(disk: MemoryDisk, rounds: int, machine: str = "aa", refused: Sequence[Path] = (), **settings: Any) -> Process:
     """A process that died in the client after this many rounds."""
 
     class Killed(BaseException):
@@ -437,14 +456,15 @@ def killed_after(disk: MemoryDisk, rounds: int, machine: str = "aa", **settings:
             raise Killed
 
     process = Process(disk, machine, hook=hook, **settings)
+    refuse(process, BAD_SECTOR, *refused)
     with pytest.raises(Killed):
         process.work()
     process.die()
     return process
 
 
-def generation_files(disk: MemoryDisk) -> list[Path]:
-    generations = SHARE.checkpoints / "gen" / item_of().exp
+def generation_files(disk: MemoryDisk, item: Item | None = None) -> list[Path]:
+    generations = SHARE.checkpoints / "gen" / (item or item_of()).exp
     return sorted(path for path in disk.contents if path.parent == generations)
 
 
@@ -471,6 +491,111 @@ def test_a_damaged_checkpoint_costs_one_round_and_is_set_aside(disk: MemoryDisk)
     assert process.of(Start)[-1].round == 2
     assert any("Nothing to do" in event for event in process.events)
     assert SHARE.quarantined(f"{item.exp}.{newest.name}") in disk.contents
+
+
+def refuse(process: Process, error: OSError, *paths: Path, until_s: float = float("inf")) -> None:
+    """Reading these fails, as on a bad sector or while a sync client downloads them."""
+    read = process.files.read
+
+    def refusing(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        if path in paths and process.clock.seconds < until_s:
+            raise error
+        return read(path, offset, limit)
+
+    process.files.read = refusing  # type: ignore[method-assign]
+
+
+BAD_SECTOR = OSError(errno.EIO, "Input/output error")
+IN_THE_CLOUD = BlockingIOError(errno.EAGAIN, "is being downloaded")
+
+
+@pytest.mark.parametrize(
+    ("error", "timing", "longest_s"),
+    [(BAD_SECTOR, LOCAL_DISK, 60.0), (IN_THE_CLOUD, LOCAL_DISK, 60.0), (IN_THE_CLOUD, SYNC_FOLDER, 120.0)],
+)
+def test_a_checkpoint_that_can_never_be_read_costs_one_round(
+    disk: MemoryDisk, error: OSError, timing: Timing, longest_s: float
+):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 3, timing=timing)
+    process = Process(disk, timing=timing)
+    refuse(process, error, generation_files(disk)[-1])
+    process.work()
+    check(process, item)
+    assert process.of(Fail) == []
+    assert process.of(Start)[-1].round == 2
+    assert any("round 3" in event and "round 2 is intact" in event for event in process.events)
+    assert not [path for path in disk.contents if "quarantine" in path.parts]
+    assert process.clock.seconds <= longest_s + 4 * timing.poll
+
+
+@pytest.mark.parametrize("error", [BAD_SECTOR, IN_THE_CLOUD], ids=repr)
+def test_a_checkpoint_that_can_be_read_again_in_time_costs_none(disk: MemoryDisk, error: OSError):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 3)
+    process = Process(disk)
+    refuse(process, error, generation_files(disk)[-1], until_s=LOCAL_DISK.dead / 2)
+    process.work()
+    check(process, item)
+    assert (process.of(Fail), process.of(Start)[-1].round) == ([], 3)
+    assert any("Waiting up to" in status for status in process.statuses)
+    assert process.clock.seconds < LOCAL_DISK.dead
+
+
+def test_a_stop_does_not_wait_for_a_checkpoint_to_come(disk: MemoryDisk):
+    fill(disk, item_of())
+    killed_after(disk, 3)
+    process = Process(disk)
+    refuse(process, IN_THE_CLOUD, generation_files(disk)[-1])
+    steps = process.worker.steps()
+    while not any("Waiting up to" in status for status in process.statuses):
+        process.clock.advance(next(steps))
+    process.stop.request()
+    with pytest.raises(Stopped):
+        list(steps)
+    assert [record.reason for record in process.of(Yield)] == ["stopped on request"]
+
+
+def test_where_no_round_can_be_read_the_new_ones_are_kept(disk: MemoryDisk):
+    item = item_of(rounds=8)
+    fill(disk, item)
+    killed_after(disk, 6)
+    lost = generation_files(disk, item)
+    killed_after(disk, 2, machine="bb", refused=lost)
+    process = Process(disk, "cc")
+    refuse(process, BAD_SECTOR, *lost)
+    process.work()
+    check(process, item)
+    assert [start.round for start in process.of(Start)] == [0, 0, 2]
+
+
+@pytest.mark.parametrize(("remade", "round_"), [(1.0, 2), (2.0, 0)], ids=["the same", "another"])
+@pytest.mark.parametrize("error", [BAD_SECTOR, IN_THE_CLOUD], ids=repr)
+def test_a_frozen_base_that_can_never_be_read_is_made_again(disk: MemoryDisk, error: OSError, remade: float, round_: int):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 2, base=1.0)
+    (base,) = [path for path in disk.contents if path.parent.name == "base"]
+    process = Process(disk, base=remade)
+    refuse(process, error, base)
+    process.work()
+    check(process, item)
+    assert (process.of(Fail), process.of(Start)[-1].round) == ([], round_)
+    assert process.clock.seconds < 2 * LOCAL_DISK.dead
+
+
+def test_a_frozen_base_that_comes_in_time_costs_nothing(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    killed_after(disk, 2, base=1.0)
+    (base,) = [path for path in disk.contents if path.parent.name == "base"]
+    process = Process(disk, base=2.0)
+    refuse(process, IN_THE_CLOUD, base, until_s=LOCAL_DISK.dead / 2)
+    process.work()
+    check(process, item)
+    assert (process.of(Fail), process.of(Start)[-1].round) == ([], 2)
 
 
 @pytest.mark.parametrize("loss", ["damaged", "deleted"])

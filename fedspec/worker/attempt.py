@@ -6,13 +6,14 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fedspec.checkpoints import Generation, Resumed
+from fedspec.checkpoints import Generation, Resumed, Unusable
 from fedspec.errors import CapabilityError, DamagedError, FedspecError, FolderError, SupersededError
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.jobs import Job
 from fedspec.plan import published_names
 from fedspec.results import Row, to_table
 from fedspec.worker.gang import Place
+from fedspec.worker.patience import found_base, had_in_time
 from fedspec.worker.signals import Stopped
 from fedspec.workqueue import wording
 from fedspec.workqueue.distributor import WorkDistributor
@@ -50,7 +51,7 @@ class Attempt:
             SupersededError: another worker has the item. Stopped: a person asked for it. FolderError: nothing can be written.
         """
         while True:
-            job, resumed = self._prepare()
+            job, resumed = yield from self._prepare()
             self._announce(job, resumed)
             try:
                 yield from self._to_the_end(job, resumed)
@@ -81,12 +82,16 @@ class Attempt:
             f"{self.exp} completed: accuracy {accuracy:.4f}" if accuracy is not None else f"{self.exp} completed"
         )
 
-    def _prepare(self) -> tuple[Job, Resumed | None]:
+    def _prepare(self) -> Generator[float, None, tuple[Job, Resumed | None]]:
         """The job with the frozen base of earlier attempts, and the latest intact generation, if they are still there."""
         recorded = self._recorded()
         with self.queue.store.lock:
             names = dict.fromkeys([ckpt.base for ckpt in recorded] or [self.queue.store.fold.base(self.item.id)])
-        base = next((found for name in names if name and (found := self.checkpoints.load_base(name)) is not None), None)
+        timing = self.queue.timing
+        # Without it all that was saved is of no use: it is waited for as long as a peer that may be dead.
+        base = yield from had_in_time(
+            self.worker, self.held, lambda: found_base(self.worker, names), timing.dead if recorded else 0.0
+        )
         together = (Place(self.worker, self.held),) if self.held.role else ()
         try:
             job = self.worker.open_job(self.item, base, *together)
@@ -95,11 +100,19 @@ class Attempt:
         self.base = self.checkpoints.save_base(job.base)
         usable = [ckpt for ckpt in recorded if ckpt.base == self.base and ckpt.file not in self._unfit]
         if recorded and not usable and not self._unfit:
-            self.reporter.event(f"error: The frozen base of {self.exp} is gone.\n  fix: Nothing to do. Starting from round 1.")
-        resumed, unusable = self.checkpoints.latest(self.item.exp, self.item.id, usable, self.quarantine)
+            lost = f"error: The frozen base of {self.exp} is gone or cannot be read."
+            self.reporter.event(f"{lost}\n  fix: Nothing to do. Starting from round 1.")
+        patience_s = 2 * timing.settle if timing.syncs else timing.dead
+        resumed, unusable = yield from had_in_time(self.worker, self.held, lambda: self._latest(usable), patience_s)
         for bad in unusable[: MAX_TOLD if resumed else 1]:
             self.reporter.event(wording.unusable(bad.round, bad.why, resumed.round if resumed else None))
         return job, resumed
+
+    def _latest(self, usable: list[Ckpt]) -> tuple[tuple[Resumed | None, list[Unusable]], str]:
+        """As `CheckpointManager.latest`; and which round cannot be read now."""
+        found = self.checkpoints.latest(self.item.exp, self.item.id, usable, self.quarantine)
+        late = next((bad for bad in found[1] if bad.passing), None)
+        return found, f"the checkpoint of round {late.round} {late.why}" if late else ""
 
     def _announce(self, job: Job, resumed: Resumed | None) -> None:
         start, source = (resumed.round, resumed.file) if resumed else (0, "")
@@ -189,7 +202,8 @@ class Attempt:
         with suppress(FolderError):
             self._copy(generation, row.round, row.accuracy, held.key)
             recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
-            self.checkpoints.prune(self.item.exp, recorded, self.queue.everywhere(self.item))
+            # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
+            self.checkpoints.prune(self.item.exp, recorded, min(row.round, self.queue.everywhere(self.item)))
 
     def _copy(self, generation: Generation, round_: int, accuracy: float | None, key: tuple[int, str]) -> None:
         """Refresh the copies for people; those of the last round for good, since nobody writes them again."""
@@ -239,10 +253,7 @@ class Attempt:
         """
         beyond = [ckpt for ckpt in self._recorded() if ckpt.round > len(self.rows) and ckpt.base == self.base]
         beyond = [ckpt for ckpt in beyond if ckpt.file not in self._unfit]
-        try:
-            return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
-        except OSError:  # held by a scanner, or still in the cloud
-            return None
+        return self.checkpoints.latest(self.item.exp, self.item.id, beyond, self.quarantine)[0]
 
     def _status(self, round_: int, done_clients: int, left_s: float | None) -> None:
         report = self.queue.report

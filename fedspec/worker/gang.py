@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from fedspec.errors import SupersededError
 from fedspec.jobs import GangJob
 from fedspec.jobs.meeting import Found
+from fedspec.worker.patience import found_base, had_in_time, pause
 from fedspec.worker.signals import Stopped
 from fedspec.workqueue import wording
 from fedspec.workqueue.fold import ROOT, weight
@@ -83,7 +83,7 @@ def assist(worker: Worker, held: Held) -> Iterator[float]:
         yield from pause(worker, held)
     with worker.queue.store.lock:
         name = worker.queue.store.fold.base(held.item.id)
-    base = worker.checkpoints.load_base(name) if name else None
+    base = yield from had_in_time(worker, held, lambda: found_base(worker, [name]), worker.queue.timing.dead)
     job = cast(GangJob, worker.open_job(held.item, base, place))
     worker.reporter.event(f"Joining {held.item.exp} as {held.role}")
     worker.queue.report.running = held.item.id
@@ -97,13 +97,3 @@ def assist(worker: Worker, held: Held) -> Iterator[float]:
     reason = worker.queue.stop_reason or "its root has ended the run"
     worker.queue.give_back(held, reason)
     worker.reporter.event(f"{held.item.exp}: {held.role} is free again ({reason})")
-
-
-def pause(worker: Worker, held: Held) -> Iterator[float]:
-    """Wait one poll, and leave if the place is lost or a person asks."""
-    yield worker.queue.timing.poll
-    reason = worker.queue.must_stop(held)
-    if reason is not None:
-        raise SupersededError(f"{held.item.exp} was {reason}.", "Nothing is lost; this worker takes the next item.")
-    if worker.stop.requested:
-        raise Stopped

@@ -239,7 +239,7 @@ def succession(others: Iterable[Machine], what: str, due_s: float | None) -> str
 
 def _backing_off_s(fold: Fold, item_id: str, timing: Timing, now: datetime) -> float:
     """About how long until a transient failure is tried again; each worker counts from when it heard of it."""
-    failures = fold.item(item_id).failures("transient")
+    failures = fold.item(item_id).setbacks()
     if not failures:
         return 0.0
     age = elapsed_s(failures[-1].wall, now)

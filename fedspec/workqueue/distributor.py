@@ -272,7 +272,7 @@ class WorkDistributor(Member):
         """Items whose last transient failure this process has known of for less than the back-off."""
         fold = self.store.fold
         for item_id in fold.hesitant - fold.finished:
-            failures = fold.item(item_id).failures("transient")
+            failures = fold.item(item_id).setbacks()
             if failures:
                 seen = self._failed_at.setdefault((item_id, failures[-1].key), now)
                 if now - seen < rules.backoff_s(len(failures)) * self.timing.scale:

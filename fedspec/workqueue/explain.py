@@ -205,7 +205,7 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
             order = next(order for order in orders if order.order == wanted)
             return f"{name} waits: {order.clause}.", _saved(line), (Fix("To let it go on", order.undo),)
         case "retry-wait":
-            fails = fold.item(item.id).failures("transient")
+            fails = fold.item(item.id).setbacks()
             what = f"{name} waits before it is tried again: it failed {times(len(fails))}, last with "
             what += f"{told(fails[-1].reason, reader.name)}{_ago(reader, fails[-1].wall)} on {reader.name(fails[-1].worker)}."
             next_ = f"It is tried again in ~{in_words(line.due_s or 0)}{_from(line)}."

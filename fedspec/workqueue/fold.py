@@ -270,8 +270,7 @@ class Fold:
         item that has failed must not come back to life.
         """
         state = self.item(item_id)
-        saved = max((key[0] for key, a in state.attempts.items() if a.saved and key[0] <= state.limit), default=0)
-        since, limit = max(state.retried, saved), state.limit
+        since, limit = max(state.retried, state.advanced), state.limit
         counted = (
             key
             for key, a in state.attempts.items()

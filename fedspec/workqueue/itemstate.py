@@ -122,6 +122,17 @@ class ItemState:
         ended = ((key, a.ended) for key, a in self.attempts.items() if retried < key[0] <= limit)
         return [end for _, end in sorted(ended, key=lambda pair: pair[0]) if isinstance(end, Fail) and end.fault == fault]
 
+    @property
+    def advanced(self) -> int:
+        """The last attempt that saved a round, 0 if none did."""
+        limit = self.limit
+        return max((key[0] for key, attempted in self.attempts.items() if attempted.saved and key[0] <= limit), default=0)
+
+    def setbacks(self) -> list[Fail]:
+        """Transient failures since the last retry and the last attempt that saved a round, its own among them."""
+        advanced = self.advanced
+        return [fail for fail in self.failures("transient") if fail.attempt >= advanced]
+
     def take(self, record: Claim | Start | Ckpt | Yield | Fail | Done | Meet) -> None:
         """Take in what a worker says of its attempt."""
         key = record.key

@@ -205,7 +205,7 @@ def scope(items: Mapping[str, Item], only: Collection[str] | None, fold: Fold, *
 
 
 def backoff_s(failures: int) -> float:
-    """Seconds to wait after this many transient failures in a row: 1, 2, 4 ... 60 minutes."""
+    """Seconds to wait after this many transient failures without a saved round: 1, 2, 4 ... 60 minutes."""
     return MINUTE_S * min(2 ** min(failures - 1, 10), MAX_BACKOFF_MINUTES) if failures else 0.0
 
 

@@ -54,6 +54,7 @@ def answers(fold: Fold) -> dict[str, Any]:
             fold.item(i).last_attempt(),
             fold.item(i).next_attempt(),
             [fold.item(i).failures(fault) for fault in FAULTS],
+            (fold.item(i).setbacks(), fold.item(i).advanced),
         )
         for i in ITEMS
     }
@@ -369,6 +370,15 @@ def test_an_error_that_no_machine_can_cure_fails_an_item_at_once():
 @pytest.mark.parametrize("fault", ["transient", "capability"])
 def test_what_may_go_well_another_time_never_fails_an_item(fault: str):
     assert fold_of(failed(*[fault] * 20)).status("one") == "pending"
+
+
+def test_a_saved_round_forgives_the_setbacks_of_the_attempts_before_it():
+    author = failed(*["transient"] * 3)
+    assert [fail.attempt for fail in fold_of(author).item("one").setbacks()] == [1, 2, 3]
+    rival = Author(BOB)
+    rival.write(Ckpt, item="one", attempt=2, round=1, file="f", sha256="s", base="b", accuracy=None)
+    assert [fail.attempt for fail in fold_of(author, rival).item("one").setbacks()] == [2, 3]
+    assert len(fold_of(author, rival).item("one").failures("transient")) == 3
 
 
 def test_a_retry_forgives_what_was_before_it_and_not_what_comes_after():
