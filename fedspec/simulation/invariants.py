@@ -20,6 +20,7 @@ from msgspec.structs import asdict
 
 from fedspec.errors import DamagedError
 from fedspec.results import MACHINE_COLUMNS, Row, to_csv
+from fedspec.simulation.agreement import Readers, judgement
 from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
@@ -34,16 +35,16 @@ class Ending:
 
     def __init__(self, course: Course) -> None:
         self.course = course
-        self._queues: dict[tuple[int, type[WorkDistributor]], WorkDistributor] = {}
+        self._readers = course.readers or Readers(course)
         self._records: dict[int, list[Record]] = {}
 
-    def queue(self, machine: Machine | None = None, kind: type[WorkDistributor] = WorkDistributor) -> WorkDistributor:
-        """`Course.reader`: the queue as somebody sees it who looks at a machine's folder; by default that of the first."""
+    def queue(self, machine: Machine | None = None, *, own: bool = False) -> WorkDistributor:
+        """The queue as somebody sees it who looks at a machine's folder; by default that of the first.
+
+        ``own``: who reads as the schedule's processes did, perhaps with a known mistake.
+        """
         machine = machine or self.course.machines[0]
-        place = machine.number, kind
-        if place not in self._queues:
-            self._queues[place] = self.course.reader(machine, kind)
-        return self._queues[place]
+        return self._readers.own(machine) if own else self._readers.queue(machine)
 
     def records(self, machine: Machine | None = None) -> list[Record]:
         """What a reader that comes now accepts of the journals in a machine's folder; by default of the first living one."""
@@ -112,7 +113,7 @@ def _all_agree(ending: Ending) -> Iterator[str]:
     for other in others:
         theirs = ending.queue(other).store.fold
         for item in course.items:
-            if _judgement(fold, item.id) != _judgement(theirs, item.id):
+            if judgement(fold, item.id) != judgement(theirs, item.id):
                 yield f"I2: {first.name} and {other.name} differ about {item.exp}"
     views = {machine.ground.disk.contents.get(WORKSPACE.view) for machine in course.living}
     if len(views) > 1:
@@ -124,7 +125,7 @@ def _all_agree(ending: Ending) -> Iterator[str]:
 def _one_result_each(ending: Ending, machine: Machine) -> Iterator[str]:
     """I3 and I4: one CSV an item, equal to the canonical result and to the hash chain of an undisturbed run."""
     course = ending.course
-    reader = ending.queue(machine, course.distributor)
+    reader = ending.queue(machine, own=True)
     contents = machine.ground.disk.contents
     expected_files: set[Path] = set()
     for item in course.items:
@@ -231,12 +232,8 @@ def _order_changes_nothing(ending: Ending) -> Iterator[str]:
     records = ending.records()
     shuffled = random.Random(0).sample(records, len(records))
     one, other = Fold(records), Fold(shuffled)
-    if any(_judgement(one, item.id) != _judgement(other, item.id) for item in ending.course.items):
+    if any(judgement(one, item.id) != judgement(other, item.id) for item in ending.course.items):
         yield "I2: the order of the records changes the fold"
-
-
-def _judgement(fold: Fold, item_id: str) -> tuple[object, ...]:
-    return fold.status(item_id), fold.owner(item_id), fold.canonical(item_id), fold.generations(item_id)
 
 
 def _comparable(row: Row) -> dict[str, object]:

@@ -41,6 +41,8 @@ class Machine:
         self.local = LocalState(Path("/local") / self.name)
         self.processes = 0
         self.living: list[Process] = []
+        # What each process that lives, or has ended in order since people last looked, knows of the queue.
+        self.minds: dict[str, WorkDistributor] = {}
         self.dead = False
         self.asleep_until = self.offline_until = 0.0
         self._skew_h = course.profile.skew_h * course.clocks.uniform(-1.0, 1.0)
@@ -101,6 +103,8 @@ class Machine:
         # The system frees what a dead process held.
         self.ground.disk.end(process.name)
         self.world.note(process.name, "is dead" if crashed else "has ended")
+        if crashed or not self.world.calm:
+            self.minds.pop(process.name, None)
         if not crashed and process.name not in self.course.gave_up:
             return
         random, profile = self.world.random, self.course.profile
@@ -125,6 +129,7 @@ class Machine:
         )
         assert isinstance(queue.files, SimulatedFiles)
         queue.files.witness = Bystander(course, self, process, queue)
+        self.minds[process.name] = queue
         return queue
 
     def plan(self, process: Process) -> None:

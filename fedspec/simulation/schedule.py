@@ -7,16 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from fedspec.checkpoints import CheckpointManager
-from fedspec.errors import FedspecError
-from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.files import MemoryDisk
 from fedspec.folders import original_of
 from fedspec.plan import Item
+from fedspec.simulation.agreement import Readers, astray, stalled_gangs
 from fedspec.simulation.bystander import Books
 from fedspec.simulation.hands import Ground
 from fedspec.simulation.machine import HOUR_S, Life, Machine
+from fedspec.simulation.mishaps import arrange
 from fedspec.simulation.profiles import PROFILES, Profile
 from fedspec.simulation.rehearsal import ROLES, Link, rehearsal
 from fedspec.simulation.syncing import SyncService
@@ -24,7 +23,7 @@ from fedspec.simulation.world import Process, World
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.records import machine_of
-from fedspec.workspace import LocalState, Workspace
+from fedspec.workspace import Workspace
 
 WORKSPACE = Workspace(Path("/share"))
 FAIR_AFTER_H = 3.0
@@ -61,6 +60,8 @@ class Course:
     finished: bool = False
     mornings: int = 0
     books: Books = field(default_factory=Books)
+    # Who has read the folders as they were left, None if they were not.
+    readers: Readers | None = None
 
     @property
     def counts(self) -> Counter[str]:
@@ -71,14 +72,6 @@ class Course:
     def living(self) -> list[Machine]:
         """Machines that are still there."""
         return [machine for machine in self.machines if not machine.dead]
-
-    def reader(self, machine: Machine | None = None, kind: type[WorkDistributor] = WorkDistributor) -> WorkDistributor:
-        """The queue as somebody sees it who looks at a machine's folder when all is over."""
-        machine = machine or self.machines[0]
-        files, local = MemoryFiles(machine.ground.disk), LocalState(Path("/local/reader"))
-        queue = kind(WORKSPACE, files=files, local=local, timing=self.profile.timing)
-        queue.refresh()
-        return queue
 
 
 def run_schedule(
@@ -108,7 +101,7 @@ def run_schedule(
     course.link.clock = lambda: world.now
     _build(course, count)
     _begin(course)
-    _weather(course)
+    arrange(course, FAIR_AFTER_H * HOUR_S / 2)
     world.run(FAIR_AFTER_H * HOUR_S)
     _clear_up(course, patience_h)
     return course
@@ -144,134 +137,6 @@ def _begin(course: Course) -> None:
         machine.start(random.uniform(30.0, 200.0), course.work)
 
 
-def _weather(course: Course) -> None:
-    world, profile = course.world, course.profile
-    for machine in course.machines:
-        machine.weather()
-    horizon = FAIR_AFTER_H * HOUR_S / 2
-    if world.chance(profile.clone) and len(course.machines) > 1:
-        world.at(world.random.uniform(0.0, horizon), lambda: _clone(course))
-    if course.service is not None and world.chance(profile.apart) and len(course.machines) > 1:
-        # Half of such pairs have never met.
-        world.at(world.random.uniform(-horizon / 3, horizon / 3), lambda: _part(course))
-    if world.chance(profile.restore):
-        taken = world.random.uniform(0.0, horizon)
-        world.at(taken, lambda: _back_up(course, world.random.uniform(0.0, horizon)))
-    if world.chance(profile.retire) and len(course.machines) > 1:
-        world.at(world.random.uniform(0.0, horizon), lambda: _retire(course))
-    if world.chance(profile.person):
-        world.at(world.random.uniform(60.0, horizon), lambda: _person(course))
-
-
-def _clone(course: Course) -> None:
-    """A machine's own folder is copied to another machine, id and all."""
-    one, other = course.world.random.sample(course.machines, 2)
-    if one.dead or other.dead:
-        return
-    course.world.struck("clone", other.name, f"of {one.name}")
-    for path, data in one.ground.disk.contents.below(one.local.root).items():
-        other.ground.disk.contents[other.local.root / path] = data
-
-
-def _part(course: Course) -> None:
-    """Two machines have no connection to each other; what both sides tell a third says that they are there."""
-    world, service = course.world, course.service
-    one, other = world.random.sample(course.machines, 2)
-    length = course.profile.timing.dead * world.random.uniform(0.2, 4.0)
-    world.struck("apart", one.name, f"from {other.name} for {length:.0f} s")
-    world.took("apart", length)
-    assert service is not None
-    service.apart[frozenset((one.number, other.number))] = world.now + length
-
-
-def _back_up(course: Course, after_s: float) -> None:
-    machine = course.world.random.choice(course.machines)
-    held = machine.ground.disk.contents.below(WORKSPACE.root)
-    course.world.at(course.world.now + after_s, lambda: _restore(course, machine, held))
-
-
-def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
-    """The folder of one machine is as it was some time ago, and the service takes that for news."""
-    if machine.dead or course.world.calm:
-        return
-    course.world.struck("restore", machine.name)
-    ground = machine.ground
-    for name, data in held.items():
-        path = WORKSPACE.root / name
-        if path.suffix != ".tmp" and ground.disk.contents.get(path) != data:
-            ground.disk.contents[path] = data
-            if course.service is not None and ground.replica is not None:
-                course.service.changed(ground.replica, path)
-
-
-def _retire(course: Course) -> None:
-    """A machine is away for so long that somebody takes it for lost and says so; then it comes back."""
-    world, random = course.world, course.world.random
-    lost, other = random.sample(course.machines, 2)
-    if lost.dead or other.dead or world.calm:
-        return
-    length = course.profile.timing.dead * random.uniform(0.2, 3.0)
-    world.struck("taken for lost", lost.name, f"for {length:.0f} s")
-    world.took("taken for lost", length)
-    lost.leave_for(length, asleep=random.random() < 0.5)
-
-    def command(machine: Machine, process: Process) -> None:
-        queue = machine.queue(process)
-        try:
-            queue.refresh()
-            if (gone := lost.machine_id()) in map(machine_of, queue.store.fold.workers):
-                world.struck("retired in life", process.name, gone)
-                queue.control("retire", value=gone)
-        except FedspecError as error:
-            world.note(process.name, f"error: {error.what}")
-
-    other.start(length * random.random(), command)
-
-
-def _person(course: Course) -> None:
-    """Somebody gives a command on some machine, or writes into the queue for people."""
-    random = course.world.random
-    machine = random.choice(course.living)
-    item = random.choice(course.items)
-    if random.random() < 0.4:
-        _edit_by_hand(course, machine, item)
-        return
-    op = random.choice(["release", "retry", "cancel"])
-
-    def command(machine: Machine, process: Process) -> None:
-        queue = machine.queue(process)
-        try:
-            queue.refresh()
-            if item.id in queue.store.items:
-                course.world.struck(f"queue {op}", machine.name, item.exp)
-                queue.control(op, item)
-                if op == "cancel":
-                    process.sleep(random.uniform(0.0, 1200.0))
-                    course.world.struck("queue resume", machine.name, item.exp)
-                    queue.control("resume", item)
-        except FedspecError as error:
-            course.world.note(process.name, f"error: {error.what}")
-
-    machine.start(0.0, command)
-
-
-def _edit_by_hand(course: Course, machine: Machine, item: Item) -> None:
-    """Somebody opens the queue for people in an editor, gives one entry another status, and saves."""
-    random, ground, view = course.world.random, machine.ground, course.workspace.view
-    status = random.choice(["pending", "failed", "completed"])
-    try:
-        entries = msgspec.json.decode(ground.disk.contents.get(view, b""))
-    except msgspec.DecodeError:
-        return  # not there yet, or not whole
-    edited = [entry | {"status": status} if entry.get("id") == item.id else entry for entry in entries]
-    if edited == entries:
-        return
-    course.world.struck(f"edit {status}", machine.name, item.exp)
-    ground.disk.contents[view] = msgspec.json.encode(edited)
-    if ground.service is not None and ground.replica is not None:
-        ground.service.changed(ground.replica, view)
-
-
 def _clear_up(course: Course, patience_h: float) -> None:
     """Fair weather: everything arrives, people retire the machines that are gone and start workers until all is done."""
     world = course.world
@@ -288,9 +153,12 @@ def _clear_up(course: Course, patience_h: float) -> None:
     while course.mornings < MOST_MORNINGS and not world.stuck:
         world.run(max(world.now, back) + patience_h * HOUR_S)
         resting = [machine for machine in course.living if not machine.living]
+        readers = Readers(course)
+        _ask_the_old(course, readers)
         if not resting:
             break  # all are at work, and none comes to an end
-        if not world.busy() and _all_well(course):
+        if not world.busy() and _all_well(course, readers):
+            course.readers = readers
             course.finished = True
             break
         course.mornings += 1
@@ -302,10 +170,19 @@ def _clear_up(course: Course, patience_h: float) -> None:
     world.end()
 
 
-def _all_well(course: Course) -> bool:
+def _ask_the_old(course: Course, readers: Readers) -> None:
+    """Before anybody starts anew: who is still at work, or has just ended, has seen what there is to be seen."""
+    for machine in course.living:
+        course.world.breaches += astray(machine, readers)
+        still = [process.name for process in machine.living if process.name in machine.minds]
+        machine.minds = {name: machine.minds[name] for name in still}
+    course.world.breaches += stalled_gangs(course, readers)
+
+
+def _all_well(course: Course, readers: Readers) -> bool:
     if course.mornings == 0:
         return False  # whoever works on the next day sees what arrived late
-    folds = (course.reader(machine).store.fold for machine in course.living)
+    folds = (readers.queue(machine).store.fold for machine in course.living)
     done = all(_ended(fold, item) for fold in folds for item in course.items)
     return done and not any(left_over(machine) for machine in course.living)
 
