@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from fedspec.files import MemoryFiles
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.store import Store
+from fedspec.workqueue.tail import MAX_WAIT_POLLS
 from fedspec.workspace import LocalState
 
 if TYPE_CHECKING:
@@ -63,17 +65,18 @@ def judgement(fold: Fold, item_id: str) -> tuple[object, ...]:
 def astray(machine: Machine, readers: Readers) -> Iterator[str]:
     """I15: who has read the folder as it changed believes what somebody does who reads it now.
 
-    A process reads what has arrived since it last looked, as its next poll would; what has not is not in the folder either.
+    A process reads what has arrived since it last looked, as its next polls would; what has not is not in the folder either.
     Of a folder that was put back it may know more than is left, until its authors' next processes say it again.
     """
     fresh = readers.own(machine).store
     for name, queue in machine.minds.items():
         store = queue.store
         hands, store.files = store.files, MemoryFiles(machine.ground.disk)
-        store.refresh()
+        for _ in range(MAX_WAIT_POLLS + 1):
+            store.refresh()
+            if not (ahead := _ahead(store, fresh)) and store.items.keys() == fresh.items.keys():
+                break
         store.files = hands
-        workers = fresh.fold.workers.keys() | store.fold.workers.keys()
-        ahead = {store.length(worker) - fresh.length(worker) for worker in workers} - {0}
         if ahead and min(ahead) > 0 and machine.course.counts["restore"]:
             continue
         if ahead:
@@ -83,6 +86,12 @@ def astray(machine: Machine, readers: Readers) -> Iterator[str]:
         for item in machine.course.items:
             if judgement(store.fold, item.id) != judgement(fresh.fold, item.id):
                 yield f"I15: {name} believes other things of {item.exp} than its folder says"
+
+
+def _ahead(store: Store, fresh: Store) -> set[int]:
+    """By how many records of a worker the one has read more than the other, or fewer."""
+    workers = fresh.fold.workers.keys() | store.fold.workers.keys()
+    return {store.length(worker) - fresh.length(worker) for worker in workers} - {0}
 
 
 def stalled_gangs(course: Course, readers: Readers) -> Iterator[str]:

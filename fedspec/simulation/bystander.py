@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fedspec.simulation.commands import Commands
+from fedspec.simulation.hands import SimulatedFiles
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Key
-from fedspec.workqueue.records import Ckpt, Claim, Done, Fail, Seal, Start, Yield, decode, machine_of
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Seal, Start, Yield, decode, machine_of
 from fedspec.workqueue.rules import gate
 from fedspec.workqueue.store import Beat
 from fedspec.workspace import CheckpointPaths
@@ -36,6 +38,7 @@ class Books:
             and the workers that it knew of then.
         seen_sealed: of each machine and item the result that it first saw sealed: attempt, worker and rows.
         yielded: items given up, with the attempt that did and the one that it left the item to.
+        commands: what people asked for.
     """
 
     journalled: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -43,6 +46,7 @@ class Books:
     seals: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     seen_sealed: dict[tuple[int, str], tuple[int, str, str]] = field(default_factory=dict)
     yielded: set[tuple[str, Key, Key]] = field(default_factory=set)
+    commands: Commands = field(default_factory=Commands)
 
 
 class Bystander:
@@ -55,7 +59,8 @@ class Bystander:
         self._signs: dict[str, tuple[tuple[int, int], float]] = {}
 
     def writes(self, path: Path, data: bytes) -> None:
-        """I14: a heartbeat says to have read what its author has read, and nothing more."""
+        """I14: a heartbeat says to have read what its author has read, and nothing more. I16: nobody's edit is lost."""
+        self._replaces(path)
         if path.parent != self.course.workspace.beats:
             return
         for worker, count in msgspec.json.decode(data, type=Beat).seen.items():
@@ -78,6 +83,8 @@ class Bystander:
                 self._yields(record)
             if not isinstance(record, Start | Ckpt | Done | Fail):
                 continue
+            if (wish := self.course.books.commands.forbid(self.queue.store, record)) and not self._was_disturbed():
+                self._broken(f"I16: {record.worker} wrote {type(record).__name__} though {wish}")
             reason = gate(self.queue.store.fold, record.item, record.key)
             if reason is not None:
                 self._broken(f"I6: {record.worker} wrote {type(record).__name__} though it was {reason}")
@@ -96,6 +103,8 @@ class Bystander:
                 self._finishes(record)
             elif isinstance(record, Seal):
                 self._seals(record)
+            elif isinstance(record, Ctl):
+                books.commands.given.append(record)
 
     def _finishes(self, done: Done) -> None:
         """I8: who has let another seal a result, being known to that one, journals no other."""
@@ -127,6 +136,7 @@ class Bystander:
 
     def removes(self, path: Path) -> None:
         """I9: the best intact generation that a machine at work has of an item is not deleted before the item is sealed."""
+        self._replaces(path)
         item = next((item for item in self.course.items if path.parent == self.paths.generations(item.exp)), None)
         fold = self.queue.store.fold
         if item is None or fold.status(item.id) == "sealed":
@@ -138,6 +148,14 @@ class Bystander:
             best = next(self._intact(machine, item.exp, fold.generations(item.id)), None)
             if best is not None and best.file == path.name:
                 self._broken(f"I9: {path.name} was deleted, the best that {machine.name} has of {item.exp}")
+
+    def _replaces(self, path: Path) -> None:
+        """I16. Who was stopped in the middle may have looked before the person wrote."""
+        held = self.machine.ground.disk.contents.get(path)
+        files = self.queue.files
+        stopped = isinstance(files, SimulatedFiles) and files.resumed_at == self.world.now
+        if not stopped and self.course.books.commands.write_over(self.queue, path, held):
+            self._broken(f"I16: {self.process.name} put something else in the place of what a person wrote into {path.name}")
 
     def looks(self) -> None:
         """I8: what this machine has once seen sealed is still the result."""

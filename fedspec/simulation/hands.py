@@ -26,6 +26,7 @@ class Ground:
 
     Attributes:
         full_until: the disk takes no more until then. away_until: the share does not answer until then.
+        bad: files that this machine can never read again, and what it says then.
         listings: folders as they were listed last, where a client caches that.
     """
 
@@ -37,6 +38,7 @@ class Ground:
     replica: Replica | None = None
     full_until: float = 0.0
     away_until: Callable[[], float] = lambda: 0.0
+    bad: dict[Path, OSError] = field(default_factory=dict)
     listings: dict[Path, tuple[float, dict[str, int]]] = field(default_factory=dict)
 
 
@@ -72,11 +74,13 @@ class SimulatedFiles(MemoryFiles):
         self.owner, self.ground, self.world = process, ground, process.world
         self._root = str(ground.root)
         self.witness: Witness | None = None
+        self.resumed_at = -1.0  # when it last went on after it had been stopped
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         """Read; what a sync client has evicted is not here, or comes late."""
         self._reach(path)
         if self._shared(path):
+            self._lose(path)
             self._evict(path)
         return super().read(path, offset, limit)
 
@@ -160,6 +164,7 @@ class SimulatedFiles(MemoryFiles):
         self.world.writers.setdefault(path, set()).add(self.process)
 
     def _changed(self, path: Path) -> None:
+        self.ground.bad.pop(path, None)
         self.ground.listings.pop(path.parent, None)
         if self.ground.service is not None and self.ground.replica is not None:
             self.ground.service.changed(self.ground.replica, path)
@@ -169,6 +174,24 @@ class SimulatedFiles(MemoryFiles):
         ground = self.ground
         if ground.service is None and ground.away_until() > self.world.now and self._shared(path):
             raise FolderError(f"Cannot reach {path}: the network name is gone.", "Connect the share again.")
+
+    def _lose(self, path: Path) -> None:
+        """A saved round may be lost on this machine, though it goes on being listed."""
+        world, ground = self.world, self.ground
+        if path not in ground.bad:
+            if not (ground.profile.never_here or ground.profile.bad_sector) or not self._is_generation(path):
+                return
+            if world.chance(ground.profile.bad_sector):
+                world.struck("bad sector", self.process, path.name)
+                ground.bad[path] = OSError(errno.EIO, "cannot be read", str(path))
+            elif ground.replica is not None and world.chance(ground.profile.never_here):
+                world.struck("never here", self.process, path.name)
+                ground.bad[path] = OSError(errno.EAGAIN, "is being downloaded", str(path))
+        if path in ground.bad:
+            raise ground.bad[path]
+
+    def _is_generation(self, path: Path) -> bool:
+        return path in self.contents and path.parent.parent.name == "gen" and path.parent.name != "base"
 
     def _evict(self, path: Path) -> None:
         world, profile = self.world, self.ground.profile
@@ -207,6 +230,7 @@ class SimulatedFiles(MemoryFiles):
         length = self.world.random.uniform(0.0, most_s)
         self.world.took(why, length)
         self.owner.park(length)
+        self.resumed_at = self.world.now
 
     def _refuse(self, path: Path) -> None:
         """Raise FolderError where the folder takes no write just now."""

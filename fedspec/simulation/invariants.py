@@ -5,7 +5,10 @@ is that of an undisturbed run. I5 no file that matters has two writers. I6 nothi
 over. I7 rivals repeat no more rounds than news of them takes. I8 a sealed result never changes. I9 what the journal names is on
 disk, and the best generation of an unsealed item stays. I10 no decision reads a wall clock. I11 nothing journalled is lost,
 whatever could not be read meanwhile. I13 nobody takes over from a peer but after watching it being silent. I14 nobody
-acknowledges what it has not read.
+acknowledges what it has not read. I16 what a person asked for is done by all who have read it.
+
+While the weather clears: I12 no gang waits while enough machines are at work. I15 who has read the folder as it changed
+believes what a fresh reader does (`agreement`).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.edits import understand
 from fedspec.workqueue.fold import MAX_DEATHS, Fold
 from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import Attempt, Ckpt, Claim, Fail, Record, Yield
@@ -71,6 +75,7 @@ class Ending:
             *_silence_after_a_yield(self),
             *_little_is_repeated(self),
             *_sealed_stays(self),
+            *_wishes_are_done(self),
             *_nothing_is_lost(self),
             *_order_changes_nothing(self),
         ]
@@ -212,6 +217,18 @@ def _sealed_stays(ending: Ending) -> Iterator[str]:
             done = fold.canonical(item_id)
             if done is None or (done.attempt, done.worker, done.rows) != told:
                 yield f"I8: m{number} saw {item_id} sealed, and {machine.name} has another result"
+
+
+def _wishes_are_done(ending: Ending) -> Iterator[str]:
+    """I16: what a person asked for is so on every machine that has read it, and the queue for people is a rendering again."""
+    commands = ending.course.books.commands
+    for machine in ending.course.living:
+        store = ending.queue(machine, own=True).store
+        for command in commands.ignored(store):
+            yield f"I16: {machine.name} has read the {command}, and it had no effect"
+        view = machine.ground.disk.contents.get(WORKSPACE.view)
+        if commands.edits and view is not None and understand(view, store.fold, store.items).kind != "ours":
+            yield f"I16: the queue for people on {machine.name} is as somebody left it"
 
 
 def _nothing_is_lost(ending: Ending) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Machine:
         self.local = LocalState(Path("/local") / self.name)
         self.processes = 0
         self.living: list[Process] = []
-        # What each process that lives, or has ended in order since people last looked, knows of the queue.
+        # What each process knows of the queue that lives, or has ended in order since people last looked.
         self.minds: dict[str, WorkDistributor] = {}
         self.dead = False
         self.asleep_until = self.offline_until = 0.0
@@ -103,7 +103,7 @@ class Machine:
         # The system frees what a dead process held.
         self.ground.disk.end(process.name)
         self.world.note(process.name, "is dead" if crashed else "has ended")
-        if crashed or not self.world.calm:
+        if crashed:
             self.minds.pop(process.name, None)
         if not crashed and process.name not in self.course.gave_up:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -108,7 +109,8 @@ def _person(course: Course) -> None:
     if random.random() < 0.4:
         _edit_by_hand(course, machine, item)
         return
-    op = random.choice(["release", "retry", "cancel"])
+    op = random.choice(["release", "retry", "cancel", "priority"])
+    value = str(random.randint(1, 9)) if op == "priority" else ""
 
     def command(machine: Machine, process: Process) -> None:
         queue = machine.queue(process)
@@ -116,7 +118,7 @@ def _person(course: Course) -> None:
             queue.refresh()
             if item.id in queue.store.items:
                 course.world.struck(f"queue {op}", machine.name, item.exp)
-                queue.control(op, item)
+                queue.control(op, item, value)
                 if op == "cancel":
                     process.sleep(random.uniform(0.0, 1200.0))
                     course.world.struck("queue resume", machine.name, item.exp)
@@ -139,6 +141,7 @@ def _edit_by_hand(course: Course, machine: Machine, item: Item) -> None:
     if edited == entries:
         return
     course.world.struck(f"edit {status}", machine.name, item.exp)
-    ground.disk.contents[view] = msgspec.json.encode(edited)
+    data = ground.disk.contents[view] = msgspec.json.encode(edited)
+    course.books.commands.edits.add(hashlib.sha256(data).hexdigest())
     if ground.service is not None and ground.replica is not None:
         ground.service.changed(ground.replica, view)

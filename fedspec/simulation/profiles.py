@@ -14,7 +14,7 @@ class Weather:
     Attributes:
         delay: usual time until a change arrives; each file's own, so that order means nothing. steady: always just that.
         late: probability that it takes ``late_s`` instead.
-        torn: a part of a new file is seen before the whole.
+        torn: a part of a new file is seen before the whole. preallocated: zeros of its size are.
         silent: of two versions that meet one vanishes without a conflict copy.
         revive: a deleted file comes back.
         conflict_name: name of a conflict copy, from stem, suffix and a number.
@@ -25,6 +25,7 @@ class Weather:
     late: float = 0.0
     late_s: float = 600.0
     torn: float = 0.0
+    preallocated: float = 0.0
     silent: float = 0.0
     revive: float = 0.0
     conflict_name: str = "{stem}.sync-conflict-20260101-{number:06d}-ABCDEFG{suffix}"
@@ -38,6 +39,8 @@ class Profile:
         weather: how copies of the folder meet; None for a share that all machines see at once.
         crash, stop, refuse: per step of a write: dying, being stopped for long, a refused write (virus scanner, full disk).
         unreadable: per read: an evicted file or one that somebody holds.
+        never_here: per read of a saved round: it is evicted, and its bytes never come back.
+        bad_sector: per read of a saved round: this machine's disk can never read it again.
         stale_s: a listing of a folder may be so old.
         pairs: how many of the items two machines run together.
         sleep, offline: per machine and hour. days: an offline time that lasts for days.
@@ -62,6 +65,8 @@ class Profile:
     refuse: float = 0.002
     unreadable: float = 0.001
     blocking: float = 0.0
+    never_here: float = 0.0
+    bad_sector: float = 0.0
     stale_s: float = 0.0
     sleep: float = 0.3
     offline: float = 0.3
@@ -78,8 +83,8 @@ class Profile:
 
 
 FAULTS = (
-    "crash", "stop", "refuse", "unreadable", "blocking", "stale_s", "sleep", "offline", "days", "apart", "death", "clone",
-    "restore", "person", "retire", "sibling",
+    "crash", "stop", "refuse", "unreadable", "blocking", "never_here", "bad_sector", "stale_s", "sleep", "offline", "days",
+    "apart", "death", "clone", "restore", "person", "retire", "sibling",
 )  # fmt: skip
 _SYNC = Profile("", SYNC_FOLDER, Weather())
 

@@ -124,9 +124,13 @@ class SyncService:
         if _covers(mine, change.version):
             return
         if _covers(change.version, mine):
-            if change.data is not None and mine == self._zero and self.world.chance(self.weather.torn):
-                self._tear(target, change)
-                return
+            if change.data is not None and mine == self._zero:
+                if self.world.chance(self.weather.torn):
+                    self._begin("torn", target, change, change.data[: len(change.data) * 2 // 3])
+                    return
+                if self.world.chance(self.weather.preallocated):
+                    self._begin("preallocated", target, change, bytes(len(change.data)))
+                    return
             self._put(target, change, change.version)
         else:
             self._conflict(target, change, mine)
@@ -135,10 +139,10 @@ class SyncService:
         # Somebody who is away may be back sooner than it seemed: when the weather clears.
         return min(until + RECONNECT_S, self.world.now + LONGEST_WAIT_S)
 
-    def _tear(self, target: Replica, change: _Change) -> None:
-        self.world.struck("torn", f"sync->m{target.number}", change.path.name)
-        assert change.data is not None
-        target.disk.contents[change.path] = change.data[: len(change.data) * 2 // 3]
+    def _begin(self, how: str, target: Replica, change: _Change, seen: bytes) -> None:
+        """The file is there, and is not yet what it will be."""
+        self.world.struck(how, f"sync->m{target.number}", change.path.name)
+        target.disk.contents[change.path] = seen
         self.world.at(self.world.now + 2 * self.weather.delay, lambda: self._download(target, change))
 
     def _put(self, target: Replica, change: _Change, version: Version) -> None:

@@ -13,11 +13,12 @@ import msgspec
 from fedspec.checkpoints import CheckpointManager, Generation, Recorded
 from fedspec.clock import moment
 from fedspec.results import Row, from_table
+from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.distributor import Held, WorkDistributor
 from fedspec.workqueue.fold import Fold, Key, weight
 from fedspec.workqueue.journal import OwnJournal
 from fedspec.workqueue.members import Settlement, have_read
-from fedspec.workqueue.records import Attempt, Done, Opaque, Record, line_hash, pack_rows, unpack_rows
+from fedspec.workqueue.records import Attempt, Ctl, Done, Opaque, Record, line_hash, pack_rows, unpack_rows
 from fedspec.workqueue.rules import Situation
 from fedspec.workqueue.slots import Slots
 from fedspec.workqueue.store import Beat, Store
@@ -294,6 +295,62 @@ class SealsDespiteStrangers(WorkDistributor):
         known = {by: {of: count for of, count in seen.items() if of in fold.workers} for by, seen in self.store.acks.items()}
         views = {worker: beat.gone for worker, beat in self.store.told.items()}
         return Settlement(fold, known, views, self.worker).may_change(done)
+
+
+# What people ask for, and what is remembered
+
+
+class _Stubborn(Fold):
+    def add(self, record: Record) -> None:
+        if isinstance(record, Ctl) and record.item:
+            about = {name: getattr(record, name) for name in ("worker", "seq", "lam", "prev", "wall")}
+            record = Opaque(**about)
+        super().add(record)
+
+
+class _StubbornStore(Store):
+    fold_type = _Stubborn
+
+
+class IgnoresPeople(WorkDistributor):
+    """No command about an item has any effect."""
+
+    store_type = _StubbornStore
+
+
+class WritesOverEdits(WorkDistributor):
+    """Renders the queue for people, whoever has written into it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.caretaker = _Careless(self)
+
+
+class _Careless(Caretaker):
+    def _take_in(self, path: Path) -> bool:
+        return True
+
+
+class _Forgetful(Fold):
+    def _forget_items_of(self, worker: str) -> None:
+        pass
+
+
+class _ForgetfulStore(Store):
+    fold_type = _Forgetful
+
+
+class RemembersTheDead(WorkDistributor):
+    """What was once found of an item stays, though a worker that had it is gone."""
+
+    store_type = _ForgetfulStore
+
+
+class GathersNobody(WorkDistributor):
+    """Sees no members that could run an item together."""
+
+    def _situation(self, only: Any) -> Situation:
+        return replace(super()._situation(only), members=None)
 
 
 # Machines that were retired and come back

@@ -52,6 +52,8 @@ LATECOMERS = only(
 )  # fmt: skip
 # Two machines hear of each other only from the third.
 APART = only(machines=3, rounds=1, apart=1.0)
+# A person gives a command, or writes into the queue for people.
+PEOPLE = only(items=4, rounds=10, client_s=150.0, person=1.0)
 RETIRED = only(machines=3, items=4, rounds=10, client_s=150.0, retire=1.0)
 # Of two versions of a file one vanishes without a copy.
 SILENT = replace(steady(20, items=4, rounds=4), weather=Weather(delay=20.0, steady=True, silent=1.0))
@@ -106,6 +108,10 @@ MISTAKES = [
     Mistake(mistakes.SealsUnlikeTheOthers, LATECOMERS, "I8: "),
     Mistake(mistakes.SealsDespiteStrangers, APART, "I8: "),
     Mistake(mistakes.StaysDisowned, RETIRED, "I1: time stands still"),
+    Mistake(mistakes.IgnoresPeople, PEOPLE, "I16: "),
+    Mistake(mistakes.WritesOverEdits, PEOPLE, "I16: "),
+    Mistake(mistakes.RemembersTheDead, DEATHS, "I15: "),
+    Mistake(mistakes.GathersNobody, only(machines=3, pairs=1), "I12: "),
     Mistake(mistakes.OneFixedName, CRASHES, "I5: .*pt was written by"),
     Mistake(mistakes.EventFirst, CRASHES, "I9: .* before it was on disk"),
     Mistake(mistakes.PrunesAtOnce, steady(20, items=4, rounds=4), "I9: .* was deleted, the best"),
