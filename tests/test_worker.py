@@ -25,6 +25,7 @@ from fedspec.worker import Stopped, StopSignal, Worker, drive
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
 from fedspec.workqueue.records import Bye, Ckpt, Claim, Done, Fail, Start, Yield
+from fedspec.workqueue.rules import Held
 from fedspec.workspace import LocalState, Workspace
 
 SHARE = Workspace(Path("/share"))
@@ -266,6 +267,83 @@ def test_a_bug_is_tried_three_times_and_then_the_item_has_failed_with_its_traceb
     check(process, other)
     assert process.view() == [("failed", None), ("completed", "machine aa")]
     assert SHARE.result(item.exp) not in disk.contents
+
+
+def blip_after_the_claim(process: Process) -> None:
+    """The share's journals are away for one look as soon as something is claimed."""
+    claim, sizes, armed = process.queue.claim, process.files.sizes, [True]
+
+    def claimed(only: Any = None) -> Any:
+        action = claim(only)
+        if isinstance(action, Held) and armed:
+            armed.clear()
+            process.files.sizes = gone  # type: ignore[method-assign]
+        return action
+
+    def gone(folder: Path) -> dict[str, int]:
+        process.files.sizes = sizes  # type: ignore[method-assign]
+        raise FolderError(f"Cannot read {folder}: the network name is gone.", "Connect the share again.")
+
+    process.queue.claim = claimed  # type: ignore[method-assign]
+
+
+def test_a_share_that_is_away_just_after_a_claim_leaves_no_worker_waiting_for_itself(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    process = Process(disk)
+    blip_after_the_claim(process)
+    process.work(limit=200)
+    check(process, item)
+    assert [(claim.attempt, claim.worker) for claim in process.of(Claim)] == [(n, process.queue.worker) for n in (1, 2)]
+    assert [record.attempt for record in process.of(Yield)] == [1]
+
+
+def test_a_failure_that_a_share_does_not_take_leaves_no_worker_waiting_for_itself(disk: MemoryDisk):
+    # The gate that goes before the word of it reads the share, which is away.
+    item = item_of()
+    fill(disk, item)
+    process = Process(disk, hook=lambda number, client: fail() if armed else None)
+    armed, read = [True], process.files.sizes
+
+    def fail() -> None:
+        armed.clear()
+        process.files.sizes = gone  # type: ignore[method-assign]
+        raise OSError("disk hiccup")
+
+    def gone(folder: Path) -> dict[str, int]:
+        process.files.sizes = read  # type: ignore[method-assign]
+        raise FolderError(f"Cannot read {folder}: the network name is gone.", "Connect the share again.")
+
+    process.work(limit=200)
+    check(process, item)
+    assert [record.attempt for record in process.of(Yield)] == [1]
+
+
+def test_a_machine_that_sleeps_while_its_share_is_away_tries_on_when_it_wakes(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    process = Process(disk)
+    steps = process.worker.steps()
+    process.clock.advance(next(steps))
+    hidden = {path: disk.contents.pop(path) for path in list(disk.contents) if path.parent == SHARE.plans}
+    while not any("Trying again" in event for event in process.events):
+        process.clock.advance(next(steps))
+    process.clock.advance(8 * 3600)
+    for _ in range(10):  # the share takes a moment to come back, too
+        process.clock.advance(next(steps))
+    disk.contents.update(hidden)
+    process.work()
+    check(process, item)
+
+
+def test_a_share_that_stays_away_is_tried_for_five_times_a_dead_peer_s_silence(disk: MemoryDisk):
+    fill(disk, item_of())
+    process = Process(disk)
+    for path in [path for path in disk.contents if path.parent == SHARE.plans]:
+        del disk.contents[path]
+    with pytest.raises(FolderError, match="is gone"):
+        process.work()
+    assert 300 <= process.clock.seconds <= 304
 
 
 def test_what_no_machine_can_run_fails_at_once(disk: MemoryDisk):

@@ -43,6 +43,8 @@ WORDS = {
     "network": "",
     "sync": ": copies meet later, locks exclude nobody",
 }
+UNREAD = "Nothing is read from them: delete them when you like."
+TAKE_IN = "fedspec work"
 PAIR = "Run 'fedspec doctor --pair' on two machines at about the same time."
 
 
@@ -173,39 +175,61 @@ def traces(queue: WorkDistributor, choice: Choice) -> Iterator[Finding]:
         yield Finding("warn", "evicted", text, fix, tuple(found.evicted))
     elif choice.kind.label in KEEP:
         yield Finding("warn", "evicted", f"{KEEP[choice.kind.label][0]} may remove local copies from this folder", keep(choice))
+    lists = [copy for copy in found.copies if copy.is_taken_in(queue.workspace)]
     for is_read in (True, False):
-        copies = [copy for copy in found.copies if copy.is_read is is_read]
+        copies = [copy for copy in found.copies if copy.is_read is is_read and copy not in lists]
         if copies:
-            yield _conflicts(copies, is_read=is_read)
+            yield _conflicts(copies, "They are read like the originals." if is_read else UNREAD)
+    if lists:
+        yield _lists(queue, lists)
     if found.temporary:
         text = f"{count(len(found.temporary), 'temporary file')} of killed processes, {size(found.temporary_bytes)}"
         fix = "Delete them when you like: nothing reads them. Workers do, once they are two days old."
         yield Finding("warn", "temporary", text, fix, tuple(found.temporary))
-    yield from _view(found)
+    yield from _view(queue, found)
 
 
-def _conflicts(copies: list[Copy], *, is_read: bool) -> Finding:
+def _conflicts(copies: list[Copy], what_becomes: str, fix: str = "") -> Finding:
     kinds = Counter(copy.whose for copy in copies)
     what = ", ".join(kind if number == 1 else f"{number} x {kind}" for kind, number in sorted(kinds.items()))
     clients = sorted({copy.client for copy in copies if copy.client})
     by = f" by {' and '.join(clients)}" if clients else ""
-    read, unread = "They are read like the originals.", "Nothing is read from them: delete them when you like."
     number = "1 conflict copy" if len(copies) == 1 else f"{len(copies)} conflict copies"
-    text = f"{number}{by}: {what}. {read if is_read else unread}"
-    return Finding("ok", "conflicts", text, files=tuple(copy.path for copy in copies))
+    text = f"{number}{by}: {what}. {what_becomes}"
+    return Finding("warn" if fix else "ok", "conflicts", text, fix, tuple(copy.path for copy in copies))
 
 
-def _view(found: Leftovers) -> Iterator[Finding]:
-    if found.queue == "original":
-        text = f"work_queue.json is the original tools' own list of {count(found.entries, 'item')}; nothing is read from it"
-        fix = (
-            "Keep a copy, then add the same experiments with 'fedspec queue add PLAN', which replaces the file by its own list."
+def _lists(queue: WorkDistributor, copies: list[Copy]) -> Finding:
+    """Copies of the list of the queue: an edit in one of them counts."""
+    edits = [queue.caretaker.asked(queue.workspace.root / copy.path) for copy in copies]
+    asked = list(dict.fromkeys(edit.summary for edit in edits if edit is not None and edit.asks))
+    they = "It asks" if len(copies) == 1 else "They ask"
+    if not asked:
+        return _conflicts(
+            copies, f"{they} for nothing new; the next worker clears {'it' if len(copies) == 1 else 'them'} away."
         )
-        yield Finding("warn", "view", text, fix)
-    elif found.queue in ("edited", "damaged"):
-        text = "work_queue.json was changed by hand" if found.queue == "edited" else "work_queue.json cannot be read"
-        fix = "Nothing to do: it is a view and is written again. To change the queue: fedspec queue --help"
-        yield Finding("warn", "view", f"{text}; the queue is not read from it", fix)
+    return _conflicts(copies, f"{they} for what the next worker will do: {'; '.join(asked)}.", TAKE_IN)
+
+
+def _view(queue: WorkDistributor, found: Leftovers) -> Iterator[Finding]:
+    """The list of the queue, where it is not as a worker wrote it."""
+    about = {
+        "original": f"is the original tools' own list of {count(found.entries, 'item')}",
+        "edited": "was changed by hand",
+        "damaged": "cannot be read",
+    }
+    if found.queue not in about:
+        return
+    edit = queue.caretaker.asked(queue.workspace.view)
+    text, fix = f"work_queue.json {about[found.queue]}", "Nothing to do: it is written again by the next worker."
+    if edit is not None and edit.kind == "foreign":
+        text += "; the next worker keeps a copy of it in quarantine"
+    elif edit is not None and edit.asks:
+        text, fix = f"{text}; the next worker will take in: {edit.summary}", TAKE_IN
+    elif edit is not None and edit.kind == "edited":
+        text += "; it asks for nothing that the queue does not know"
+    notes = f". {' '.join(edit.notes)}".rstrip(".") if edit is not None and edit.notes else ""
+    yield Finding("warn", "view", text + notes, fix)
 
 
 def queue(queue: WorkDistributor) -> Iterator[Finding]:

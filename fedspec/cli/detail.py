@@ -63,6 +63,8 @@ def show_why(found: Explanation, now: datetime | None = None) -> None:
             say()
     for fix in found.fixes:
         _show_command(fix.lead, fix.command)
+    if now is not None and any(past.how == "failed" for past in found.past):
+        _show_command("The traceback and the log", f"fedspec progress {found.line.experiment}")
 
 
 def as_json(found: Explanation) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import emit_json, say, stdout, table, terminal_width
-from fedspec.cli.opening import looking, open_queue
+from fedspec.cli.console import emit_json, say, stdout, table, terminal_width, warn
+from fedspec.cli.opening import looking, open_queue, tell_news
 from fedspec.cli.options import (
     AnyItemArguments,
     ItemArguments,
@@ -27,7 +28,9 @@ from fedspec.workqueue.itemstate import MAX_PRIORITY
 if TYPE_CHECKING:
     from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
-    from fedspec.workqueue.progress import ItemLine
+    from fedspec.workqueue.progress import Reader
+
+STOPPED = 4
 
 app = typer.Typer(help="Add, explain and control items, and the machines that run them.")
 
@@ -115,7 +118,9 @@ def add(plan: PlanArgument, json: JsonOption = False, workspace: WorkspaceOption
     """
     from fedspec.cli.plans import read_plan
 
-    chosen, added = open_queue(workspace).enqueue(read_plan(plan, flags).items)
+    queue = open_queue(workspace)
+    chosen, added = queue.enqueue(read_plan(plan, flags).items)
+    tell_news(queue)
     if json:
         emit_json({"added": added, "items": [{"id": item.id, "experiment": item.exp} for item in chosen]})
     else:
@@ -140,8 +145,7 @@ def release(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
 @app.command()
 def cancel(items: ItemArguments, workspace: WorkspaceOption = None) -> None:
     """Do not run items; a worker on one stops after the client."""
-    outcome = "is cancelled; 'fedspec queue resume' undoes it"
-    _control("cancel", items, workspace, ("pending", "running", "stale", "failed"), outcome)
+    _control("cancel", items, workspace, ("pending", "running", "stale", "failed"), "is cancelled", undo="resume")
 
 
 @app.command()
@@ -156,7 +160,7 @@ def resume(
     if items:
         _control("resume", items, workspace, ("cancelled",), "can be claimed again")
     else:
-        _order("resume", machine, workspace, "takes items again", "All machines take items again.")
+        _resume(machine, workspace)
 
 
 @app.command()
@@ -189,61 +193,140 @@ def priority(
 @app.command()
 def retire(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="its name or id, as 'fedspec progress' shows it")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, though it was seen just now.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Say that a machine is gone for good: nobody waits for it.
 
     Its saved rounds and results stay. If it comes back, it carries on under a new id, and what is sealed stays as it is.
     """
+    from fedspec.workqueue.wording import typed
+
     queue = open_queue(workspace)
     queue.require_queue()
     machine_id, name = queue.find_machine(machine)
     if machine_id == queue.slots.machine_id():
         raise UsageError(f"{name} is this machine.", "Retire it from another machine, or just stop its workers.")
-    queue.control("retire", value=machine_id)
+    if machine.casefold() not in (machine_id, name.casefold()):
+        what = f"{machine} was retired already; {name} is what lives on, or another machine of that name."
+        raise UsageError(what, f"If that is gone for good too: fedspec queue retire {typed(name, machine_id)}")
+    _make_sure(queue.look(), machine_id, name, yes=yes)
+    _command(queue, "retire", value=machine_id)
     say(f"{name} is retired. Its items can be taken over at once; results wait for it no longer.")
+
+
+def _make_sure(reader: Reader, machine_id: str, name: str, *, yes: bool) -> None:
+    """Ask before a machine is retired that others would not take for dead yet. Raises UsageError if nobody can be asked."""
+    from fedspec.workqueue.wording import in_words, typed
+
+    machine = reader.crew[machine_id]
+    if machine.left or (machine.age_s is not None and machine.age_s > reader.timing.dead):
+        return
+    when = "is here" if machine.age_s is None else f"was last seen ~{in_words(machine.age_s)} ago"
+    what = f"{name} {when} and has not left: what it is doing would be lost, and it would go on under another name."
+    if yes:
+        warn(what)
+    elif not sys.stdin.isatty():
+        goes = typed(name, machine_id)
+        fix = f"To have it end: fedspec queue drain --machine {goes}. If it is gone for good: fedspec queue retire {goes} --yes"
+        raise UsageError(what, fix)
+    else:
+        warn(what)
+        if not typer.confirm("Retire it all the same?", err=True):
+            say("Nothing was changed.")
+            raise typer.Exit(STOPPED)
+
+
+def _command(queue: WorkDistributor, op: str, item: Sequence[Item] | None = None, value: str = "") -> None:
+    """Journal it, and say what was taken in of what people had written into the queue's file."""
+    queue.control(op, item, value)
+    tell_news(queue)
+
+
+def _resume(machine: str | None, workspace: Path | None) -> None:
+    """Take pause and drain back, and say for whom that changed anything, and what it left as it was."""
+    from fedspec.workqueue.hindrances import some
+    from fedspec.workqueue.wording import listed
+
+    queue = open_queue(workspace)
+    queue.require_queue()
+    machine_id, name = queue.find_machine(machine) if machine is not None else ("", "")
+    before = queue.look()
+    orders = {known.id: order for known in before.crew.values() if (order := before.order_of(known.id))}
+    given = bool(before.orders())
+    _command(queue, "resume", value=machine_id)
+    if machine_id:
+        told = f"{name} takes items again" if machine_id in orders else f"{name} was neither paused nor draining"
+    else:
+        told = "All machines take items again" if given else "No machine was paused or draining"
+    if not machine_id and orders:
+        was = {"pause": "was paused", "drain": "was draining"}
+        told += ": " + listed([f"{before.machines[known]} {was[order.order]}" for known, order in orders.items()])
+    say(f"{told}.")
+    left = [line.experiment for line in queue.progress().lines if line.state == "cancelled"]
+    if any(order.order == "drain" for known, order in orders.items() if machine_id in ("", known)):
+        say("Workers that ended are started again there: fedspec work")
+    if left and not machine_id:
+        stay = "cancelled item stays" if len(left) == 1 else "cancelled items stay"
+        say(f"{len(left)} {stay} cancelled: fedspec queue resume {some(left)}")
 
 
 def _order(op: str, machine: str | None, workspace: Path | None, outcome: str, all_: str) -> None:
     queue = open_queue(workspace)
     queue.require_queue()
     if machine is None:
-        queue.control(op)
+        _command(queue, op)
         say(all_)
     else:
         machine_id, name = queue.find_machine(machine)
-        queue.control(op, value=machine_id)
+        _command(queue, op, value=machine_id)
         say(f"{name} {outcome}.")
 
 
 def _control(
-    op: str, names: Sequence[str], workspace: Path | None, states: Sequence[str], outcome: str, value: str = ""
+    op: str,
+    names: Sequence[str],
+    workspace: Path | None,
+    states: Sequence[str],
+    outcome: str,
+    value: str = "",
+    *,
+    undo: str = "",
 ) -> None:
-    """Check all items before changing any."""
+    """Check all items before changing any; of those that match a pattern, what cannot be changed is left out.
+
+    ``undo``: the command that takes it back.
+    """
     from fedspec.workqueue.board import is_pattern
-    from fedspec.workqueue.wording import count
+    from fedspec.workqueue.wording import count, listed
 
     queue = open_queue(workspace)
     queue.require_queue()
     lines = {line.id: line for line in queue.progress().lines}
     items: dict[str, Item] = {}
     matched: list[str] = []
-    for name in names:
-        found = queue.find_items(name)
-        apt = [item for item in found if lines[item.id].state in states]
-        many = is_pattern(name)
-        if not apt or (len(apt) < len(found) and not many):
-            raise _unfit(op, name, [lines[item.id] for item in found], states)
-        items |= {item.id: item for item in apt}
-        left = f"; {len(found) - len(apt)} of them cannot be changed so" if len(apt) < len(found) else ""
-        matched += [f"{name} matches {count(len(found), 'item')}{left}."] if many else []
-    queue.control(op, list(items.values()), value)
-    say("\n".join([*matched, *(f"{lines[item_id].experiment} {outcome}." for item_id in items)]))
-
-
-def _unfit(op: str, name: str, lines: Sequence[ItemLine], states: Sequence[str]) -> UsageError:
-    wanted = f"{op} is for items that are {' or '.join(states)}."
-    if len(lines) == 1:
-        line = lines[0]
-        return UsageError(f"{line.experiment} is {line.state}; {wanted}", f"See 'fedspec queue why {line.experiment}'.")
-    return UsageError(f"{name} matches {len(lines)} items, none of which fits; {wanted}", "See 'fedspec queue list'.")
+    try:
+        for name in names:
+            found = queue.find_items(name)
+            apt = [item for item in found if lines[item.id].state in states]
+            if is_pattern(name) and apt:
+                left = f"; {len(found) - len(apt)} of them cannot be changed so" if len(apt) < len(found) else ""
+                matched.append(f"{name} matches {count(len(found), 'item')}{left}.")
+                found = apt
+            items |= {item.id: item for item in found}
+    except UsageError as error:
+        others = " Nothing was done about the others." if len(set(names)) > 1 else ""
+        raise UsageError(error.what + others, error.fix) from error
+    wrong = [lines[item_id] for item_id in items if lines[item_id].state not in states]
+    right = [lines[item_id].experiment for item_id in items if lines[item_id].state in states]
+    if wrong:
+        are = listed([f"{line.experiment} is {line.state}" for line in wrong])
+        rest = f" Nothing was done about {listed(right)} either." if right else ""
+        command = f"fedspec queue {op} {f'{value} ' * bool(value)}{' '.join(right)}" if right else ""
+        fix = command or f"fedspec queue why {wrong[0].experiment}"
+        raise UsageError(f"{are}; {op} is for items that are {' or '.join(states)}.{rest}", fix)
+    _command(queue, op, list(items.values()), value)
+    for text in matched:
+        say(text)
+    for experiment in (lines[item_id].experiment for item_id in items):
+        say(f"{experiment} {outcome}. Undo: fedspec queue {undo} {experiment}" if undo else f"{experiment} {outcome}.")

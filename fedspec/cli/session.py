@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -11,7 +12,7 @@ import platformdirs
 from fedspec.cli.console import complain, warn
 from fedspec.cli.live import TerminalReporter, stoppable
 from fedspec.cli.opening import machine_name
-from fedspec.errors import UsageError
+from fedspec.errors import FolderError, UsageError
 from fedspec.supervisor import Crew, Settings, open_worker
 from fedspec.worker import Stopped, StopSignal, Worker, drive
 from fedspec.workqueue.distributor import WorkDistributor
@@ -44,7 +45,7 @@ def work_on(queue: WorkDistributor, only: Collection[str] | None, workers: int, 
         data_root=str(data_root()),
         only=None if only is None else sorted(only),
     )
-    session = _Session(settings, workers)
+    session = _Session(settings, workers, queue)
     try:
         with session.reporter.live(), stoppable(session.stop, session.reporter, session.current):
             return session.crew() if workers > 1 else session.alone()
@@ -65,11 +66,20 @@ def conclude(lines: Iterable[ItemLine], code: int) -> int:
     return FAILED if lost and code == 0 else code
 
 
+def how_to_go_on(queue: WorkDistributor) -> str:
+    """How a person who stopped this machine's workers, or had them end, has it work again."""
+    with suppress(FolderError):
+        order = queue.look().order_of(queue.slots.machine_id())
+        if order is not None and order.order == "drain":
+            return f"To take items again: {order.undo}"
+    return RESUME
+
+
 class _Session:
     """The workers that one command started."""
 
-    def __init__(self, settings: Settings, workers: int) -> None:
-        self.settings, self.workers = settings, workers
+    def __init__(self, settings: Settings, workers: int, queue: WorkDistributor) -> None:
+        self.settings, self.workers, self.queue = settings, workers, queue
         self.reporter, self.stop = TerminalReporter(), StopSignal()
         self._worker: Worker | None = None
 
@@ -86,7 +96,7 @@ class _Session:
         try:
             return FAILED if drive(self._worker).failed else 0
         except Stopped as stopped:
-            self.reporter.event(f"{stopped} {RESUME}".lstrip())
+            self.reporter.event(f"{stopped} {how_to_go_on(self.queue)}".lstrip())
             return STOPPED
 
     def crew(self) -> int:
@@ -95,7 +105,7 @@ class _Session:
         for error in {(e.error, e.fix) for e in outcome.errors}:
             complain(*error)
         if outcome.code == STOPPED:
-            self.reporter.event(f"The last rounds are saved and the claims released. {RESUME}")
+            self.reporter.event(f"The last rounds are saved and the claims released. {how_to_go_on(self.queue)}")
         return outcome.code
 
     def _greet(self, queue: WorkDistributor) -> None:

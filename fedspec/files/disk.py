@@ -47,12 +47,12 @@ class DiskFiles:
         # Several processes may write one derived file at once; their temporary files must not meet.
         self.tag = secrets.token_hex(4)
         _tags_of_this_process.add(self.tag)
-        self._downloads = Downloads(lambda path: self._patiently(partial(self.kernel.read, path, 0, -1)), patience_s)
+        self._downloads = Downloads(lambda *part: self._patiently(partial(self.kernel.read, *part)), patience_s)
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         """The file's bytes from ``offset`` on, at most ``limit`` of them. EAGAIN: it is being downloaded."""
         if self.kernel.evicts and is_away(self._patiently(partial(self.kernel.stat, path))):
-            return self._downloads.fetch(path)[offset:][: limit if limit >= 0 else None]
+            return self._downloads.fetch(path, offset, limit)
         return self._patiently(partial(self.kernel.read, path, offset, limit))
 
     def size(self, path: Path) -> int | None:

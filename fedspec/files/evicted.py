@@ -4,57 +4,91 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-# How long a reader waits for a download that has just begun. After that it goes on, and asks again at its next poll.
-PATIENCE_S = 5.0
+# How long a reader waits for a download that has just begun, and while others are late already. After that it goes on, and asks
+# again at its next poll.
+PATIENCE_S, BRIEFLY_S = 5.0, 0.05
 # A folder may come back empty of bytes as a whole; each download costs a thread.
 MANY = 8
+# A download that takes longer makes room for another one, though nobody can end its thread: what a dead machine never sent may
+# never come. Of such threads there are never more than the second number.
+STUCK_S, MOST = 30.0, 64
 
 
 class Downloads:
-    """The reads that wait for a sync client. ``read(path)`` gives the whole file, and may take for ever."""
+    """The reads that wait for a sync client.
 
-    def __init__(self, read: Callable[[Path], bytes], patience_s: float = PATIENCE_S) -> None:
-        self.read, self.patience_s = read, patience_s
-        self._running: dict[Path, _Download] = {}
+    Whole files (checkpoints) and reads of at most so many bytes (journals, heartbeats, plans) do not wait for each other.
+
+    Args:
+        read: ``read(path, offset, limit)`` gives a file's bytes, and may take for ever.
+        patience_s: how long to wait for a download that has just begun.
+        now: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Path, int, int], bytes],
+        patience_s: float = PATIENCE_S,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.read, self.patience_s, self.now = read, patience_s, now
+        self._whole: dict[Path, _Download] = {}
+        self._limited: dict[Path, _Download] = {}
         self._lock = threading.Lock()
 
-    def fetch(self, path: Path) -> bytes:
-        """The file's bytes, if they come in time.
+    def fetch(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        """The file's bytes from ``offset`` on, at most ``limit`` of them if that is not negative, if they come in time.
 
         Raises:
-            OSError: EAGAIN while the download goes on; else why it failed.
+            OSError: EAGAIN while the download goes on.
+            BaseException: whatever ended the download.
         """
         with self._lock:
-            download = self._running.get(path)
+            running = self._whole if limit < 0 else self._limited
+            download = running.get(path)
+            late = [other for other in running.values() if self.now() - other.began_s < STUCK_S]
             # Whoever reads a hundred evicted files must not wait a hundred times: only where no other is late already.
-            patience = 0.0 if self._running else self.patience_s
-            if download is None and len(self._running) < MANY:
-                download = self._running[path] = _Download(path)
-                threading.Thread(target=self._run, args=(download,), name="download", daemon=True).start()
-        if download is None or not download.ended.wait(patience):
+            patience_s = 0.0 if late or download is not None else self.patience_s
+            if download is None and len(late) < MANY and len(running) < MOST:
+                download = self._begin(path, offset, limit, running)
+                patience_s = min(BRIEFLY_S, self.patience_s) if late else self.patience_s
+        # Of another part of the file it is enough to know that it is being downloaded.
+        in_time = download is not None and download.part == (offset, limit) and download.ended.wait(patience_s)
+        if download is None or not in_time:
             raise OSError(errno.EAGAIN, "is being downloaded", str(path))
         if download.error is not None:
             raise download.error
         return download.data
 
-    def _run(self, download: _Download) -> None:
+    def _begin(self, path: Path, offset: int, limit: int, running: dict[Path, _Download]) -> _Download | None:
+        download = _Download(path, (offset, limit), self.now())
         try:
-            download.data = self.read(download.path)
-        except OSError as error:
+            threading.Thread(target=self._run, args=(download, running), name="download", daemon=True).start()
+        except RuntimeError:  # the system has no thread left
+            return None
+        running[path] = download
+        return download
+
+    def _run(self, download: _Download, running: dict[Path, _Download]) -> None:
+        try:
+            download.data = self.read(download.path, *download.part)
+        except BaseException as error:
+            # Also that there is no memory for it: an empty file would be something else.
             download.error = error
         finally:
             # Forgotten whatever came of it: the file is here now, or whoever reads next asks for it again.
             with self._lock:
-                del self._running[download.path]
+                del running[download.path]
             download.ended.set()
 
 
 class _Download:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, part: tuple[int, int], began_s: float) -> None:
+        self.path, self.part, self.began_s = path, part, began_s
         self.data = b""
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
         self.ended = threading.Event()

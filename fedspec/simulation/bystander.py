@@ -32,14 +32,14 @@ class Books:
 
     Attributes:
         journalled: of each worker how many records its machine's own copy has taken, and which machine that is.
-        results: of each item the attempts that journalled one, and where. seals: who sealed an item first,
+        results: of each item the attempts that journalled one, where, and as which record. seals: who sealed an item first,
             and the workers that it knew of then.
         seen_sealed: of each machine and item the result that it first saw sealed: attempt, worker and rows.
         yielded: items given up, with the attempt that did and the one that it left the item to.
     """
 
     journalled: dict[str, tuple[int, int]] = field(default_factory=dict)
-    results: dict[str, dict[Key, Machine]] = field(default_factory=dict)
+    results: dict[str, dict[Key, tuple[Machine, int]]] = field(default_factory=dict)
     seals: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     seen_sealed: dict[tuple[int, str], tuple[int, str, str]] = field(default_factory=dict)
     yielded: set[tuple[str, Key, Key]] = field(default_factory=set)
@@ -100,21 +100,25 @@ class Bystander:
     def _finishes(self, done: Done) -> None:
         """I8: who has let another seal a result, being known to that one, journals no other."""
         books = self.course.books
-        books.results.setdefault(done.item, {})[done.key] = self.machine
+        books.results.setdefault(done.item, {})[done.key] = self.machine, done.seq
         sealer, known = books.seals.get(done.item, ("", frozenset()))
         if done.worker in known and not self._was_disturbed():
             self._broken(f"I8: {done.worker} journalled a result of {done.item}, which {sealer} had sealed with another")
 
     def _seals(self, seal: Seal) -> None:
-        """I8: who seals a result has read every other of those whom it knows.
+        """I8: who seals a result has read every other of those whom it knows, and those that a peer says to have read.
 
-        What a machine that is gone for good had not sent does not count.
+        What a machine that is gone for good, or that is retired, had not sent does not count.
         """
         books, fold = self.course.books, self.queue.store.fold
-        books.seals.setdefault(seal.item, (seal.worker, frozenset(fold.workers)))
-        for key, author in books.results.get(seal.item, {}).items():
-            missed = key not in fold.item(seal.item).done and key[1] in fold.workers
-            if missed and not author.dead and not self._was_disturbed():
+        known = frozenset(worker for worker in fold.workers if not fold.retired(worker))
+        books.seals.setdefault(seal.item, (seal.worker, known))
+        told = [seen for worker, seen in self.queue.store.acks.items() if not fold.gone(worker)]
+        for key, (author, seq) in books.results.get(seal.item, {}).items():
+            if key in fold.item(seal.item).done:
+                continue
+            elsewhere = key[1] not in fold.workers and any(seen.get(key[1], 0) > seq for seen in told)
+            if (elsewhere or (key[1] in known and not author.dead)) and not self._was_disturbed():
                 self._broken(f"I8: {seal.worker} sealed {seal.item} and had not read the result of {key[1]}")
 
     def _was_disturbed(self) -> bool:

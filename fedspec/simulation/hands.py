@@ -165,6 +165,7 @@ class SimulatedFiles(MemoryFiles):
             self.ground.service.changed(self.ground.replica, path)
 
     def _reach(self, path: Path) -> None:
+        self.world.step(self.owner)
         ground = self.ground
         if ground.service is None and ground.away_until() > self.world.now and self._shared(path):
             raise FolderError(f"Cannot reach {path}: the network name is gone.", "Connect the share again.")

@@ -58,6 +58,8 @@ class Ending:
     def violations(self) -> list[str]:
         """Every broken invariant, in words; none if all hold."""
         course = self.course
+        if course.world.stuck:
+            return course.world.breaches  # what was cut short in the middle says nothing more
         return [
             *course.world.breaches,  # what `bystander` saw (I6, I8, I9), and a worker that ended in an exception
             *_everything_ends(self),

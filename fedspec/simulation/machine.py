@@ -83,14 +83,18 @@ class Machine:
         length = profile.timing.dead * (random.uniform(20, 60) if days else random.uniform(0.05, 3.0))
         self.world.struck("days away" if days else fault, self.name, f"for {length:.0f} s")
         self.world.took("days away" if days else fault, length)
-        if fault == "sleep" and not days:
-            self.asleep_until = max(self.asleep_until, self.world.now + length)
-        else:
-            self.offline_until = max(self.offline_until, self.world.now + length)
+        self.leave_for(length, asleep=fault == "sleep" and not days)
         if random.random() < 0.5:
             self._skew_h = profile.skew_h * self.course.clocks.uniform(-1.0, 1.0)
             self.world.counts["clock jump"] += 1
         self.weather()
+
+    def leave_for(self, length_s: float, *, asleep: bool) -> None:
+        """Nobody hears of this machine for so long."""
+        if asleep:
+            self.asleep_until = max(self.asleep_until, self.world.now + length_s)
+        else:
+            self.offline_until = max(self.offline_until, self.world.now + length_s)
 
     def _after(self, process: Process, crashed: bool, life: Life) -> None:
         self.living.remove(process)

@@ -41,7 +41,10 @@ class Profile:
         stale_s: a listing of a folder may be so old.
         pairs: how many of the items two machines run together.
         sleep, offline: per machine and hour. days: an offline time that lasts for days.
+        apart: two machines hear nothing of each other for a while, and others hear both.
         death: probability that a crashed machine never comes back.
+        retire: somebody retires a machine that is away, and it comes back.
+        sibling: one machine runs a second worker.
         skew_h: wall clocks are off by up to so many hours, and jump.
     """
 
@@ -63,17 +66,20 @@ class Profile:
     sleep: float = 0.3
     offline: float = 0.3
     days: float = 0.05
+    apart: float = 0.1
     death: float = 0.2
     clone: float = 0.03
     restore: float = 0.05
     person: float = 0.3
+    retire: float = 0.1
+    sibling: float = 0.15
     reboot_s: float = 300.0
     skew_h: float = 12.0
 
 
 FAULTS = (
-    "crash", "stop", "refuse", "unreadable", "blocking", "stale_s", "sleep", "offline", "days", "death", "clone", "restore",
-    "person",
+    "crash", "stop", "refuse", "unreadable", "blocking", "stale_s", "sleep", "offline", "days", "apart", "death", "clone",
+    "restore", "person", "retire", "sibling",
 )  # fmt: skip
 _SYNC = Profile("", SYNC_FOLDER, Weather())
 
@@ -123,6 +129,8 @@ PROFILES: dict[str, Profile] = {
         restore=0.15,
         clone=0.08,
         person=0.6,
+        apart=0.3,
+        retire=0.3,
     ),
 }
 

@@ -138,6 +138,10 @@ def _begin(course: Course) -> None:
         if machine.number in planners:
             machine.start(random.uniform(0.0, 30.0), course.plan)
         machine.start(random.uniform(30.0, 200.0), course.work)
+    if course.world.chance(course.profile.sibling):
+        machine = random.choice(course.machines)
+        course.world.struck("sibling", machine.name)
+        machine.start(random.uniform(30.0, 200.0), course.work)
 
 
 def _weather(course: Course) -> None:
@@ -147,9 +151,14 @@ def _weather(course: Course) -> None:
     horizon = FAIR_AFTER_H * HOUR_S / 2
     if world.chance(profile.clone) and len(course.machines) > 1:
         world.at(world.random.uniform(0.0, horizon), lambda: _clone(course))
+    if course.service is not None and world.chance(profile.apart) and len(course.machines) > 1:
+        # Half of such pairs have never met.
+        world.at(world.random.uniform(-horizon / 3, horizon / 3), lambda: _part(course))
     if world.chance(profile.restore):
         taken = world.random.uniform(0.0, horizon)
         world.at(taken, lambda: _back_up(course, world.random.uniform(0.0, horizon)))
+    if world.chance(profile.retire) and len(course.machines) > 1:
+        world.at(world.random.uniform(0.0, horizon), lambda: _retire(course))
     if world.chance(profile.person):
         world.at(world.random.uniform(60.0, horizon), lambda: _person(course))
 
@@ -162,6 +171,17 @@ def _clone(course: Course) -> None:
     course.world.struck("clone", other.name, f"of {one.name}")
     for path, data in one.ground.disk.contents.below(one.local.root).items():
         other.ground.disk.contents[other.local.root / path] = data
+
+
+def _part(course: Course) -> None:
+    """Two machines have no connection to each other; what both sides tell a third says that they are there."""
+    world, service = course.world, course.service
+    one, other = world.random.sample(course.machines, 2)
+    length = course.profile.timing.dead * world.random.uniform(0.2, 4.0)
+    world.struck("apart", one.name, f"from {other.name} for {length:.0f} s")
+    world.took("apart", length)
+    assert service is not None
+    service.apart[frozenset((one.number, other.number))] = world.now + length
 
 
 def _back_up(course: Course, after_s: float) -> None:
@@ -184,6 +204,30 @@ def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
                 course.service.changed(ground.replica, path)
 
 
+def _retire(course: Course) -> None:
+    """A machine is away for so long that somebody takes it for lost and says so; then it comes back."""
+    world, random = course.world, course.world.random
+    lost, other = random.sample(course.machines, 2)
+    if lost.dead or other.dead or world.calm:
+        return
+    length = course.profile.timing.dead * random.uniform(0.2, 3.0)
+    world.struck("taken for lost", lost.name, f"for {length:.0f} s")
+    world.took("taken for lost", length)
+    lost.leave_for(length, asleep=random.random() < 0.5)
+
+    def command(machine: Machine, process: Process) -> None:
+        queue = machine.queue(process)
+        try:
+            queue.refresh()
+            if (gone := lost.machine_id()) in map(machine_of, queue.store.fold.workers):
+                world.struck("retired in life", process.name, gone)
+                queue.control("retire", value=gone)
+        except FedspecError as error:
+            world.note(process.name, f"error: {error.what}")
+
+    other.start(length * random.random(), command)
+
+
 def _person(course: Course) -> None:
     """Somebody gives a command on some machine, or writes into the queue for people."""
     random = course.world.random
@@ -203,6 +247,7 @@ def _person(course: Course) -> None:
                 queue.control(op, item)
                 if op == "cancel":
                     process.sleep(random.uniform(0.0, 1200.0))
+                    course.world.struck("queue resume", machine.name, item.exp)
                     queue.control("resume", item)
         except FedspecError as error:
             course.world.note(process.name, f"error: {error.what}")
@@ -234,11 +279,13 @@ def _clear_up(course: Course, patience_h: float) -> None:
     world.note("world", "-- fair weather --")
     # What waits for a machine that was away for days arrives when it would have come back.
     back = max(machine.reachable_at() for machine in course.living)
+    if course.service is not None:
+        course.service.apart.clear()
     for machine in course.machines:
         machine.asleep_until = min(machine.asleep_until, world.now)
         machine.offline_until = min(machine.offline_until, world.now)
         machine.ground.full_until = 0.0
-    while course.mornings < MOST_MORNINGS:
+    while course.mornings < MOST_MORNINGS and not world.stuck:
         world.run(max(world.now, back) + patience_h * HOUR_S)
         resting = [machine for machine in course.living if not machine.living]
         if not resting:

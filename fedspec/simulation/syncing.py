@@ -45,13 +45,17 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What travels: ``data`` is None where the file was deleted. ``is_news``: how long it took is told."""
+    """What travels: ``data`` is None where the file was deleted. ``is_news``: how long it took is told.
+
+    ``origin``: whose copy it comes from.
+    """
 
     path: Path
     version: Version
     data: bytes | None
     stamp: Stamp
     is_news: bool
+    origin: int
 
 
 class SyncService:
@@ -62,6 +66,8 @@ class SyncService:
         self.replicas = [Replica(number) for number in range(count)]
         self._root = str(root)
         self._zero: Version = (0,) * count
+        # Pairs of machines between which nothing travels, and until when.
+        self.apart: dict[frozenset[int], float] = {}
         self._copies = self._changes = 0
 
     def changed(self, replica: Replica, path: Path) -> None:
@@ -77,7 +83,7 @@ class SyncService:
         replica.versions[path] = version
         self._changes += 1
         stamp = replica.stamps[path] = (self.world.now, self._changes)
-        change = _Change(path, version, replica.disk.contents.get(path), stamp, path.parent in self.news)
+        change = _Change(path, version, replica.disk.contents.get(path), stamp, path.parent in self.news, replica.number)
         delay = self._delay()
         up = self.world.now + delay * self.world.random.random()
         self.world.at(up, lambda: self._upload(replica, change, delay))
@@ -106,6 +112,8 @@ class SyncService:
 
     def _download(self, target: Replica, change: _Change) -> None:
         until = target.reachable_at()
+        if self.apart:
+            until = max(until, self.apart.get(frozenset((change.origin, target.number)), 0.0))
         if until > self.world.now:
             if until < float("inf"):
                 self.world.at(self._retry_at(until), lambda: self._download(target, change))

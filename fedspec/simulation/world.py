@@ -21,6 +21,9 @@ from greenlet import greenlet
 from fedspec.files import Crash
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+# Turns and operations on files within one simulated second, of all processes together, beyond which nothing ever ends: a worker
+# that starts reads its folder in some hundreds.
+MOST_STEPS = 20_000
 
 
 class World:
@@ -31,6 +34,8 @@ class World:
         self.random = random.Random(seed)
         self.now = 0.0
         self.calm = False  # no fault strikes any more
+        self.stuck = False  # time stood still: the schedule is over
+        self._steps, self._second = 0, 0.0
         self.counts: Counter[str] = Counter()
         self.writers: dict[Path, set[str]] = {}
         self.longest: dict[str, float] = {}
@@ -65,10 +70,22 @@ class World:
     def run(self, until: float) -> bool:
         """Let everything happen that happens before ``until``; whether all that was due is over."""
         events = self._events
-        while events and events[0][0] <= until:
+        while events and events[0][0] <= until and not self.stuck:
             self.now, _, action = heapq.heappop(events)
+            if self.now >= self._second:
+                self._steps, self._second = 0, self.now + 1.0
             action()
         return not events
+
+    def step(self, process: Process) -> None:
+        """The process does something that takes no time. Raises Crash where too much is done at one moment: an endless loop."""
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            if not self.stuck:
+                self.stuck = True
+                self.breaches.append(f"I1: time stands still at {self.now:.0f} s, where {process.name} goes round in circles")
+            self.kill([process])
+            raise Crash
 
     def busy(self) -> bool:
         """Whether a process is still alive."""
@@ -135,6 +152,7 @@ class Process:
 
     def park(self, seconds: float) -> None:
         """Hand the baton back for a while. Raises Crash if the process is to end."""
+        self.world.step(self)
         self.world.at(self.world.now + seconds, self.take_turn)
         assert self._life.parent is not None
         self._life.parent.switch()

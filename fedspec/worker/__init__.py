@@ -1,7 +1,7 @@
 """One process's way through the queue: claim, run a job, save after every round, publish, release.
 
-`loop` goes from item to item, `attempt` is one attempt at one item, `heart` beats beside them, `signals` is what they share
-with whoever drives them.
+`loop` goes from item to item, `attempt` is one attempt at one item, `heart` beats beside them, `patience` says how
+long they try again, `signals` is what they share with whoever drives them.
 """
 
 from fedspec.worker.heart import Heart, drive

@@ -8,20 +8,22 @@ from __future__ import annotations
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from fedspec.checkpoints import CheckpointManager
 from fedspec.errors import CapabilityError, ExperimentError, FolderError, SetupError, SupersededError, TakenError, UsageError
 from fedspec.jobs import OpenJob
 from fedspec.worker.attempt import Attempt, check_folder
 from fedspec.worker.gang import Incomplete, assist, gather
+from fedspec.worker.patience import Patience
 from fedspec.worker.signals import Reporter, Stopped, StopSignal
 from fedspec.workqueue import wording
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import ROOT
-from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.progress import in_words
 from fedspec.workqueue.rules import Drained, Finished, Held, Wait
+
+# How long a folder that does not answer is tried again, in times of a dead peer: a share may restart meanwhile.
+AWAY = 5
 
 
 class Worker:
@@ -48,7 +50,7 @@ class Worker:
         Raises:
             Stopped: a person asked for it.
         """
-        patience = Patience(self.queue.timing)
+        patience = Patience(AWAY * self.queue.timing.dead, self.queue.timing.poll)
         began = False
         while True:
             if self.stop.requested:
@@ -86,7 +88,6 @@ class Worker:
                 self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
                 yield self.queue.timing.poll
             case Held():
-                self._publish()
                 yield from self._run(action)
 
     def _linger(self) -> Iterator[float]:
@@ -114,6 +115,7 @@ class Worker:
 
     def _run(self, held: Held) -> Iterator[float]:
         try:
+            self._publish()
             yield from self._settle(held)
             if held.role:
                 yield from gather(self, held)
@@ -204,27 +206,3 @@ class Worker:
             with suppress(FolderError):
                 self.checkpoints.clear(item.exp, fold.generations(item.id))
                 self._cleared.add(item.id)
-
-
-@dataclass(slots=True)
-class Patience:
-    """How long a folder that does not answer is tried again: longer than a dead peer, so that a share may restart."""
-
-    timing: Timing
-    since: float | None = None
-    is_new: bool = False
-
-    @property
-    def length_s(self) -> float:
-        """Seconds."""
-        return 5 * self.timing.dead
-
-    def is_over(self, now: float) -> bool:
-        """Whether to give up; called at each failure."""
-        self.is_new = self.since is None
-        self.since = now if self.since is None else self.since
-        return now - self.since > self.length_s
-
-    def reset(self) -> None:
-        """The folder answers."""
-        self.since = None

@@ -17,7 +17,7 @@ from fedspec.folders import conflict_copy
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
-from fedspec.workqueue.progress import Progress, Reader, display_names
+from fedspec.workqueue.progress import RETIRED, Progress, Reader, display_names, machine_called
 from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.slots import NewHex, Slots
@@ -159,13 +159,16 @@ class Board:
         return found
 
     def find_machine(self, name: str) -> tuple[str, str]:
-        """The id and the display name of the machine with this id or name. Raises UsageError if there is none."""
+        """The id and the display name of the machine with this id or name. Raises UsageError if none takes part that has it."""
         self.refresh()
-        names = display_names(self.store.fold)
-        for machine_id, shown in names.items():
-            if name.casefold() in (machine_id, shown.casefold()):
-                return machine_id, shown
-        known = ", ".join(sorted(names.values())) or "none yet"
+        fold = self.store.fold
+        names, found = display_names(fold), machine_called(fold, name)
+        if found is not None and found not in fold.retirements:
+            return found, names[found]
+        known = ", ".join(sorted(shown for machine, shown in names.items() if machine not in fold.retirements)) or "none yet"
+        if found is not None:
+            what = f"{names[found].removesuffix(RETIRED)} was retired, and nothing that is said to it counts."
+            raise UsageError(what, f"If it is at work after all, it goes by another name. Name one of: {known}.")
         raise UsageError(f"No machine {name} has taken part in this queue.", f"Name one of: {known}.")
 
     def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:

@@ -21,8 +21,9 @@ from fedspec.files import ORPHANED_S
 from fedspec.folders import original_of
 from fedspec.plan import published_names
 from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
-from fedspec.workqueue.edits import MAX_BYTES, understand
+from fedspec.workqueue.edits import MAX_BYTES, Edit, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
+from fedspec.workqueue.rescue import Rescue
 from fedspec.workqueue.store import Beat
 from fedspec.workspace import CheckpointPaths
 
@@ -41,6 +42,7 @@ class Caretaker:
 
     def __init__(self, queue: WorkDistributor) -> None:
         self.queue = queue
+        self.rescue = Rescue(queue)
         self._shown_at: float | None = None
         self._notes: dict[str, None] = {}
         self._told: set[str] = set()
@@ -54,6 +56,7 @@ class Caretaker:
 
     def look_after(self, *, thorough: bool = False, leaving: bool = False) -> None:
         """Bring all derived files up to date. ``thorough``, at the start and the end of a worker: look at every one."""
+        self.rescue.look(leaving=leaving)
         self.publish(thorough=thorough)
         syncs = self.queue.timing.syncs
         if thorough:
@@ -65,6 +68,7 @@ class Caretaker:
     def glance(self) -> None:
         """Look at the queue for people when it is time: hours may lie between two items, and an edit may cancel this one."""
         if self.queue.joined and self._is_time():
+            self.rescue.look()
             self.show(copies=self.queue.timing.syncs)
 
     def publish(self, *, thorough: bool = False) -> list[str]:
@@ -151,10 +155,20 @@ class Caretaker:
                     for op, item in edit.commands:
                         append(Ctl, op=op, item=item.id, attempt=queue.store.fold.item(item.id).last_attempt())
                     append(Import, content=content)  # last: who dies before is followed by one who does it again
-                told = [f"{command} {item.exp}" for command, item in edit.commands]
-                told += [f"{len(edit.items)} new experiment{'s' * (len(edit.items) > 1)}"] if edit.items else []
-                self._notes[f"Taken over from {path.name}: {', '.join(told)}."] = None
+                self._notes[f"Taken over from {path.name}: {edit.summary}."] = None
         return True
+
+    def asked(self, path: Path) -> Edit | None:
+        """What the file asks for, as `show` will understand it; None where nothing is read from it. Changes nothing."""
+        queue = self.queue
+        data = self._read(path)
+        if data is None or len(data) > MAX_BYTES:
+            return None
+        with queue.store.lock:
+            queue.store.refresh()
+            if hashlib.sha256(data).hexdigest() in queue.store.fold.imported:
+                return None
+            return understand(data, queue.store.fold, queue.store.items, self._finished())
 
     def _keep(self, data: bytes, content: str) -> None:
         kept = self.queue.workspace.quarantined(f"{self.queue.workspace.view.stem}.{content[:12]}.json")

@@ -50,7 +50,7 @@ class Machine:
         age_s: seconds since its last sign, None if it told no time.
         alive: whether a worker of it was seen lately; ``left``: whether none is expected to come back by itself.
         order: what a person wants of it: resume, pause or drain.
-        items: those that its live workers train; ``idle`` whether one of these workers trains none.
+        items: those that its live workers train and have; ``idle`` whether one of these workers trains none.
     """
 
     id: str
@@ -119,9 +119,14 @@ def _machine(
         bool(awake),
         not staying,
         fold.order_for(machine),
-        tuple(beats[worker].running for worker in awake if worker in beats and beats[worker].running),
+        tuple(beats[worker].running for worker in awake if worker in beats and _holds(fold, worker, beats[worker].running)),
         any(worker not in beats or not beats[worker].running for worker in awake),
     )
+
+
+def _holds(fold: Fold, worker: str, item_id: str) -> bool:
+    """Whether a claim of the worker on what its last beat speaks of still stands: the worker may be dead since."""
+    return any(author == worker for _, author in fold.live(item_id))
 
 
 def last_sign_s(fold: Fold, beats: Mapping[str, Beat], worker: str, now: datetime) -> float | None:

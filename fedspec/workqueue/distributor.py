@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedspec.clock import Clock
-from fedspec.errors import SetupError, SupersededError
+from fedspec.errors import SupersededError
 from fedspec.files import Files
 from fedspec.plan import Item
 from fedspec.workqueue import rules
-from fedspec.workqueue.board import Board
 from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
 from fedspec.workqueue.gangs import Gang, gang_of
-from fedspec.workqueue.journal import OwnJournal, R
-from fedspec.workqueue.liveness import Lag, Timing
+from fedspec.workqueue.journal import R
+from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.members import Settlement, have_read
-from fedspec.workqueue.pulse import Pulse, Report
+from fedspec.workqueue.membership import Member
+from fedspec.workqueue.pulse import Report
 from fedspec.workqueue.records import (
-    Bye,
     Ckpt,
     Claim,
     Ctl,
     Done,
     Fail,
-    Hello,
     Seal,
     Start,
     Yield,
@@ -40,7 +37,7 @@ from fedspec.workqueue.slots import NewHex
 from fedspec.workspace import LocalState, Workspace
 
 
-class WorkDistributor(Board):
+class WorkDistributor(Member):
     """The queue as its members use it.
 
     Without `join` a process only looks, and adds items. After `join` it is a member: it beats, claims, and journals what it
@@ -59,86 +56,28 @@ class WorkDistributor(Board):
     ) -> None:
         super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
         self.caretaker = Caretaker(self)
-        self.capabilities: frozenset[str] = frozenset()
-        self._about = ("", frozenset[str](), "")
-        self._folder_timing = self.timing
-        self._pulse = Pulse(self.store, self.clock, self.timing, Lag())
-        self._journal: OwnJournal | None = None
-        self._free_slot: Callable[[], None] = lambda: None
         self._held: Held | None = None
         self._stop: str | None = None
         self._avoided: dict[str, float] = {}
         self._failed_at: dict[tuple[str, Key], float] = {}
 
-    @property
-    def joined(self) -> bool:
-        """Whether this process is a member."""
-        return self._journal is not None
-
-    @property
-    def report(self) -> Report:
-        """Where the trainer says how far it is."""
-        return self._pulse.report
-
-    @property
-    def worker(self) -> str:
-        """This process's name in the queue."""
-        return self._own().worker
-
     def join(self, name: str, capabilities: Collection[str], version: str = "") -> str:
-        """Become a member: close this machine's dead workers, bringing along what the share lacks of their journals.
-
-        Returns:
-            The new worker's name.
-        """
-        with self._lock:
-            self.store.refresh()
-            self._about = (name, frozenset(capabilities), version)
-            worker = self._open_journal()
-            self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
-            machine = machine_of(worker)
-            self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
-            dead = self._own_dead()
-            closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
-            self._append(
-                Hello,
-                machine=machine,
-                name=name,
-                capabilities=sorted(self.capabilities),
-                fedspec=version,
-                mode="lock" if self.timing.locks else "sync",
-                closes=closes,
-            )
-            # From the first word on: a folder that takes none is not to be joined.
-            self._own().flush()
-            for old in dead:
-                self.slots.forget(old)
-            for old, lines in self.slots.archives():
-                # The folder may have been put back to an earlier state since they left.
-                self.store.relay(old, worker, lines)
-            self.store.remove_old_beats(machine)
+        """As `Member.join`, and the first heartbeat."""
+        worker = super().join(name, capabilities, version)
         self.tick()
         return worker
 
-    def leave(self, reason: str = "") -> None:
-        """Say good-bye: nothing more comes from this process."""
-        with self._lock:
-            if self._journal is not None:
-                self._append(Bye, reason=reason)
-                self._own().complete()
-                worker, self._journal = self.worker, None
-                # Free before forgetting: Windows cannot delete a lock that is held.
-                self._free_slot()
-                self.slots.forget(worker)
-
     def claim(self, only: Collection[str] | None = None) -> Held | Wait | Drained | Finished:
-        """Claim the next item, one of ``only`` if given.
+        """Claim the next item, one of ``only`` if given. What is still held is given back first.
 
         Raises:
             FolderError: the folder cannot be read or written; nothing is claimed.
         """
         self._start_over_if_disowned()
         with self._alone(), self._lock:
+            if (left := self._held) is not None and left.worker == self.worker:
+                # The folder failed whoever had it before a word of that was said: this process would wait for itself.
+                self.give_back(left, "left by an error")
             self.store.refresh()
             self._own().flush()
             action = rules.next_action(self._situation(only))
@@ -149,21 +88,6 @@ class WorkDistributor(Board):
             self._held = held
             self._stop = None
             return self._held
-
-    def _start_over_if_disowned(self) -> None:
-        """Take a new machine id if this process, though alive, counts as gone.
-
-        A person has retired this machine, or another one has a copy of its id and takes this one's workers for its own dead.
-        What was published stands, and what was saved is kept; under the new id nothing is in doubt.
-        """
-        with self._lock:
-            self.store.catch_up()
-            if not self.store.fold.gone(self.worker):
-                return
-            old = self.worker
-            self.leave("disowned")
-            self.slots.renew(machine_of(old))
-        self.join(*self._about)
 
     def is_paused(self) -> bool:
         """Whether a person wants this machine to stop after the round. Reads nothing."""
@@ -274,18 +198,6 @@ class WorkDistributor(Board):
                 append(Ctl, op=op, item=id_, attempt=self.store.fold.item(id_).last_attempt(), value=value)
         self.caretaker.show()
 
-    @contextmanager
-    def pen(self) -> Iterator[Callable[..., Any]]:
-        """Append records that belong to no attempt. A process without a journal opens one, and closes it again."""
-        with self._lock:
-            visitor = self._journal is None
-            self.store.refresh()
-            if visitor:
-                self._open_journal()
-            yield self._append
-            if visitor:
-                self.leave("command")
-
     def enqueue(self, items: Iterable[Item]) -> tuple[list[Item], int]:
         """As `Board.enqueue`, and show it."""
         chosen = super().enqueue(items)
@@ -308,8 +220,11 @@ class WorkDistributor(Board):
             self.timing = self._pulse.timing
             if self._held is not None and self._stop is None:
                 self._stop = rules.gate(self.store.fold, self._held.item.id, self._held.key)
+            due = self._pulse.due()
+            if due:
+                self._own().watch(self.store.journals)
             self._own().flush()
-            if self._pulse.due():
+            if due:
                 self._pulse.beat(self.worker, self._own().seq)
             self.seal()
 
@@ -317,25 +232,6 @@ class WorkDistributor(Board):
         """The latest round of which all who have not left have the generation; infinite where all see one folder."""
         with self._lock:
             return self._pulse.everywhere(self.worker, item.id) if self.timing.syncs else float("inf")
-
-    def _open_journal(self) -> str:
-        worker, self._free_slot = self.slots.open()
-        self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
-        return worker
-
-    def _own(self) -> OwnJournal:
-        if self._journal is None:
-            raise RuntimeError("the process has not joined the queue")
-        return self._journal
-
-    def _append(self, kind: type[R], **fields: Any) -> R:
-        record, line = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
-        self.store.add_line(line)
-        self._pulse.wrote(record.seq)
-        if self.worker in self.store.cloned():
-            fix = "Start the same command again: it gets a name of its own, and what was saved is kept."
-            raise SetupError(f"Another process writes as {self.worker}: this machine was copied while it ran.", fix)
-        return record
 
     def note(self, held: Held, kind: type[R], **fields: Any) -> R:
         """Journal something about the attempt, unless it is over. Raises SupersededError."""
@@ -370,12 +266,6 @@ class WorkDistributor(Board):
             locks=self.timing.locks,
         )
 
-    def _dead(self) -> frozenset[str]:
-        # Of notes that were copied from another machine nothing holds the locks here, and their workers may live there.
-        mine = machine_of(self.worker)
-        own = frozenset(worker for worker in self._own_dead() if machine_of(worker) == mine)
-        return self._pulse.silent() | self.store.cloned() | own
-
     def _backing_off(self, now: float) -> Iterator[str]:
         """Items whose last transient failure this process has known of for less than the back-off."""
         fold = self.store.fold
@@ -385,7 +275,3 @@ class WorkDistributor(Board):
                 seen = self._failed_at.setdefault((item_id, failures[-1].key), now)
                 if now - seen < rules.backoff_s(len(failures)) * self.timing.scale:
                     yield item_id
-
-    def _own_dead(self) -> list[str]:
-        mine = self._journal.worker if self._journal else ""
-        return [w for w in self.slots.dead(lambda worker: worker in self.store.fold.workers) if w != mine]

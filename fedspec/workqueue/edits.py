@@ -7,8 +7,10 @@ whatever else the file says is told and left alone. The original's plain list is
 from __future__ import annotations
 
 import difflib
+import hashlib
 import itertools
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,16 +23,20 @@ from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.models import MODELS
 from fedspec.plan import KINDS, Item, make_item, published_names
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.view import WORDS, view_hash
+from fedspec.workqueue.view import VIEW_DIGITS, WORDS, hashed, view_hash
+from fedspec.workqueue.wording import count
 
 MAX_BYTES = 16 << 20
-MAX_NEW = 10_000
-# So many entries are put back in all ways to find what a file said before somebody edited it.
-MAX_UNDONE = 5
+MAX_ENTRIES, MAX_NEW = 100_000, 5_000
+# So many entries are put back in all ways to find what a file said before somebody edited it, while so many bytes are hashed:
+# a heart waits for it.
+MAX_UNDONE, MAX_HASHED_BYTES = 5, 128 << 20
+# Sentences that people are told of one file.
+MAX_TOLD = 20
 
 Entry = dict[str, Any]
 
-PENDING, RUNNING, DONE, FAILED = "pending", "in_progress", "completed", "failed"
+PENDING, RUNNING, DONE, FAILED = RENDERED = ("pending", "in_progress", "completed", "failed")
 CANCELLED = "cancelled"  # people may write it; a rendering says failed
 SYNONYMS = {"canceled": CANCELLED, "done": DONE, "complete": DONE, "running": RUNNING}
 # (what the file says, what the item is) -> the command that says so.
@@ -44,6 +50,7 @@ STATUSES = (PENDING, RUNNING, DONE, FAILED, CANCELLED)
 VIEW_KEYS = frozenset(
     "item_id alpha method split_type status assigned_to started_at completed_at experiment id view".split(),  # noqa: SIM905
 )
+_GAP = re.compile(r"[, \t\r\n]*")
 # How a rendering begins, so that a part of one is told from somebody's notes.
 HEAD = '[\n  {\n    "item_id": '
 
@@ -69,6 +76,12 @@ class Edit:
         """Whether there is anything to take in."""
         return bool(self.commands or self.items)
 
+    @property
+    def summary(self) -> str:
+        """What there is to take in, "" if nothing: ``cancel A, retry B, 2 new experiments``."""
+        told = [f"{command} {item.exp}" for command, item in self.commands]
+        return ", ".join(told + ([count(len(self.items), "new experiment")] if self.items else []))
+
 
 def understand(data: bytes, fold: Fold, items: Mapping[str, Item], finished: Collection[str] = ()) -> Edit:
     """What the bytes of a `work_queue.json` ask for, as things stand.
@@ -84,10 +97,10 @@ def understand(data: bytes, fold: Fold, items: Mapping[str, Item], finished: Col
     try:
         entries = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):
-        part = _Reading(list(_whole_entries(text)), fold, items, finished)
+        part = _Reading(list(itertools.islice(_whole_entries(text), MAX_ENTRIES)), fold, items, finished)
         torn = text[: len(HEAD)] == HEAD[: len(text)] and not part.edit.asks and not part.edit.notes
         return Edit("torn" if torn else "foreign")
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or len(entries) > MAX_ENTRIES:
         return Edit("foreign")
     if not entries or (_is_list_of_objects(entries) and {_view(entry) for entry in entries} == {_hash(entries)}):
         return Edit("ours")
@@ -107,10 +120,8 @@ def _whole_entries(text: str) -> Iterator[Any]:
     """The complete elements of a list that is cut short."""
     decoder, position = json.JSONDecoder(), text.find("[") + 1
     try:
-        while position:
-            while text[position] in ", \t\r\n":
-                position += 1
-            entry, position = decoder.raw_decode(text, position)
+        while position and (gap := _GAP.match(text, position)):
+            entry, position = decoder.raw_decode(text, gap.end())
             yield entry
     except (ValueError, IndexError, RecursionError):
         return
@@ -125,11 +136,61 @@ def _view(entry: Entry) -> str:
     return view if isinstance(view, str) else ""
 
 
+# Numbers or text that no rendering has cannot be encoded.
+NO_RENDERING = (msgspec.MsgspecError, OverflowError, ValueError, RecursionError)
+
+
 def _hash(entries: list[Entry]) -> str | None:
     try:
         return view_hash(entries)
-    except (msgspec.MsgspecError, OverflowError, ValueError, RecursionError):
-        return None  # numbers or text that no rendering has
+    except NO_RENDERING:
+        return None
+
+
+class _Undoing:
+    """Finds the words that entries had before somebody edited them: most likely few differ from what the file says.
+
+    ``doubtful``: places of the entries that may have been edited. What lies before the first that is put back is hashed once.
+    """
+
+    def __init__(self, entries: list[Entry], doubtful: list[int]) -> None:
+        parts = [(b"," if n else b"[") + hashed(entry) for n, entry in enumerate(entries)]
+        ends = [*doubtful, len(parts)]
+        self.told = [str(entries[n].get("status")) for n in doubtful]
+        self.heads = [{word: parts[n][:1] + hashed(entries[n] | {"status": word}) for word in RENDERED} for n in doubtful]
+        self.rests = [b"".join(parts[n + 1 : end]) for n, end in itertools.pairwise(ends)]
+        self.before = [hashlib.sha256(b"".join(parts[: ends[0]]))]  # each doubtful entry, as the file is
+        for n, rest in zip(doubtful, self.rests, strict=True):
+            self.before.append(self.before[-1].copy())
+            self.before[-1].update(parts[n])
+            self.before[-1].update(rest)
+
+    def until(self, view: str) -> list[str] | None:
+        """The words, by which the whole has the hash ``view``; None if there are none, or too much would have to be hashed."""
+        bytes_left = MAX_HASHED_BYTES
+        for words, first in self._guesses():
+            bytes_left -= sum(map(len, self.rests[first:]))
+            if bytes_left < 0:
+                return None
+            whole = self.before[first].copy()
+            for word, heads, rest in list(zip(words, self.heads, self.rests, strict=True))[first:]:
+                whole.update(heads[word])
+                whole.update(rest)
+            whole.update(b"]")
+            if whole.hexdigest()[:VIEW_DIGITS] == view:
+                return words
+        return None
+
+    def _guesses(self) -> Iterator[tuple[list[str], int]]:
+        """What the entries may have said, and the first that said something else than now."""
+        places = range(len(self.told))
+        for number in range(len(self.told) + 1):
+            for changed in itertools.combinations(places, number):
+                if all(n in changed or self.told[n] in RENDERED for n in places):
+                    others = [[word for word in RENDERED if word != self.told[n]] for n in changed]
+                    for words in itertools.product(*others):
+                        put_back = dict(zip(changed, words, strict=True))
+                        yield [put_back.get(n, self.told[n]) for n in places], min(changed, default=len(places))
 
 
 class _Reading:
@@ -142,19 +203,25 @@ class _Reading:
         self.commands: dict[str, tuple[str, Item]] = {}
         self.new: dict[str, Item] = {}
         self.notes: dict[str, None] = {}
+        self.untold = self.unknown = 0
         self.base = self._base([entry for entry in entries if isinstance(entry, dict) and _view(entry)])
         for entry in entries:
             if isinstance(entry, dict):
                 self._read(entry)
             else:
                 self._note(f"{_short(entry)} is no experiment.")
-        if len(self.new) > MAX_NEW:
-            self._note(f"It lists {len(self.new)} new experiments; so many are added by a plan only.")
+        if self.unknown > MAX_NEW:
+            self._note(f"It lists {self.unknown} new experiments; so many are added by a plan only.")
             self.new.clear()
+        if self.untold:
+            self.notes[f"... and {self.untold} more remarks."] = None
         self.edit = Edit("edited", tuple(self.commands.values()), tuple(self.new.values()), tuple(self.notes))
 
     def _note(self, text: str) -> None:
-        self.notes[text] = None
+        if len(self.notes) < MAX_TOLD:
+            self.notes[text] = None
+        elif text not in self.notes:
+            self.untold += 1
 
     def _word(self, item: Item) -> str:
         """What a rendering says of the item now."""
@@ -172,12 +239,14 @@ class _Reading:
         ]
         if len(views) != 1 or len(doubtful) > MAX_UNDONE:
             return None
-        for words in itertools.product((PENDING, RUNNING, DONE, FAILED), repeat=len(doubtful)):
-            put_back = dict(zip(doubtful, words, strict=True))
-            trial = [entry | {"status": put_back.get(n, entry.get("status"))} for n, entry in enumerate(ours)]
-            if _hash(trial) in views:
-                return {str(entry.get("id")): str(entry["status"]) for entry in trial}
-        return None
+        try:
+            words = _Undoing(ours, doubtful).until(views.pop())
+        except NO_RENDERING:
+            return None
+        if words is None:
+            return None
+        put_back = dict(zip(doubtful, words, strict=True))
+        return {str(entry.get("id")): str(put_back.get(n, entry.get("status"))) for n, entry in enumerate(ours)}
 
     def _known(self, entry: Entry) -> Item | None:
         """The item that an entry is about: by its id, or by its name where it has none."""
@@ -225,6 +294,9 @@ class _Reading:
             self._note(f"{item.exp} has no result, so it is not completed.")
 
     def _add(self, entry: Entry) -> None:
+        self.unknown += 1
+        if self.unknown > MAX_NEW:
+            return
         item = self._item(entry)
         if item is None or item.exp in self.known_names:
             return

@@ -12,11 +12,10 @@ from fedspec.plan import Item
 from fedspec.workqueue.condition import Machine, ending, lacks, last_key, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
 from fedspec.workqueue.gangs import gang_of
-from fedspec.workqueue.hindrances import typed
 from fedspec.workqueue.progress import ItemLine, Reader
 from fedspec.workqueue.records import Yield
 from fedspec.workqueue.rules import scope
-from fedspec.workqueue.wording import MAX_TIME, count, in_words, listed, one_line, sentence, times, told
+from fedspec.workqueue.wording import MAX_TIME, count, in_words, listed, one_line, sentence, times, told, typed
 
 # States in which it matters what comes first.
 OPEN = ("pending", "running", "stale")
@@ -109,7 +108,9 @@ def _end(reader: Reader, item: Item, key: Key, how: str) -> str:
     if made.ended is not None and how in ("yielded", "failed"):
         said = told(made.ended.reason, reader.name)
         # "<experiment> was taken over by ..." says the name once more.
-        return said.removeprefix(f"{reader.names[item.id]} ").removeprefix(f"{item.exp} ") or how
+        # As all that is past: "taken over by ...", not "was taken over by ...".
+        clause = said.removeprefix(f"{reader.names[item.id]} ").removeprefix(f"{item.exp} ")
+        return (clause.removeprefix("was ").removeprefix("is ") if how == "yielded" else clause) or how
     crashed = "its process ended without a word"
     words = {
         "done": "done",
@@ -198,13 +199,11 @@ def _waiting(reader: Reader, item: Item, line: ItemLine) -> Said:
             refused = (again,) if fold.item(item.id).failures("capability") else ()
             return what, _saved(line), (*refused, run, Fix("To do without it", f"fedspec queue cancel {name}"))
         case "paused" | "draining":
-            word = "is paused" if line.condition == "paused" else "takes nothing new, as 'fedspec queue drain' asked for"
-            order = next(iter(reader.orders()), None)
-            since = "" if order is None or order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
-            by = f" by {order.by}" if order is not None and order.by and since else ""
-            machine = f" --machine {typed(order.name, order.machine)}" if order is not None and order.machine else ""
-            what = f"{name} waits: {order.name if machine and order else 'the queue'} {word}{since}{by}."
-            return what, _saved(line), (Fix("To let it go on", f"fedspec queue resume{machine}"),)
+            wanted = "pause" if line.condition == "paused" else "drain"
+            # Whoever is here and could take it comes before those that are away.
+            orders = [order for machine in here if (order := reader.order_of(machine.id))] + reader.orders()
+            order = next(order for order in orders if order.order == wanted)
+            return f"{name} waits: {order.clause}.", _saved(line), (Fix("To let it go on", order.undo),)
         case "retry-wait":
             fails = fold.item(item.id).failures("transient")
             what = f"{name} waits before it is tried again: it failed {times(len(fails))}, last with "
@@ -240,8 +239,11 @@ def _queueing(reader: Reader, item: Item, line: ItemLine, here: list[Machine]) -
     order.sort(key=lambda other: (-reader.fold.priority(other.id), not reader.fold.item(other.id).generations))
     before = [other.id for other in order].index(item.id) if item in order else 0
     able = [machine for machine in here if not lacks(item, reader.fold, machine)]
+    does = {"pause": "is paused", "drain": "takes nothing new"}
     busy = [
-        f"{machine.name} is on {listed([reader.names.get(i, i) for i in machine.items])}" for machine in able if machine.items
+        f"{machine.name} {does.get(machine.order) or f'is on {listed([reader.names.get(i, i) for i in machine.items])}'}"
+        for machine in able
+        if machine.items or machine.order in does
     ]
     place = f"{count(before, 'item')} {'comes' if before == 1 else 'come'} before it" if before else "It is next"
     return f"{place}{f': {listed(busy)}' if busy else ''}."

@@ -5,14 +5,14 @@ Pure: the lines of the table and what is known of the machines come in as values
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedspec.folders import original_of
 from fedspec.workqueue.condition import Machine, quiet_s, seen, succession
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.wording import count, in_words, listed, one_line, sentence
+from fedspec.workqueue.wording import count, in_words, listed, one_line, resuming, sentence, typed
 
 if TYPE_CHECKING:
     from fedspec.workqueue.progress import ItemLine
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 # Conditions of items that somebody could work on.
 OPEN = ("pending", "crashed", "stale", "retry-wait", "no-machine", "paused", "draining")
 SHOWN_NAMES = 3
-# Names come from peers, and commands are pasted.
-_PLAIN = re.compile(r"\w[\w .-]*")
+LIST = "work_queue.json"  # what people write into it, and into its copies, counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,8 @@ class Hindrance:
     """One thing that is in the way.
 
     Attributes:
-        about: a word for programs: ``paused draining nobody silent crashed stalled needs failed unconfirmed damaged copies``.
+        about: a word for programs: ``paused draining nobody silent crashed stalled needs failed unconfirmed damaged edits
+            copies``.
         text: what it is, in a sentence or two without the last full stop.
         fix: a command, or a sentence, without the full stop.
         items: the experiments that it is about.
@@ -47,13 +47,31 @@ class Hindrance:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person wants of a machine (id and name, "" for all): ``pause`` or ``drain``, who said so and how long ago."""
+    """What a person wants of a machine (id and name, "" for all): ``pause`` or ``drain``, who said so and how long ago.
+
+    ``but``: of an order for all, the names of the machines of which something else has been wanted since.
+    """
 
     machine: str
     name: str
     order: str
     by: str
     age_s: float | None
+    but: tuple[str, ...] = ()
+
+    @property
+    def clause(self) -> str:
+        """What holds for whom, and since when."""
+        who = self.name if self.machine else f"all but {listed(self.but)}" if self.but else "every machine"
+        verb = "are" if self.but else "is"
+        what = "paused" if self.order == "pause" else "told to take nothing new"
+        since = "" if self.age_s is None else f", ordered ~{in_words(self.age_s)} ago"
+        return f"{who} {verb} {what}{since}" + (f" by {self.by}" if self.by and since else "")
+
+    @property
+    def undo(self) -> str:
+        """The command that takes it back."""
+        return resuming(self.name, self.machine)
 
 
 def hindrances(
@@ -87,24 +105,10 @@ def hindrances(
     )
 
 
-def typed(name: str, machine_id: str) -> str:
-    """A machine as it is typed on a command line: by its name, or by its id if a shell would read more into the name."""
-    if not _PLAIN.fullmatch(name):
-        return machine_id
-    return f'"{name}"' if " " in name else name
-
-
 def _orders(orders: Sequence[Order], lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
     left = [line for line in lines if line.condition in OPEN]
     for order in orders if left else ():
-        who, verb = (order.name, "is") if order.machine else ("Every machine", "is")
-        since = "" if order.age_s is None else f", ordered ~{in_words(order.age_s)} ago"
-        by = f" by {order.by}" if order.by and since else ""
-        fix = "fedspec queue resume" + (f" --machine {typed(order.name, order.machine)}" if order.machine else "")
-        if order.order == "pause":
-            yield Hindrance("paused", f"{who} {verb} paused{since}{by}", fix)
-        else:
-            yield Hindrance("draining", f"{who} {verb} told to take nothing new{since}{by}", fix)
+        yield Hindrance("paused" if order.order == "pause" else "draining", sentence(order.clause), order.undo)
 
 
 def _nobody(lines: Sequence[ItemLine], crew: Mapping[str, Machine]) -> Iterator[Hindrance]:
@@ -129,7 +133,7 @@ def _silent(lines: Sequence[ItemLine], crew: Mapping[str, Machine], timing: Timi
         due = max((line.due_s for line in lost if line.due_s is not None), default=0.0)
         heir = sentence(succession(crew.values(), what, due))
         ending = f". {heir}" if heir else f" and has {what}"
-        yield Hindrance("silent", text + ending, f"fedspec queue release {_some(names)}", names)
+        yield Hindrance("silent", text + ending, f"fedspec queue release {some(names)}", names)
 
 
 def _crashed_here(lines: Sequence[ItemLine], crew: Mapping[str, Machine]) -> Iterator[Hindrance]:
@@ -155,8 +159,8 @@ def _needs(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
         if line.condition == "no-machine":
             by_why.setdefault(line.why, []).append(line.experiment)
     for why, names in by_why.items():
-        text = f"{listed(names, SHOWN_NAMES)} {'waits' if len(names) == 1 else 'wait'}: {why}"
-        yield Hindrance("needs", text, "Run 'fedspec work' on a machine that can", tuple(names))
+        text = f"{listed(names, SHOWN_NAMES)} {'waits' if len(names) == 1 else 'wait'} for a machine that can: {why}"
+        yield Hindrance("needs", text, "fedspec work", tuple(names))
 
 
 def _failed(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
@@ -166,7 +170,7 @@ def _failed(lines: Sequence[ItemLine]) -> Iterator[Hindrance]:
         yield Hindrance("failed", f"{names[0]} failed for good: {lost[0].why}", f"fedspec queue retry {names[0]}", names)
     elif lost:
         text = f"{len(lost)} items failed for good, {names[0]} for one: {lost[0].why}"
-        yield Hindrance("failed", text, f"fedspec queue retry {_some(names)}", names)
+        yield Hindrance("failed", text, f"fedspec queue retry {some(names)}", names)
 
 
 def _unconfirmed(unconfirmed: Mapping[str, Sequence[str]], crew: Mapping[str, Machine], mine: str) -> Iterator[Hindrance]:
@@ -193,12 +197,19 @@ def _files(damaged: Sequence[str], copies: Sequence[str]) -> Iterator[Hindrance]
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         yield Hindrance("damaged", damaged[0].rstrip(".") + more, "fedspec doctor")
-    if copies:
-        lie = "1 conflict copy lies" if len(copies) == 1 else f"{len(copies)} conflict copies lie"
-        text = f"{lie} in the folder, {one_line(copies[0])} for one"
-        yield Hindrance("copies", text, "fedspec doctor")
+    lists = [name for name in copies if original_of(name) == LIST]
+    others = [name for name in copies if name not in lists]
+    if lists:
+        wait = "1 conflict copy waits" if len(lists) == 1 else f"{len(lists)} conflict copies wait"
+        text = (
+            f"{wait} for a worker to take in what {'it says' if len(lists) == 1 else 'they say'}, {one_line(lists[0])} for one"
+        )
+        yield Hindrance("edits", text, "fedspec work")
+    if others:
+        lie = "1 conflict copy lies" if len(others) == 1 else f"{len(others)} conflict copies lie"
+        yield Hindrance("copies", f"{lie} in the folder, {one_line(others[0])} for one", "fedspec doctor")
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """Names to put after a command, not all of very many."""
     return " ".join(names[:SHOWN_NAMES]) + (" ..." if len(names) > SHOWN_NAMES else "")

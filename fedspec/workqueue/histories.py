@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import msgspec
 
-from fedspec.workqueue.records import FIRST, Record, decode, named
+from fedspec.workqueue.records import FIRST, Record, decode, encode, named
 
 DIGEST_BYTES = 32
 
@@ -129,10 +129,32 @@ class Histories:
         """All accepted records that are kept."""
         return [record for chain in self._chains.values() for record in chain.accepted]
 
+    def workers(self) -> list[str]:
+        """All whose lines were read."""
+        return list(self._chains)
+
+    def lines(self, worker: str, since: int) -> list[bytes]:
+        """The worker's accepted lines from seq ``since`` on, as far as they can be written from their records."""
+        chain, lines = self._chains.get(worker, _Chain()), list[bytes]()
+        for record in chain.accepted[max(0, since - chain.unkept) :]:
+            try:
+                line = encode(record)[:-1]
+            except ValueError:
+                break
+            # Another version may know more of it than its record holds.
+            if sha256(line).digest() != chain._digest(record.seq):
+                break
+            lines.append(line)
+        return lines
+
     def length(self, worker: str) -> int:
         """How many records of the worker are accepted."""
         chain = self._chains.get(worker)
         return 0 if chain is None else chain.length
+
+    def gaps(self) -> set[str]:
+        """Workers of whom lines are here without their predecessors."""
+        return {worker for worker, chain in self._chains.items() if chain.early and not chain.forked}
 
     def forked(self) -> frozenset[str]:
         """Workers that were cloned."""

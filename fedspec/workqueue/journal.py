@@ -5,7 +5,7 @@ It survives a share that is full, restored from a backup or overwritten: whateve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from fedspec.workqueue.records import FIRST, MAX_LAM, Record, encode, line_hash
 from fedspec.workspace import LocalState, Workspace
 
 SEGMENT_BYTES = 256 << 10
+# Once in so many beats all that the share holds of the journal is looked at, not only where the next record goes.
+LOOK_EVERY = 10
 
 R = TypeVar("R", bound=Record)
 
@@ -40,6 +42,9 @@ class OwnJournal:
         self._prev = FIRST
         self._segment = 0
         self._written = b""  # what the share's current segment must hold
+        self._earlier: dict[str, int] = {}  # how many bytes the share held in the journal's other files
+        self._beats = 0
+        self._doubted = False  # the share has lost something since the last look
         self._unshared = b""  # what the share does not have yet
         self._broken = False
         self._refused = False
@@ -78,18 +83,39 @@ class OwnJournal:
         if self._unshared:
             self._share()
 
+    def watch(self, sizes: Mapping[str, int]) -> None:
+        """At a beat: `complete` what the share has lost, now and then, and where a loss was met since.
+
+        ``sizes``: of the files in the share's folder of journals, since the last record. A process may append nothing for
+        hours, and what it appends tells of one segment only.
+        """
+        self._beats += 1
+        if self._doubted or self._beats % LOOK_EVERY == 0:
+            self._doubted = False
+            current = {self._name(): len(self._written)} if self._written else {}
+            # The listing may be an old one: only the files themselves decide.
+            if any(sizes.get(name) != size for name, size in (self._earlier | current).items()):
+                self.complete()
+
     def complete(self) -> None:
         """Say everything again in a new segment if the share has lost some of it, in whichever segment it was."""
         histories = Histories()
         whole = self.files.size(self.local.journal_copy(self.worker)) or 0
-        for name, size in self.files.sizes(self.workspace.journals).items():
-            # A larger one is none of ours, whatever it is called.
-            if name.startswith(f"{self.worker}.") and size <= whole:
-                with suppress(OSError):  # what cannot be read is said again
-                    histories.offer(self.files.read(self.workspace.journals / name, 0, whole).split(b"\n"))
+        # A larger one is none of ours, whatever it is called.
+        ours = {
+            name: size
+            for name, size in self.files.sizes(self.workspace.journals).items()
+            if name.startswith(f"{self.worker}.") and size <= whole
+        }
+        for name in ours:
+            with suppress(OSError):  # what cannot be read is said again
+                histories.offer(self.files.read(self.workspace.journals / name, 0, whole).split(b"\n"))
         if histories.length(self.worker) < self.seq:
             self._roll()
             self._unshared = self.files.read(self.local.journal_copy(self.worker))
+            self._earlier = {}
+        else:
+            self._earlier = {name: size for name, size in ours.items() if name != self._name()}
         self.flush()
 
     def _share(self) -> None:
@@ -99,14 +125,20 @@ class OwnJournal:
             # Short, longer or gone: never mend a file that others may have read; say everything again in a new one.
             missing = self._written + missing
             self._roll()
+            self._doubted = True
         elif self._refused or (self._written and len(self._written) + len(missing) > SEGMENT_BYTES):
             # Somebody holds the file that was refused; another name may do.
+            if self._written:
+                self._earlier[self._name()] = len(self._written)
             self._roll()
         self._refused = True
         self.files.append(self.workspace.journal(self.worker, self._segment), missing)
         self._refused = False
         self._written += missing
         self._unshared = b""
+
+    def _name(self) -> str:
+        return self.workspace.journal(self.worker, self._segment).name
 
     def _roll(self) -> None:
         self._segment += 1

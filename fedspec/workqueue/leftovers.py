@@ -15,7 +15,7 @@ import msgspec
 
 from fedspec.errors import DamagedError
 from fedspec.files import Files
-from fedspec.folders import conflict_copy, evicted, is_dataless
+from fedspec.folders import conflict_copy, evicted, is_dataless, original_of
 from fedspec.plan import decoded
 from fedspec.workqueue.pairing import Side
 from fedspec.workqueue.records import decode
@@ -43,8 +43,13 @@ class Copy:
 
     @property
     def is_read(self) -> bool:
-        """Whether it is read like the original; otherwise nothing is ever read from it."""
+        """Whether it is read like the original."""
         return self.whose in READ_ANYWAY
+
+    def is_taken_in(self, workspace: Workspace) -> bool:
+        """Whether a worker takes in what it says: it is a copy of the list for people, beside it."""
+        path = workspace.root / self.path
+        return path.parent == workspace.queue and original_of(path.name) == workspace.view.name
 
 
 @dataclass(slots=True)
@@ -150,8 +155,8 @@ def _queue(data: bytes) -> tuple[str, int]:
     if not any("view" in entry for entry in entries):
         original = bool(entries) and all({"item_id", "status"} <= entry.keys() for entry in entries)
         return "original" if original else "view" if not entries else "damaged", len(entries)
-    whole = all(entry.get("view") == view_hash(entries) for entry in entries)
-    return "view" if whole else "edited", len(entries)
+    whole = view_hash(entries)
+    return "view" if all(entry.get("view") == whole for entry in entries) else "edited", len(entries)
 
 
 def _is(data: bytes, kind: type) -> bool:

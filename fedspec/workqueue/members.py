@@ -85,7 +85,7 @@ class Settlement:
         }
         # A peer knows somebody whose first word has not arrived here.
         self._strangers = sorted(
-            other for worker, seen in acks.items() if not fold.gone(worker) for other in seen if other not in fold.workers
+            {other for seen in acks.values() for other in seen if other not in fold.workers and not fold.retired(other)}
         )
         self._open = bool(self._strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}

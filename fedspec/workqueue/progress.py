@@ -33,6 +33,7 @@ MAX_TAKEOVERS = 3
 MOST_TAKEOVERS = 100  # for programs
 MAX_HINDRANCES = 4
 MAX_MACHINE_NAME = 40
+RETIRED = " (retired)"
 # Some thirty years: more is no estimate.
 LONGEST_S = 1e9
 
@@ -106,7 +107,7 @@ class Progress:
         return self.count("done", "sealed")
 
     def block(self) -> str:
-        """The summary as the original printed it."""
+        """The summary as the original printed it, which knew of no cancelled items: these get a line where there are any."""
         total = len(self.lines)
         share = 100.0 * self.completed / total if total else 0.0
         running = [line for line in self.lines if line.state in ("running", "stale")]
@@ -121,29 +122,60 @@ class Progress:
                 f"In progress: {len(running)}",
                 *(f"  - {name + ':':<{width}} {count}" for name, count in sorted(by_machine.items())),
                 f"Pending:     {self.count('pending')}",
-                f"Failed:      {self.count('failed', 'cancelled')}",
+                f"Failed:      {self.count('failed')}",
+                *([f"Cancelled:   {cancelled}"] if (cancelled := self.count("cancelled")) else []),
                 RULE,
             ]
         )
 
 
+def given_names(fold: Fold) -> dict[str, str]:
+    """Machine id -> what it was called when it came, in the order in which they came; several may have one name."""
+    names: dict[str, str] = {}
+    hellos = sorted(((s.hello.lam, worker, s.hello) for worker, s in fold.workers.items() if s.hello), key=lambda h: h[:2])
+    for _, worker, hello in hellos:
+        names.setdefault(machine_of(worker), one_line(hello.name, MAX_MACHINE_NAME))
+    return names
+
+
 def display_names(fold: Fold) -> dict[str, str]:
-    """Machine id -> the name people read; of several machines with one name the later ones get a number."""
+    """Machine id -> the name people read; of several machines with one name the later ones get a number.
+
+    A machine that was retired keeps its number, so that the others keep theirs, and is called retired.
+    """
     names: dict[str, str] = {}
     used: set[str] = set()
     numbers: Counter[str] = Counter()
-    hellos = sorted(((s.hello.lam, worker, s.hello) for worker, s in fold.workers.items() if s.hello), key=lambda h: h[:2])
-    for _, worker, hello in hellos:
-        machine = machine_of(worker)
-        if machine not in names:
-            name = one_line(hello.name, MAX_MACHINE_NAME)
-            # Thousands may have one name: go on from the last number of it.
+    for machine, name in given_names(fold).items():
+        suffix = RETIRED if machine in fold.retirements else ""
+        # Thousands may have one name: go on from the last number of it.
+        numbers[name] += 1
+        while used & {shown := _numbered(name, numbers[name]), shown + suffix}:
             numbers[name] += 1
-            while (shown := _numbered(name, numbers[name])) in used:
-                numbers[name] += 1
-            names[machine] = shown
-            used.add(shown)
+        names[machine] = shown + suffix
+        used |= {shown, shown + suffix}
     return names
+
+
+def machine_called(fold: Fold, name: str) -> str | None:
+    """The id of the machine with this id or name, None if there is none.
+
+    Those that take part come before those that were retired: one that lived on has another id, and a number behind its name.
+    """
+    asked, shown, given = name.casefold(), display_names(fold), given_names(fold)
+    here = [machine for machine in shown if machine not in fold.retirements]
+    namesakes = [machine for machine in here if given[machine].casefold() == asked]
+    found = [
+        *(machine for machine in shown if machine == asked),
+        *(machine for machine in here if shown[machine].casefold() == asked),
+        *(namesakes if len(namesakes) == 1 else []),
+        *(
+            machine
+            for machine in shown
+            if asked in (shown[machine].casefold(), shown[machine].removesuffix(RETIRED).casefold())
+        ),
+    ]
+    return next(iter(found), None)
 
 
 def progress(
@@ -285,16 +317,27 @@ class Reader:
         return f"{text} {_from_round(start.round, earlier)}"
 
     def orders(self) -> list[Order]:
-        """Pause and drain, as they hold: for all machines, and for those of which something else is wanted."""
+        """Pause and drain, as they hold: for all machines but some, and for those of which something else is wanted."""
+        every = self.fold.orders.get("", (-1, 0, "", ""))
+        others = [
+            machine for machine in self.crew if (own := self.fold.orders.get(machine, every)) > every and own[1] != every[1]
+        ]
         given = []
-        for target in sorted(self.fold.orders):
-            lam, place, author, wall = self.fold.orders[target]
-            every = self.fold.orders.get("", (-1, 0, "", ""))
-            holds = not target or ((lam, place) > every[:2] and place != every[1])
-            if ORDERS[place] != "resume" and holds and (not target or target in self.crew):
+        for target in ("", *sorted(others)):
+            _, place, author, wall = self.fold.orders.get(target, every)
+            # An order for all also holds for whoever comes yet, but of these nobody can tell.
+            if ORDERS[place] != "resume" and (target or not self.crew or len(others) < len(self.crew)):
                 by = self.machines.get(machine_of(author), "")
-                given.append(Order(target, self.machines.get(target, target), ORDERS[place], by, self.age_s(wall)))
+                but = () if target else tuple(self.machines[machine] for machine in others)
+                given.append(Order(target, self.machines.get(target, target), ORDERS[place], by, self.age_s(wall), but))
         return given
+
+    def order_of(self, machine: str) -> Order | None:
+        """The order that keeps a machine from taking items, None if nobody gave one."""
+        orders = self.orders()
+        own = [order for order in orders if order.machine == machine]
+        every = [order for order in orders if not order.machine and self.machines.get(machine) not in order.but]
+        return next(iter(own + every), None)
 
     def unconfirmed_by(self, item_id: str) -> list[str]:
         """Machine ids from which a confirmation of the item's result is missing."""

@@ -84,8 +84,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """Why an item cannot be claimed now: ``running`` (by ``owner``), ``back-off``, ``needs`` (``detail``: what is lacking),
-    ``refused`` (``detail``: why it could not run here), ``settle``, ``paused``, or for a gang ``members`` (too few live) or
-    ``full``."""
+    ``refused`` (``detail``: why it could not run here), ``settle``, ``paused`` (``detail``: the machine's id, "" if all are),
+    or for a gang ``members`` (too few live) or ``full``."""
 
     item: Item
     why: str
@@ -137,7 +137,10 @@ def next_action(situation: Situation) -> Take | Wait | Drained | Finished:
     if order == "drain" and (takes or blocked):
         return Drained()
     if order == "pause":
-        blocked, takes = [*blocked, *(Blocked(take.item, "paused") for take in takes)], []
+        # Whatever else is in the way of an item: it is the order that keeps this machine from it.
+        alone = situation.machine if fold.order_for("") != "pause" else ""
+        items = [take.item for take in takes] + [other.item for other in blocked]
+        blocked, takes = [Blocked(item, "paused", detail=alone) for item in items], []
     if takes:
         return _first(takes, situation)
     return Wait(tuple(blocked)) if blocked else Finished(tuple(failed))

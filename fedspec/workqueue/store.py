@@ -6,6 +6,7 @@ Reading is incremental and forgiving: what is torn, foreign or not there yet is 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,9 @@ MAX_BEAT_BYTES = 1 << 20
 MAX_BEATS = 1000
 # Bytes of one file that are no lines of ours and are read at one poll: a heart must not stand still meanwhile.
 MAX_GARBAGE_BYTES = 64 << 20
+# A journal that is odd, or lacks what its worker says to have written, is read again first after so many polls; and so many
+# bytes of such files, or one file, at one poll.
+DOUBTED_POLLS, MAX_DOUBTED_BYTES = 4, 8 << 20
 # What people are told of at once.
 MAX_NOTES = 10
 
@@ -84,13 +88,16 @@ class Store:
         self.histories = Histories()
         self.tails: dict[str, Tail] = {}
         self.plans: dict[str, int] = {}  # file name -> size, of those that were taken in
+        # Journals of which the folder once held more, by file name: bytes that it held.
+        self.short: dict[str, int] = {}
+        self.journals: dict[str, int] = {}  # file name -> size, when the folder was last listed
         self._begins_anew = False
-        self._odd_plans, self._odd_beats = Puzzles(), Puzzles()
+        self._odd_plans, self._odd_beats, self._odd_journals = Puzzles(), Puzzles(), Puzzles()
 
     def refresh(self) -> None:
-        """Read what is new."""
+        """Read what is new, and now and then again what made no sense."""
         self._read_plans()
-        self.catch_up()
+        self.catch_up(doubting=True)
 
     def go_on(
         self, items: dict[str, Item], plans: dict[str, int], fold: Fold, tails: dict[str, Tail], histories: Histories
@@ -177,10 +184,13 @@ class Store:
         """
         known = self.length(worker)
         if len(lines) > known:
-            missing = b"".join(line + b"\n" for line in lines[known:])
-            self.files.append(self.workspace.relayed(worker, by), missing)
+            self.say_again(worker, by, lines[known:])
             self.refresh()
         return max(len(lines), known) - 1
+
+    def say_again(self, worker: str, by: str, lines: list[bytes]) -> None:
+        """Put lines of another's journal, without line feeds, into a file of ``by``'s own. Raises FolderError."""
+        self.files.append(self.workspace.relayed(worker, by), b"".join(line + b"\n" for line in lines))
 
     def write_plan(self, item: Item) -> bool:
         """Put an item into the queue; True unless its file is already there, whole."""
@@ -221,22 +231,59 @@ class Store:
         self._odd_plans.solved(name)
         self.damaged.pop(name, None)
 
-    def catch_up(self) -> None:
+    def catch_up(self, *, doubting: bool = False) -> None:
         """Read what is new in the journals: all that the state of known items follows from."""
-        self._read_journals()
+        self._read_journals(doubting=doubting)
         if self._begins_anew:
             # A history has ended before a record whose successors were read by an earlier process.
             self.fold, self.histories, self.tails, self._begins_anew = self.fold_type(), Histories(), {}, False
             self._read_journals()
 
-    def _read_journals(self) -> None:
-        sizes = self.files.sizes(self.workspace.journals)
+    def _read_journals(self, *, doubting: bool = False) -> None:
+        sizes = self.journals = self.files.sizes(self.workspace.journals)
+        self._note_short(sizes)
+        if len(self.tails) > len(sizes):
+            self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
+        if doubting:
+            self._doubt(sizes)
         for name, size in sizes.items():
             tail = self.tails.get(name)
             if tail is None or tail.seen != size:
                 self._read_journal(name, size)
-        if len(self.tails) > len(sizes):
-            self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
+
+    def _doubt(self, sizes: dict[str, int]) -> None:
+        """Take back what was read of journals that may have been other bytes on their way, so that they are read again.
+
+        A file that a sync client preallocates, or fills block by block, need not change its size or its end when it is right.
+        """
+        behind = self._behind()
+        doubted = {n for n, tail in self.tails.items() if tail.is_odd or (behind and n.partition(".")[0] in behind)}
+        odd, read = self._odd_journals, 0
+        odd.poll(doubted)
+        for name in odd.due():
+            tail, size = self.tails[name], sizes.get(name, -1)
+            if tail.seen != size:
+                continue  # it is being read anyway, or has just vanished
+            tail = self.tails[name] = Tail() if name.partition(".")[0] in behind else tail.taken_back()
+            odd.failed(name, held=size - tail.seen)
+            read += size - tail.seen
+            if read >= MAX_DOUBTED_BYTES:
+                break
+        for name in doubted:
+            if name not in odd:
+                odd.failed(name, first=DOUBTED_POLLS, held=sizes.get(name, 0))
+
+    def _behind(self) -> set[str]:
+        """Workers of whom more exists than was read: lines whose predecessors are not here, or a beat that tells."""
+        return self.histories.gaps() | {worker for worker, beat in self.beats.items() if beat.seq > self.length(worker)}
+
+    def _note_short(self, sizes: Mapping[str, int]) -> None:
+        """Note which files have become shorter or are gone, and forget those that are as long again."""
+        for name, tail in self.tails.items():
+            if sizes.get(name, 0) < tail.seen:
+                self.short[name] = max(tail.seen, self.short.get(name, 0))
+        if self.short:
+            self.short = {name: length for name, length in self.short.items() if sizes.get(name, 0) < length}
 
     def _read_journal(self, name: str, size: int) -> None:
         """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing."""
@@ -247,7 +294,7 @@ class Store:
         while tail.seen < size and garbage < MAX_GARBAGE_BYTES:
             if tail.is_no_journal:
                 tail.seen = size
-                return
+                break
             try:
                 data = self.files.read(path, tail.begin, len(tail.mark) + PIECE_BYTES)
             except OSError:
@@ -258,12 +305,14 @@ class Store:
                 tail = self.tails[name] = Tail()
                 continue
             tail.damaged += self._take(lines)
-            if tail.damaged > damaged:
-                self._note_damage(name)
             if tail.damaged > damaged or tail.skipping:
                 garbage += len(data)
             if tail.seen <= before:
-                return  # it is shorter than a moment ago
+                break  # it is shorter than a moment ago
+        if tail.damaged:
+            self._note_damage(name)
+        else:
+            self.damaged.pop(name, None)
 
     def _note_damage(self, name: str) -> None:
         self.damaged[name] = f"{one_line(name)} has lines that cannot be read; they are left out."

@@ -15,7 +15,8 @@ PIECE_BYTES = 4 * MAX_LINE_BYTES
 MARK_BYTES = 256
 # No journal of ours has so many: a writer whose file was spoilt goes on in another one.
 MAX_DAMAGED_LINES = 1000
-MAX_WAIT_POLLS = 16
+# Most files are right again after a poll or two; those of many bytes wait so many times longer as they have of these.
+MAX_WAIT_POLLS, WEIGHED_BYTES = 16, 1 << 20
 
 
 @dataclass(slots=True)
@@ -40,6 +41,15 @@ class Tail:
     def is_no_journal(self) -> bool:
         """Whether to leave the rest of the file alone."""
         return self.damaged > MAX_DAMAGED_LINES
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether some of what was looked at may have been other bytes on their way: damaged lines, or a torn end."""
+        return self.damaged > 0 or self.seen > self.offset
+
+    def taken_back(self) -> Tail:
+        """From where to read an odd file again: behind whole lines only its end is in doubt."""
+        return Tail() if self.damaged else Tail(self.offset, self.offset, self.mark)
 
     @property
     def begin(self) -> int:
@@ -75,21 +85,29 @@ class Puzzles:
         self._files: dict[str, tuple[int, int, int]] = {}  # size, polls to wait, the poll of the next try
 
     def poll(self, present: Collection[str]) -> None:
-        """Another look at the folder."""
+        """Another look at the folder; files that are not ``present`` are no puzzles any more."""
         self._poll += 1
-        if len(self._files) > len(present):
-            self._files = {name: state for name, state in self._files.items() if name in present}
+        if self._files:
+            for name in self._files.keys() - set(present):
+                del self._files[name]
 
     def is_due(self, name: str, size: int = 0) -> bool:
         """Whether to read the file."""
         state = self._files.get(name)
         return state is None or state[0] != size or state[2] <= self._poll
 
-    def failed(self, name: str, size: int = 0) -> None:
-        """It made no sense again."""
+    def due(self) -> list[str]:
+        """Those whose wait is over, the longest overdue first."""
+        return sorted((name for name, state in self._files.items() if state[2] <= self._poll), key=lambda n: self._files[n][2])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def failed(self, name: str, size: int = 0, *, first: int = 1, held: int = 0) -> None:
+        """It made no sense again. ``first``: polls to wait the first time. ``held``: its bytes, where a try reads them all."""
         state = self._files.get(name)
-        wait = min(2 * state[1], MAX_WAIT_POLLS) if state is not None and state[0] == size else 1
-        self._files[name] = (size, wait, self._poll + wait)
+        wait = min(2 * state[1], MAX_WAIT_POLLS) if state is not None and state[0] == size else first
+        self._files[name] = (size, wait, self._poll + wait * (1 + held // WEIGHED_BYTES))
 
     def solved(self, name: str) -> None:
         """It made sense."""

@@ -22,6 +22,7 @@ from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Store
 from fedspec.workqueue.wording import one_line
 
+VIEW_DIGITS = 12
 # The original knew four status words.
 WORDS = {"sealed": "completed", "done": "completed", "running": "in_progress", "failed": "failed", "cancelled": "failed"}
 
@@ -36,8 +37,12 @@ def render_view(fold: Fold, items: dict[str, Item]) -> bytes:
 
 def view_hash(entries: list[dict[str, Any]]) -> str:
     """12 hex digits over the entries without their key ``view``: bytes that do not match are somebody's hand edit."""
-    bare = [{key: value for key, value in entry.items() if key != "view"} for entry in entries]
-    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()[:12]
+    return hashlib.sha256(b"[%s]" % b",".join(map(hashed, entries))).hexdigest()[:VIEW_DIGITS]
+
+
+def hashed(entry: dict[str, Any]) -> bytes:
+    """What of an entry goes into the hash of the whole."""
+    return msgspec.json.encode({key: value for key, value in entry.items() if key != "view"}, order="sorted")
 
 
 def _entry(number: int, item: Item, fold: Fold, name: str, machines: dict[str, str]) -> dict[str, Any]:

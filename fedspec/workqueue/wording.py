@@ -16,6 +16,8 @@ MAX_DAYS = 9999
 _WORKER = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{6}\b")
 # Control characters, surrogates, line separators, and what turns the direction of writing or is not seen.
 _UNREADABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Names come from peers, and commands are pasted.
+_PLAIN = re.compile(r"\w[\w .-]*")
 MAX_SHOWN = 500
 MAX_TIME = 20
 
@@ -105,6 +107,18 @@ def local_time(wall: str, now: datetime) -> str:
     return then.strftime("%H:%M" if then.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
 
+def typed(name: str, machine_id: str) -> str:
+    """A machine as it is typed on a command line: by its name, or by its id if a shell would read more into the name."""
+    if not _PLAIN.fullmatch(name):
+        return machine_id
+    return f'"{name}"' if " " in name else name
+
+
+def resuming(name: str, machine_id: str) -> str:
+    """The command that takes back pause or drain of a machine, or with an id of "" of all."""
+    return "fedspec queue resume" + (f" --machine {typed(name, machine_id)}" if machine_id else "")
+
+
 def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
     """Why there is nothing to claim now; ``name`` tells the machine of a worker."""
     first = blocked[0]
@@ -121,7 +135,8 @@ def waiting(blocked: Sequence[Blocked], name: Callable[[str], str]) -> str:
         case "full":
             what = f"{first.item.exp} is run by others"
         case "paused":
-            what = f"the queue is paused, with {first.item.exp} next; 'fedspec queue resume' lets it go on"
+            go_on = resuming(name(first.detail) if first.detail else "", first.detail)
+            return f"Waiting: this machine is paused, with {count(len(blocked), 'item')} left. To go on: {go_on}"
         case "back-off":
             what = f"{first.item.exp} failed and is tried again later"
         case _:

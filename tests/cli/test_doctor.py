@@ -19,7 +19,7 @@ from fedspec.files import DiskFiles
 from fedspec.workqueue.modes import Measured, Met, Notes
 from fedspec.workqueue.pairing import LagSpread
 from fedspec.workspace import Workspace
-from tests.cli.conftest import TINY, Place, beat, items
+from tests.cli.conftest import TINY, TINY_NAME, Place, beat, items
 
 
 def test_a_fresh_folder_is_fine_but_has_no_queue_and_stays_as_it_was(place: Place):
@@ -287,15 +287,60 @@ def test_conflict_copies_are_told_apart_by_what_is_done_about_them(place: Place,
     for copy, original in copies.items():
         copy.write_bytes(original.read_bytes())
     document = place.fedspec("doctor", "--json").json
-    read, unread = [finding for finding in document["findings"] if finding["about"] == "conflicts"]
+    read, lists = [finding for finding in document["findings"] if finding["about"] == "conflicts"]
     assert read["text"] == (
         "3 conflict copies by Syncthing and iCloud Drive: 2 x journal, plan. They are read like the originals."
     )
-    assert unread["text"] == (
-        "1 conflict copy by Dropbox: queue for people. Nothing is read from them: delete them when you like."
+    assert lists["text"] == (
+        "1 conflict copy by Dropbox: queue for people. It asks for nothing new; the next worker clears it away."
     )
-    assert {place.root / name for name in read["files"] + unread["files"]} == set(copies)
-    assert "       " + unread["files"][0] in place.fedspec("doctor").out
+    assert {place.root / name for name in read["files"] + lists["files"]} == set(copies)
+    assert "       " + lists["files"][0] in place.fedspec("doctor").out
+    (place.root / "paper_results").mkdir()
+    (place.root / "paper_results" / "a (Jane's conflicted copy 2026-01-05).csv").write_bytes(b"run_id,")
+    said = "ok     1 conflict copy by Dropbox: result. Nothing is read from them: delete them when you like.\n"
+    assert said in place.fedspec("doctor").out
+
+
+def test_what_somebody_wrote_into_the_list_or_a_copy_of_it_is_told_before_a_worker_does_it(place: Place):
+    place.fedspec("queue", "add", "quick", *TINY)
+    work = place.root / "distributed_work"
+    view, copy = work / "work_queue.json", work / "work_queue (Jane's conflicted copy 2026-01-05).json"
+    data = view.read_bytes()
+    copy.write_bytes(data.replace(b'"pending"', b'"cancelled"'))
+    said = place.fedspec("doctor").out
+    assert (
+        "warn   1 conflict copy by Dropbox: queue for people. It asks for what the next worker will do: "
+        f"cancel {TINY_NAME}.\n         distributed_work/{copy.name}\n       fix: fedspec work\n"
+    ) in said
+    assert "delete them" not in said
+    assert "what it says, work_queue (Jane's conflicted copy 2026-01-05).json for one\n       fix: fedspec work\n" in (
+        place.fedspec("queue", "why").out
+    )
+    copy.unlink()
+    view.write_bytes(data.replace(b'"pending"', b'"cancelled"').replace(b"0.5", b"0.7"))
+    said = place.fedspec("doctor").out
+    assert f"warn   work_queue.json was changed by hand; it asks for nothing that the queue does not know. {TINY_NAME}" in said
+    assert "keeps its alpha" in said
+    view.write_bytes(data.replace(b'"pending"', b'"cancelled"'))
+    told = f"work_queue.json was changed by hand; the next worker will take in: cancel {TINY_NAME}\n       fix: fedspec work\n"
+    assert told in place.fedspec("doctor").out
+    worked = place.fedspec("work")
+    assert f"Taken over from work_queue.json: cancel {TINY_NAME}.\n" in worked.err
+    assert "work_queue.json" not in place.fedspec("doctor").out
+
+
+def test_the_original_s_list_is_taken_in_by_a_worker_and_nothing_else_is_said(place: Place):
+    view = place.root / "distributed_work" / "work_queue.json"
+    view.parent.mkdir()
+    entry = '{"item_id": 0, "method": "fedspec", "alpha": 0.1, "split_type": "dirichlet", "status": "pending"}'
+    view.write_text(f"[{entry}]", encoding="utf-8")
+    told = "own list of 1 item; the next worker will take in: 1 new experiment\n       fix: fedspec work\n"
+    assert told in place.fedspec("doctor").out
+    said = place.fedspec("queue", "add", "quick", *TINY)
+    assert said.out.startswith("Added 1 of 1 items.")
+    assert said.err == "Taken over from work_queue.json: 1 new experiment.\n"
+    assert len(place.fedspec("queue", "list", "--json").json["items"]) == 2
 
 
 def test_files_that_are_only_in_the_cloud_are_counted_with_the_remedy(place: Place):

@@ -148,6 +148,15 @@ def test_waiting_says_for_what(why: str, words: str):
     assert wording.waiting([blocked], lambda worker: "Windows") == words.partition("; 1 other")[0] + "."
 
 
+@pytest.mark.parametrize(
+    ("machine", "command"), [("", "fedspec queue resume"), ("1234", 'fedspec queue resume --machine "Mac 2"')]
+)
+def test_a_paused_worker_says_the_command_that_lets_it_go_on(machine: str, command: str):
+    blocked = Blocked(Item(kind="federated", exp="x", config={}), "paused", detail=machine)
+    words = f"Waiting: this machine is paused, with 2 items left. To go on: {command}"
+    assert wording.waiting([blocked, blocked], lambda worker: "Mac 2") == words
+
+
 def test_a_wrong_value_in_a_plan_is_found_by_its_line(place: Place):
     plan = place.root / "mine.toml"
     plan.write_text('title = "Mine"\n\n[experiment]\nrounds = 3\n\n[grid]\nalpha = [-0.5]\n', encoding="utf-8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from fedspec.workqueue.rules import Drained
+from fedspec.workqueue.rules import Drained, Held
 from tests.cli.conftest import TINY, TINY_NAME, Place, beat, save
 
 
@@ -53,6 +54,10 @@ def test_why_an_item_waits_who_runs_it_and_who_went_silent(place: Place, claimed
     windows.failed(again, "final", "it cannot run.")
     document = place.fedspec("queue", "why", held.item.id, "--json").json
     assert document["fixes"] == [{"lead": "To try it again", "command": f"fedspec queue retry {TINY_NAME}"}]
+    assert place.fedspec("queue", "why", TINY_NAME).out.endswith(
+        f"\nTo try it again: fedspec queue retry {TINY_NAME}\nThe traceback and the log: fedspec progress {TINY_NAME}\n"
+    )
+    assert "The traceback" not in place.fedspec("progress", TINY_NAME).out
 
 
 def test_why_without_an_item_says_what_holds_the_queue_up(place: Place, claimed: Callable):
@@ -95,7 +100,11 @@ def test_cancel_and_resume_take_several_items(place: Place):
     place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
     names = (TINY_NAME, TINY_NAME.replace("r1", "r2"))
     said = place.fedspec("queue", "cancel", *names)
-    assert said.out == "".join(f"{name} is cancelled; 'fedspec queue resume' undoes it.\n" for name in names)
+    assert said.out == "".join(f"{name} is cancelled. Undo: fedspec queue resume {name}\n" for name in names)
+    assert states(place) == ["cancelled"] * 2
+    # Without an item it is machines that it is about.
+    stay = f"2 cancelled items stay cancelled: fedspec queue resume {' '.join(names)}\n"
+    assert place.fedspec("queue", "resume").out == f"No machine was paused or draining.\n{stay}"
     assert states(place) == ["cancelled"] * 2
     assert place.fedspec("queue", "resume", *names).code == 0
     assert states(place) == ["pending"] * 2
@@ -111,14 +120,33 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(place: Place, op: st
     said = place.fedspec("queue", op, TINY_NAME)
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        f"error: {TINY_NAME} is pending; {op} is for items that are {wanted}.\n  fix: See 'fedspec queue why {TINY_NAME}'.\n"
+        f"error: {TINY_NAME} is pending; {op} is for items that are {wanted}.\n  fix: fedspec queue why {TINY_NAME}\n"
     )
     assert place.files() == before
 
 
+def test_of_several_items_those_are_named_about_which_nothing_was_done_though_it_could_be(place: Place, claimed: Callable):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "add", "quick", "--rounds", "2", *TINY[2:])
+    mac, held = claimed("Mac")
+    free = next(item.exp for item in mac.store.items.values() if item.id != held.item.id)
+    said = place.fedspec("queue", "release", free, held.item.exp)
+    assert said.err == (
+        f"error: {free} is pending; release is for items that are running or stale. "
+        f"Nothing was done about {held.item.exp} either.\n  fix: fedspec queue release {held.item.exp}\n"
+    )
+    assert mac.must_stop(held) is None
+    mac.failed(held, "final", "it cannot run.")
+    place.fedspec("queue", "cancel", held.item.exp)
+    said = place.fedspec("queue", "priority", "7", held.item.exp, free)
+    assert said.err.endswith(f"\n  fix: fedspec queue priority 7 {free}\n")
+
+
 def test_of_several_items_none_changes_if_one_is_wrong(place: Place):
     place.fedspec("queue", "add", "quick", *TINY)
-    assert place.fedspec("queue", "cancel", TINY_NAME, "nope").code == 2
+    said = place.fedspec("queue", "cancel", TINY_NAME, "nope")
+    assert (said.code, "Nothing was done about the others.\n" in said.err) == (2, True)
+    assert "the others" not in place.fedspec("queue", "cancel", "nope").err
     assert states(place) == ["pending"]
 
 
@@ -127,7 +155,9 @@ def test_pause_drain_and_resume_hold_for_all_machines_or_for_one(place: Place, c
     assert "wait" in place.fedspec("queue", "pause").out
     mac.refresh()
     assert mac.is_paused()
-    assert place.fedspec("queue", "resume").out == "All machines take items again.\n"
+    assert place.fedspec("queue", "resume").out == "All machines take items again: Mac was paused.\n"
+    assert place.fedspec("queue", "resume").out == "No machine was paused or draining.\n"
+    assert place.fedspec("queue", "resume", "--machine", "Mac").out == "Mac was neither paused nor draining.\n"
     assert place.fedspec("queue", "drain", "--machine", "mac").out.startswith("Mac finishes its item")
     mac.refresh()
     assert not mac.is_paused()
@@ -180,11 +210,60 @@ def test_a_priority_may_be_negative_and_a_mistyped_option_stays_one(place: Place
 
 
 def test_retire_frees_what_a_lost_machine_had(place: Place, claimed: Callable):
-    mac, held = claimed("Mac")
-    assert place.fedspec("queue", "retire", "Mac").out.startswith("Mac is retired.")
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    said = place.fedspec("queue", "retire", "Mac")
+    assert (said.err, said.out.partition(".")[0]) == ("", "Mac is retired")
     assert set(states(place)) == {"pending"}
     assert mac.must_stop(held) == "given up when this machine was retired"
-    del mac
+
+
+def test_a_machine_that_was_seen_just_now_is_retired_only_by_those_who_mean_it(
+    place: Place, claimed: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    mac, held = claimed("Mac")
+    said = place.fedspec("queue", "retire", "Mac")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: Mac was last seen ~")
+    assert said.err.endswith(" If it is gone for good: fedspec queue retire Mac --yes\n")
+    assert mac.must_stop(held) is None
+    for answer, code in (("n", 4), ("y", 0)):
+        terminal = io.StringIO(f"{answer}\n")
+        terminal.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr("sys.stdin", terminal)
+        said = place.fedspec("queue", "retire", "Mac")
+        assert (said.code, mac.must_stop(held) is None) == (code, code == 4)
+        assert said.err.startswith("warn   Mac was last seen ~")
+    other, _ = claimed("PC")
+    said = place.fedspec("queue", "retire", "PC", "--yes")
+    assert (said.code, said.err.partition(" ~")[0]) == (0, "warn   PC was last seen")
+    other.leave()
+
+
+def test_of_a_retired_machine_and_its_next_life_the_one_that_lives_is_meant(place: Place, claimed: Callable):
+    mac, held = claimed("Mac")
+    pc, _ = claimed("PC")
+    place.fedspec("queue", "retire", "Mac", "--yes")
+    mac.give_back(held, "retired")
+    again = mac.claim()
+    assert isinstance(again, Held)
+    save(mac, again, 1, 0.5)
+    assert place.fedspec("queue", "pause", "--machine", "mac").out.startswith("Mac 2 stops after the current round")
+    mac.refresh()
+    assert mac.is_paused()
+    assert place.fedspec("queue", "resume", "--machine", "Mac 2").out.startswith("Mac 2 takes items again")
+    said = place.fedspec("queue", "retire", "Mac", "--yes")
+    assert said.code == 2
+    assert said.err.endswith('If that is gone for good too: fedspec queue retire "Mac 2"\n')
+    for op in (("pause", "--machine"), ("drain", "--machine"), ("resume", "--machine"), ("retire",)):
+        said = place.fedspec("queue", *op, "Mac (retired)")
+        assert said.code == 2
+        assert said.err == (
+            "error: Mac was retired, and nothing that is said to it counts.\n"
+            "  fix: If it is at work after all, it goes by another name. Name one of: Mac 2, PC.\n"
+        )
+    document = place.fedspec("queue", "why", again.item.id, "--json").json
+    assert {attempt["machine"] for attempt in document["attempts"]} <= {"Mac (retired)", "Mac 2"}
+    del pc
 
 
 @pytest.fixture
@@ -208,7 +287,7 @@ def test_an_id_is_known_by_how_it_begins_if_no_other_begins_so(place: Place, two
     ids = [line["id"] for line in place.fedspec("queue", "list", "--json").json["items"]]
     assert ids[0][:3] != ids[1][:3]
     for item_id, name in zip(ids, two, strict=True):
-        assert place.fedspec("queue", "cancel", item_id[:3]).out == f"{name} is cancelled; 'fedspec queue resume' undoes it.\n"
+        assert place.fedspec("queue", "cancel", item_id[:3]).out == f"{name} is cancelled. Undo: fedspec queue resume {name}\n"
     assert place.fedspec("queue", "why", ids[0][:2]).code == 2
 
 
@@ -222,7 +301,7 @@ def test_a_pattern_stands_for_all_that_match_and_says_how_many(place: Place, two
     said = place.fedspec("queue", "cancel", "fedavg_*_r[12]")
     assert said.out.splitlines() == [
         "fedavg_*_r[12] matches 2 items.",
-        *(f"{name} is cancelled; 'fedspec queue resume' undoes it." for name in two),
+        *(f"{name} is cancelled. Undo: fedspec queue resume {name}" for name in two),
     ]
     assert place.fedspec("queue", "resume", "*_r2").out.splitlines() == [
         "*_r2 matches 1 item.",
@@ -235,7 +314,7 @@ def test_a_pattern_stands_for_all_that_match_and_says_how_many(place: Place, two
     assert refused.code == 2
     nothing = place.fedspec("queue", "resume", "fedavg_*")
     assert (nothing.code, nothing.out) == (2, "")
-    assert "fedavg_* matches 2 items, none of which fits; resume is for items that are cancelled." in nothing.err
+    assert f"{two[1]} is pending; resume is for items that are cancelled." in nothing.err
     unknown = place.fedspec("queue", "cancel", "fedspec_*")
     assert (unknown.code, unknown.err.splitlines()[0]) == (2, "error: No item in the queue matches fedspec_*.")
 

@@ -31,6 +31,22 @@ def test_an_item_that_failed_for_good_is_reported_at_the_end(place: Place):
     assert f"error: {TINY_NAME} failed for good: it cannot run.\n  fix: fedspec queue retry {TINY_NAME}\n" in said.err
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whoever_was_drained_is_told_the_command_that_lets_it_take_items_again(place: Place, workers: int):
+    place.fedspec("queue", "add", "quick", *TINY)
+    place.fedspec("queue", "drain")
+    said = place.fedspec("work", "--name", "Mac", "--workers", str(workers))
+    assert said.code == 4
+    assert said.err.endswith("To take items again: fedspec queue resume\n")
+    assert "same command" not in said.err
+    place.fedspec("queue", "resume")
+    place.fedspec("queue", "drain", "--machine", "mac")
+    said = place.fedspec("work", "--name", "Mac", "--workers", str(workers))
+    assert said.err.endswith("To take items again: fedspec queue resume --machine Mac\n")
+    assert place.fedspec("queue", "resume", "--machine", "Mac").code == 0
+    assert place.fedspec("work", "--name", "Mac").code == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a test cannot press Ctrl-C there")
 def test_ctrl_c_finishes_the_round_and_gives_the_item_back(place: Place):
     place.fedspec("queue", "add", "quick", "--rounds", "2000", "--clients", "2", "--method", "fedavg", "--seed", "42")

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from filekit import Refusing
 from fedspec.errors import FolderError
 from fedspec.files import DiskFiles, Files
 from fedspec.files.disk import RETRY_FOR_S
-from fedspec.files.evicted import MANY
+from fedspec.files.evicted import MANY, MOST, STUCK_S, Downloads
 from fedspec.files.kernel import WINDOWS_PATH_LIMIT, Kernel, SystemKernel, extended, is_away
 
 # Windows: somebody else holds the file
@@ -228,6 +229,83 @@ def test_a_download_that_fails_says_why_and_is_tried_again(cloud: Cloud, tmp_pat
         files.read(tmp_path / "a")
     cloud.offline = False
     assert files.read(tmp_path / "a") == b"x"
+
+
+def test_of_an_evicted_file_only_what_was_asked_for_is_held(cloud: Cloud, tmp_path: Path):
+    (tmp_path / "beat").write_bytes(b"0123456789")
+    asked: list[tuple[int, int]] = []
+    read = cloud.read
+    cloud.read = lambda path, offset, limit: asked.append((offset, limit)) or read(path, offset, limit)  # type: ignore
+    cloud.arrives.set()
+    files = DiskFiles(kernel=cloud, patience_s=30.0)
+    assert files.read(tmp_path / "beat", 2, 4) == b"2345"
+    assert asked == [(2, 4)]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("of another kind"), TimeoutError("offline")])
+def test_whatever_ends_a_download_its_reader_is_told_and_never_given_an_empty_file(error: Exception):
+    def fail(path: Path, offset: int, limit: int) -> bytes:
+        raise error
+
+    with pytest.raises(type(error)):
+        Downloads(fail, 30.0).fetch(Path("/a"))
+
+
+class Stuck:
+    """Reads that never return of files in ``gone``, and others that do at once; and a clock."""
+
+    def __init__(self) -> None:
+        self.ends, self.now_s = threading.Event(), 0.0
+        self.downloads = Downloads(self.read, 0.5, lambda: self.now_s)
+
+    def read(self, path: Path, offset: int, limit: int) -> bytes:
+        if path.parent.name == "gone":
+            self.ends.wait(30.0)
+        return b"x"
+
+    def lose(self, count: int, limit: int) -> int:
+        """Ask for files that never come; returns how many threads wait."""
+        for number in range(count):
+            with pytest.raises(BlockingIOError):
+                self.downloads.fetch(Path(f"/gone/{limit}.{number}"), 0, limit)
+        return sum(thread.name == "download" for thread in threading.enumerate())
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    reads = Stuck()
+    yield reads
+    reads.ends.set()
+    for thread in threading.enumerate():
+        if thread.name == "download":
+            thread.join()
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(-1, 100), (100, -1)])
+def test_checkpoints_that_never_come_hold_up_no_journal_and_journals_no_checkpoint(stuck: Stuck, theirs: int, ours: int):
+    assert stuck.lose(2 * MANY, theirs) == MANY
+    assert stuck.downloads.fetch(Path("/a"), 0, ours) == b"x"
+
+
+def test_a_download_that_never_ends_makes_room_for_others_after_a_while_but_not_for_ever_more(stuck: Stuck):
+    assert stuck.lose(2 * MANY, 100) == MANY
+    with pytest.raises(BlockingIOError):
+        stuck.downloads.fetch(Path("/a"), 0, 100)
+    stuck.now_s += STUCK_S
+    assert stuck.lose(MANY, 100) == MANY, "none is begun twice"
+    assert stuck.downloads.fetch(Path("/a"), 0, 100) == b"x"
+    for _ in range(2 * MOST // MANY):
+        assert stuck.lose(2 * MOST, 100) <= MOST
+        stuck.now_s += STUCK_S
+
+
+def test_a_file_that_comes_at_once_is_read_though_others_are_late(stuck: Stuck):
+    stuck.lose(MANY - 1, 100)
+    for _ in range(100):  # on a busy machine even this may take two looks
+        with suppress(BlockingIOError):
+            assert stuck.downloads.fetch(Path("/a"), 0, 100) == b"x"
+            return
+    raise AssertionError
 
 
 def test_eviction_is_told_by_macos_flags_and_windows_attributes():

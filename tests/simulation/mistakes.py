@@ -277,6 +277,35 @@ class SealsWithoutTheAbsent(WorkDistributor):
         return not have_read(self.store.acks, others, done.worker, done.seq)
 
 
+class SealsUnlikeTheOthers(WorkDistributor):
+    """Seals, whatever others know of workers that are gone."""
+
+    def _may_change(self, done: Done, settlement: Settlement) -> bool:
+        fold = self.store.fold
+        mine = dict.fromkeys(fold.workers, fold.view_of_the_gone())
+        return Settlement(fold, self.store.acks, mine, self.worker).may_change(done)
+
+
+class SealsDespiteStrangers(WorkDistributor):
+    """Seals, though others have told of workers from which nothing has arrived here."""
+
+    def _may_change(self, done: Done, settlement: Settlement) -> bool:
+        fold = self.store.fold
+        known = {by: {of: count for of, count in seen.items() if of in fold.workers} for by, seen in self.store.acks.items()}
+        views = {worker: beat.gone for worker, beat in self.store.told.items()}
+        return Settlement(fold, known, views, self.worker).may_change(done)
+
+
+# Machines that were retired and come back
+
+
+class StaysDisowned(WorkDistributor):
+    """Goes on under a name that counts as gone."""
+
+    def _start_over_if_disowned(self) -> None:
+        self.store.catch_up()
+
+
 # Checkpoints
 
 

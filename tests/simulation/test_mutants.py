@@ -45,6 +45,14 @@ DEATHS = only(machines=3, items=3, crash=0.02, death=1.0)
 RIVALS = steady(100, items=1, rounds=12)
 RIVAL_RESULTS = only(weather=Weather(delay=150.0, late=0.4, late_s=1200.0), rounds=1)
 AWAY = only(offline=6.0, days=0.2)
+# Who was away hears of a worker that is gone only after it has heard others.
+LATECOMERS = only(
+    machines=3, items=4, rounds=1, crash=0.005, unreadable=0.02, offline=6.0, days=0.2,
+    weather=Weather(delay=45.0, late=0.2, late_s=1800.0, torn=0.2),
+)  # fmt: skip
+# Two machines hear of each other only from the third.
+APART = only(machines=3, rounds=1, apart=1.0)
+RETIRED = only(machines=3, items=4, rounds=10, client_s=150.0, retire=1.0)
 # Of two versions of a file one vanishes without a copy.
 SILENT = replace(steady(20, items=4, rounds=4), weather=Weather(delay=20.0, steady=True, silent=1.0))
 # An author is gone for good while its event is there and what it wrote beside it is not, or the other way round.
@@ -95,6 +103,9 @@ MISTAKES = [
     Mistake(mistakes.AcknowledgesUnread, RIVAL_RESULTS, "I14: "),
     Mistake(mistakes.SealsByProcess, DEATHS, "I1: somebody was still waiting"),
     Mistake(mistakes.SealsWithoutTheAbsent, AWAY, "I8: "),
+    Mistake(mistakes.SealsUnlikeTheOthers, LATECOMERS, "I8: "),
+    Mistake(mistakes.SealsDespiteStrangers, APART, "I8: "),
+    Mistake(mistakes.StaysDisowned, RETIRED, "I1: time stands still"),
     Mistake(mistakes.OneFixedName, CRASHES, "I5: .*pt was written by"),
     Mistake(mistakes.EventFirst, CRASHES, "I9: .* before it was on disk"),
     Mistake(mistakes.PrunesAtOnce, steady(20, items=4, rounds=4), "I9: .* was deleted, the best"),

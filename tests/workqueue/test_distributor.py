@@ -45,7 +45,15 @@ def test_members_never_hold_one_item_together(share: Share, machines: tuple[str,
     share.enqueue(*ITEMS)
     members = [share.member(machine) for machine in machines]
     assert {claimed(member).item.id for member in members} == {i.id for i in ITEMS}
-    assert [blocked_because(member) for member in members] == [{"running"}] * 3
+    assert blocked_because(share.member(machines[0])) == {"running"}
+
+
+def test_who_claims_with_an_item_in_hand_gives_that_back_first(share: Share):
+    share.enqueue(ITEMS[0])
+    member = share.member("mac")
+    first, again = claimed(member), claimed(member)
+    assert (first.item, first.attempt, again.item, again.attempt) == (ITEMS[0], 1, ITEMS[0], 2)
+    assert member.must_stop(again) is None
 
 
 def test_a_member_that_does_all_is_finished_and_so_are_the_others(share: Share):

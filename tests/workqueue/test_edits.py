@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from queuekit import ALICE, BOB, Author, fold_of, item, table
 
 from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.plan import make_item
-from fedspec.workqueue.edits import Edit, understand
+from fedspec.workqueue.edits import MAX_NEW, MAX_TOLD, Edit, understand
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.records import Claim, Ctl, Done, Fail, Hello, pack_rows
 from fedspec.workqueue.view import render_view
@@ -157,6 +158,22 @@ def test_only_what_was_changed_counts_not_what_was_old():
     assert asked(read(without_hash, now)) == [("retry", ONE.exp), ("release", TWO.exp)]
 
 
+@pytest.mark.parametrize("word", ["cancelled", "failed"])
+def test_of_a_long_list_too_only_what_was_changed_counts(word: str):
+    """Four items have gone on since, and of a fifth a person says something else."""
+    items = [item(seed) for seed in range(5000)]
+    known = {i.id: i for i in items}
+    nothing, author = Author(BOB), Author(ALICE)
+    for one in items[-5:]:
+        author.write(Claim, item=one.id, attempt=1)
+    entries = json.loads(render_view(fold_of(nothing), known))
+    for entry in entries:
+        if entry["id"] == items[-3].id:
+            entry["status"] = word
+    edit = understand(json.dumps(entries).encode(), fold_of(author), known)
+    assert asked(edit) == [("cancel", items[-3].exp)]
+
+
 def test_an_experiment_cannot_be_made_another_one():
     edit = read(edited(fold("failed"), alpha=0.1, status="pending"), fold("failed"))
     assert not edit.asks
@@ -277,6 +294,38 @@ def test_any_entries_are_understood_and_only_ever_give_commands_of_the_table(ent
     edit = read(entries, fold(state))
     allowed = {*TABLE.values()}
     assert all(command in allowed and about.id in ITEMS for command, about in edit.commands)
+
+
+def endless(count: int) -> list[dict[str, Any]]:
+    """Our rendering with every word doubtful, and much behind it that carries its hash."""
+    entries = [entry | {"status": "completed"} for entry in view(fold())]
+    return entries + [{"view": entries[0]["view"], "id": f"{n:0100}"} for n in range(count)]
+
+
+HUGE: dict[str, Callable[[], bytes]] = {
+    "what cannot be put back": lambda: json.dumps(endless(40_000)).encode(),
+    "numbers": lambda: b"[" + b"1," * (4 << 20) + b"1]",
+    "numbers cut short": lambda: b"[" + b"1," * (4 << 20),
+    "gaps": lambda: b"[" + b" " * (8 << 20) + b"x",
+    "new experiments": lambda: json.dumps([{"method": "fedavg", "seed": n} for n in range(40_000)]).encode(),
+    "nonsense": lambda: json.dumps([{"method": f"x{n}"} for n in range(80_000)]).encode(),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_no_file_keeps_a_heart_waiting_however_much_is_in_it(name: str):
+    data = HUGE[name]()
+    began = time.process_time()
+    edit = understand(data, fold(), ITEMS)
+    assert time.process_time() - began < 12.0, "a machine is presumed dead after 60"
+    assert not edit.items
+    assert len(edit.notes) <= MAX_TOLD + 2
+
+
+def test_a_list_of_a_few_thousand_experiments_is_taken_in_as_a_whole():
+    entries = [{"method": "fedavg", "seed": n} for n in range(1000, 1000 + MAX_NEW // 10)]
+    assert len(read(entries).items) == MAX_NEW // 10
+    assert not read(entries * 11).items
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=2, max_size=2), st.sampled_from(sorted(STATES)))

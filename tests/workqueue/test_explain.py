@@ -60,6 +60,28 @@ def test_pending_says_what_comes_before_it_and_who_is_busy(share: Share, reader:
     assert commands(why(reader, TWO)) == []
 
 
+def test_pending_names_nobody_who_has_lost_its_item_or_takes_nothing_new(share: Share, reader: WorkDistributor):
+    mac, windows = share.member("Mac"), share.member("Windows")
+    save(mac, begin(mac), 1)
+    save(windows, begin(windows), 1)
+    together(6, mac, windows, reader)
+    share.kill(windows)  # its last beat is still fresh
+    reader.control("release", TWO)
+    assert why(reader, TWO).next == f"Round 1 of 20 is saved, accuracy 0.5000. It is next: Mac is on {ONE.exp}."
+    reader.control("drain", value=machine_of(mac.worker))
+    assert why(reader, TWO).next.endswith("It is next: Mac takes nothing new.")
+    reader.control("pause", value=machine_of(mac.worker))
+    assert why(reader, TWO).next.endswith("It is next: Mac is paused.")
+
+
+def test_how_attempts_ended_is_told_in_one_tense(share: Share, reader: WorkDistributor):
+    mac = share.member("Mac")
+    ends = (f"{ONE.exp} was released by hand.", f"{ONE.exp} is paused.", f"{ONE.exp} was cancelled.", "stopped on request")
+    for end in ends:
+        mac.give_back(begin(mac), end)
+    assert [past.end for past in why(reader).past] == ["released by hand", "paused", "cancelled", "stopped on request"]
+
+
 def test_an_item_for_two_says_which_role_is_open_and_who_has_the_other(share: Share):
     pair = make_item("federated", FederatedConfig(seed=44), roles=[Role(name="root"), Role(name="peer")])
     share.enqueue(pair)
@@ -110,7 +132,7 @@ def test_what_happened_before_is_told_attempt_by_attempt(share: Share, reader: W
     mac.give_back(first, f"{ONE.exp} was taken over by {windows.worker}.")
     told = [(past.attempt, past.machine, past.start, past.saved, past.how, past.end) for past in why(reader).past]
     assert told == [
-        (1, "Mac", 1, 7, "yielded", "was taken over by Windows"),
+        (1, "Mac", 1, 7, "yielded", "taken over by Windows"),
         (2, "Windows", 8, 9, "failed", "ValueError: bad value of something"),
     ]
     assert "It failed once, last: ValueError: bad value of something." in why(reader).next
@@ -158,12 +180,12 @@ def test_cancelled_and_paused_say_since_when_and_by_whom(share: Share, reader: W
     assert commands(why(reader)) == [f"fedspec queue resume {ONE.exp}"]
     mac.control("pause")
     found = why(reader, TWO)
-    assert found.what == f"{TWO.exp} waits: the queue is paused, ordered ~0 s ago by Mac."
+    assert found.what == f"{TWO.exp} waits: every machine is paused, ordered ~0 s ago by Mac."
     assert commands(found) == ["fedspec queue resume"]
     mac.control("resume")
     mac.control("drain", value=machine_of(mac.worker))
     found = why(reader, TWO)
-    assert "Mac takes nothing new" in found.what
+    assert found.what == f"{TWO.exp} waits: Mac is told to take nothing new, ordered ~0 s ago by Mac."
     assert commands(found) == ["fedspec queue resume --machine Mac"]
 
 

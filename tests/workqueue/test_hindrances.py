@@ -10,10 +10,12 @@ from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 from fedspec.plan import encoded
 from fedspec.workqueue.condition import quiet_s
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.hindrances import Hindrance, typed
+from fedspec.workqueue.explain import explain
+from fedspec.workqueue.hindrances import Hindrance
 from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER, Timing
 from fedspec.workqueue.progress import MAX_HINDRANCES, Progress
 from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.wording import typed
 
 ITEMS = [item(seed) for seed in range(42, 48)]
 GPU = item(50, device="cuda")
@@ -121,9 +123,10 @@ def test_items_that_wait_for_the_same_are_told_together(share: Share, reader: Wo
     share.member("Mac")
     needs = found(reader)["needs"]
     assert (
-        needs.text
-        == f"{GPU.exp} and {item(51, device='cuda').exp} wait: it needs cuda, which no machine that took part can offer"
+        needs.text == f"{GPU.exp} and {item(51, device='cuda').exp} wait for a machine that can: it needs cuda, "
+        "which no machine that took part can offer"
     )
+    assert needs.fix == "fedspec work"
 
 
 def test_pause_and_drain_say_of_whom_since_when_and_by_whom(share: Share, reader: WorkDistributor):
@@ -139,6 +142,29 @@ def test_pause_and_drain_say_of_whom_since_when_and_by_whom(share: Share, reader
     assert found(reader)["draining"].fix == "fedspec queue resume --machine Mac"
     windows.control("drain")
     assert found(reader)["draining"].fix == "fedspec queue resume"  # what holds for all is told once
+
+
+def test_an_order_for_all_names_the_machines_for_which_it_holds_no_more(share: Share, reader: WorkDistributor):
+    mac, windows = share.member("Mac"), share.member("Windows")
+    reader.control("pause")
+    reader.control("resume", value=machine_of(windows.worker))
+    assert found(reader)["paused"].line() == "All but Windows are paused, ordered ~0 s ago; now: fedspec queue resume"
+    together(quiet_s(windows.timing) + 2, mac, reader)
+    why = explain(reader.look(), ITEMS[0]).why
+    assert why.startswith(f"{ITEMS[0].exp} waits: all but Windows are paused, ordered ~")
+    assert why.endswith("fedspec queue resume")
+    reader.control("drain", value=machine_of(windows.worker))
+    assert found(reader)["draining"].line().endswith("fedspec queue resume --machine Windows")
+    assert found(reader)["paused"].text.startswith("All but Windows are paused")
+    for machine in (mac, windows):
+        reader.control("resume", value=machine_of(machine.worker))
+    assert not found(reader).keys() & {"paused", "draining"}
+    third = share.member("Third")  # what a person said of all holds for whoever comes
+    assert found(reader)["paused"].text.startswith("All but Mac and Windows are paused")
+    assert reader.look().order_of(machine_of(mac.worker)) is None
+    order = reader.look().order_of(machine_of(third.worker))
+    assert order is not None
+    assert order.undo == "fedspec queue resume"
 
 
 def test_failed_items_are_told_with_the_reason_and_the_retry(share: Share, reader: WorkDistributor):
@@ -185,8 +211,12 @@ def test_damaged_files_and_conflict_copies_are_told_in_a_line_each(share: Share,
     by = found(reader)
     assert by["damaged"].text.startswith("The plan file p-")
     assert by["damaged"].text.endswith("(and 1 more)")
-    assert by["copies"].text.startswith("2 conflict copies lie in the folder")
+    assert by["copies"].text.startswith("1 conflict copy lies in the folder, p-")
     assert by["copies"].fix == "fedspec doctor"
+    assert by["edits"].line() == (
+        "1 conflict copy waits for a worker to take in what it says, "
+        "work_queue.sync-conflict-20260105-094107-ABCDEFG.json for one; now: fedspec work"
+    )
 
 
 def test_progress_writes_nothing(share: Share, reader: WorkDistributor):

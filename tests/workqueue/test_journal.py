@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from queuekit import ALICE, WORKSPACE, Share, claimed, item, local_state, table
+from queuekit import ALICE, WORKSPACE, Share, claimed, item, local_state, pass_time, table
 
 from fedspec.clock import FakeClock
 from fedspec.errors import FolderError
 from fedspec.files import Crash, MemoryDisk, MemoryFiles
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.histories import Histories
-from fedspec.workqueue.journal import SEGMENT_BYTES, OwnJournal
+from fedspec.workqueue.journal import LOOK_EVERY, SEGMENT_BYTES, OwnJournal
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.records import Bye, Claim, Record
 from fedspec.workqueue.rules import Held
@@ -162,6 +162,72 @@ def test_a_journal_is_completed_where_an_earlier_segment_was_lost(accident: str)
     strike(disk, FIRST_SEGMENT, accident)
     journal.complete()
     assert len(read(disk)) == 4
+
+
+def beat(journal: OwnJournal, disk: MemoryDisk, count: int = LOOK_EVERY) -> None:
+    """What a heart does with the journal: it lists the folder."""
+    for _ in range(count):
+        journal.watch({path.name: len(disk.contents[path]) for path in segments(disk)})
+
+
+@pytest.mark.parametrize("segment", [0, 1, -1])
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_a_heart_brings_what_was_lost_from_any_segment_though_nothing_is_appended(accident: str, segment: int):
+    disk = MemoryDisk()
+    journal = pen(MemoryFiles(disk))
+    for _ in range(6):
+        journal.append(Bye, lam=0, reason="x" * (SEGMENT_BYTES // 3))
+    for _ in range(2):  # what was said again may be lost as well
+        strike(disk, segments(disk)[segment], accident)
+        beat(journal, disk)
+        assert len(read(disk)) == 6
+    write(journal)
+    before = dict(disk.contents)
+    beat(journal, disk, 3 * LOOK_EVERY)
+    assert len(read(disk)) == 7
+    assert disk.contents == before
+
+
+def test_an_append_that_meets_a_loss_has_the_next_beat_look_at_all_segments():
+    disk = MemoryDisk()
+    journal = pen(MemoryFiles(disk))
+    for _ in range(6):
+        journal.append(Bye, lam=0, reason="x" * (SEGMENT_BYTES // 3))
+    for path in segments(disk):
+        strike(disk, path, "deleted")
+    write(journal)
+    assert read(disk) == []
+    beat(journal, disk, 1)
+    assert len(read(disk)) == 7
+
+
+def test_a_listing_that_is_late_has_nothing_said_again():
+    disk = MemoryDisk()
+    journal = pen(MemoryFiles(disk))
+    write(journal)
+    late = {path.name: len(disk.contents[path]) for path in segments(disk)}
+    for _ in range(4):
+        journal.append(Bye, lam=0, reason="x" * (SEGMENT_BYTES // 3))
+    before = dict(disk.contents)
+    for _ in range(2 * LOOK_EVERY):
+        journal.watch(late)
+    assert disk.contents == before
+
+
+def test_a_peer_that_comes_after_a_loss_knows_what_a_living_worker_has_done(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fedspec.workqueue.journal.SEGMENT_BYTES", 1000)
+    share = Share()
+    share.enqueue(item(), item(43))
+    mac = share.member("mac")
+    mac.done(claimed(mac), table(), 1, 0.5)
+    held = claimed(mac)
+    assert len(segments(share.disk)) > 1
+    del share.disk.contents[WORKSPACE.journal(mac.worker, 0)]
+    pass_time(mac, (LOOK_EVERY + 1) * LOCAL_DISK.beat)
+    pc = share.member("pc")
+    assert pc.store.length(mac.worker) == mac.store.length(mac.worker)
+    assert not isinstance(pc.claim(), Held)
+    assert mac.must_stop(held) is None
 
 
 def test_completing_a_whole_journal_writes_nothing():

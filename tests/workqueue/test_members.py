@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from queuekit import ALICE, BOB, Author, fold_of
+from queuekit import ALICE, BOB, CAROL, Author, fold_of
 
 from fedspec.workqueue.members import unsettled
-from fedspec.workqueue.records import Bye, Claim, Done, Hello
+from fedspec.workqueue.records import Bye, Claim, Ctl, Done, Hello
 
 HEIR = "bbbbbbbb-000002"
 
@@ -30,6 +30,43 @@ def heir(last: int) -> Author:
 def test_a_result_waits_for_the_journal_of_a_closed_worker_of_which_nothing_has_arrived(last: int, waits_for: list[str]):
     author, done = finished()
     assert list(unsettled(fold_of(author, heir(last)), {}, {}, ALICE, done)) == waits_for
+
+
+def greeting(worker: str) -> Author:
+    author = Author(worker)
+    author.write(Hello, machine=worker.partition("-")[0], name="PC")
+    return author
+
+
+def test_a_result_waits_for_a_worker_of_which_only_a_peer_has_heard():
+    author, done = finished()
+    fold = fold_of(author, greeting(BOB))
+    views = {BOB: fold.view_of_the_gone()}
+    assert list(unsettled(fold, {BOB: {ALICE: 3}}, views, ALICE, done)) == []
+    assert list(unsettled(fold, {BOB: {ALICE: 3, CAROL: 1}}, views, ALICE, done)) == [CAROL]
+
+
+def test_what_a_peer_has_told_before_it_left_still_counts():
+    author, done = finished()
+    bob = greeting(BOB)
+    bob.write(Bye)
+    assert list(unsettled(fold_of(author, bob), {BOB: {ALICE: 3, CAROL: 1}}, {}, ALICE, done)) == [CAROL]
+
+
+def test_a_result_waits_for_no_stranger_of_a_machine_that_was_retired():
+    author, done = finished()
+    bob = greeting(BOB)
+    bob.write(Ctl, op="retire", value=CAROL.partition("-")[0])
+    fold = fold_of(author, bob)
+    views = {BOB: fold.view_of_the_gone()}
+    assert list(unsettled(fold, {BOB: {ALICE: 3, CAROL: 1}}, views, ALICE, done)) == []
+
+
+def test_a_result_waits_for_a_peer_that_knows_more_or_less_of_those_who_are_gone():
+    author, done = finished()
+    fold, other = fold_of(author, greeting(BOB)), fold_of(author, greeting(BOB), heir(-1))
+    for view, waits_for in [(fold.view_of_the_gone(), []), (other.view_of_the_gone(), [BOB])]:
+        assert list(unsettled(fold, {BOB: {ALICE: 3}}, {BOB: view}, ALICE, done)) == waits_for
 
 
 def test_a_result_waits_for_the_rest_of_a_closed_worker_s_journal_and_no_longer():

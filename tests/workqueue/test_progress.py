@@ -13,7 +13,7 @@ from queuekit import ALICE, BOB, CAROL, WALL, Author, Share, claimed, closing, f
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK
-from fedspec.workqueue.progress import Progress, display_names, elapsed_s, in_words, progress
+from fedspec.workqueue.progress import Progress, display_names, elapsed_s, in_words, machine_called, progress
 from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start, Yield
 from fedspec.workqueue.store import Beat
 from fedspec.workqueue.wording import local_time
@@ -75,7 +75,10 @@ def test_every_item_is_counted_once(states: list[str]):
                 author.write(Ctl, **about, op="cancel")
     told = seen(author, items=tuple(GRID[: len(states)]))
     assert told.count("done") + told.count("running") + told.count("pending") + told.count("failed", "cancelled") == len(states)
-    assert f"Failed:      {states.count('failed') + states.count('cancelled')}" in told.block()
+    assert f"Failed:      {states.count('failed')}\n" in told.block()
+    # The original knew of none, and its block has no line for them.
+    assert (f"Cancelled:   {states.count('cancelled')}\n" in told.block()) is ("cancelled" in states)
+    assert ("Cancelled" in told.block()) is ("cancelled" in states)
 
 
 # Names
@@ -95,6 +98,18 @@ def test_a_machine_keeps_its_name_when_its_process_starts_again():
 def test_a_machine_that_is_really_called_mac_2_takes_nobody_s_name():
     authors = [at(ALICE, "Mac 2", lam=1), at(BOB, "Mac", lam=2), at(CAROL, "Mac", lam=3)]
     assert len(set(display_names(fold_of(*authors)).values())) == 3
+
+
+def test_a_retired_machine_is_called_so_and_leaves_the_others_their_names():
+    authors = [at(CAROL, "Mac", lam=9), at(ALICE, "Mac", lam=2), at(BOB, "Mac", lam=5)]
+    authors[0].write(Ctl, op="retire", value=ALICE[:8], item="")
+    fold = fold_of(*authors)
+    assert display_names(fold) == {ALICE[:8]: "Mac (retired)", BOB[:8]: "Mac 2", CAROL[:8]: "Mac 3"}
+    asked = {name: machine_called(fold, name) for name in ("mac 2", "MAC 3", CAROL[:8], "Mac (retired)", "PC")}
+    assert [*asked.values()] == [BOB[:8], CAROL[:8], CAROL[:8], ALICE[:8], None]
+    assert machine_called(fold, "Mac") == ALICE[:8]  # either of the others could be meant
+    authors[0].write(Ctl, op="retire", value=CAROL[:8], item="")
+    assert machine_called(fold_of(*authors), "Mac") == BOB[:8]
 
 
 # Lines

@@ -244,6 +244,11 @@ def test_a_paused_machine_waits_and_a_drained_one_is_done_while_others_go_on():
     paused = next_action(situation([ONE], ctl("pause", 1, value="cccccccc")))
     assert isinstance(paused, Wait)
     assert [blocked.why for blocked in paused.blocked] == ["paused"]
+    assert [blocked.detail for blocked in paused.blocked] == ["cccccccc"]
+    # Also where others have all there is: that is not what it waits for.
+    others = next_action(situation([ONE], claim(Author(ALICE), ONE), ctl("pause", 1)))
+    assert isinstance(others, Wait)
+    assert [(blocked.why, blocked.detail) for blocked in others.blocked] == [("paused", "")]
     assert next_action(situation([ONE], ctl("drain", 1))) == Drained()
     assert isinstance(next_action(situation([ONE], ctl("pause", 1, value="dddddddd"))), Take)
 

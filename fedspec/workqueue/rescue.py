@@ -1,0 +1,56 @@
+"""Says again what the folder has lost of journals whose authors may not be able to.
+
+A copy of the folder that is put back to an earlier state, and a sync service that takes that for news, can take away records
+that all machines have read. Their author says them again. If it never comes back, only those who have read them can.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fedspec.errors import FolderError
+from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.store import Store
+
+if TYPE_CHECKING:
+    from fedspec.workqueue.distributor import WorkDistributor
+
+
+class Rescue:
+    """What one process has read of others' journals, against what the folder holds of them."""
+
+    def __init__(self, queue: WorkDistributor) -> None:
+        self.queue = queue
+        self._since: float | None = None
+
+    def look(self, *, leaving: bool = False) -> list[str]:
+        """Say again what has been missing for as long as a dead peer is waited for; at once if this process is ``leaving``.
+
+        Returns:
+            The workers whose records were said again. They stand in files of this worker's own.
+        """
+        queue, store = self.queue, self.queue.store
+        with store.lock:
+            if not store.short or not queue.joined:
+                self._since = None
+                return []
+            now = queue.clock.awake_or_asleep()
+            self._since = now if self._since is None else self._since
+            if not leaving and now - self._since < queue.timing.dead:
+                return []
+            held = Store(store.files, store.workspace)
+            held.catch_up()
+            rescued = []
+            with suppress(FolderError):  # then it is tried again at the next look
+                for worker, missing in self._missing(held):
+                    store.say_again(worker, queue.worker, missing)
+                    rescued.append(worker)
+                store.short.clear()
+            return rescued
+
+    def _missing(self, held: Store) -> list[tuple[str, list[bytes]]]:
+        """Workers of other machines, each with the lines that the folder lacks. This machine's own have their copy here."""
+        known, mine = self.queue.store.histories, machine_of(self.queue.worker)
+        found = [(worker, known.lines(worker, held.length(worker))) for worker in known.workers() if machine_of(worker) != mine]
+        return [(worker, lines) for worker, lines in found if lines]

@@ -1,0 +1,75 @@
+"""Records that the folder lost are said again by those who have read them, if their author does not come back."""
+
+from __future__ import annotations
+
+import pytest
+from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
+
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.liveness import SYNC_FOLDER
+
+ONE, TWO = item(), item(43)
+
+
+def finished_and_lost(share: Share, reader: WorkDistributor, *, vanished: bool = False) -> bytes:
+    """A machine finishes an item, all read it, it dies, and the folder is put back to before. Returns what was lost."""
+    author = share.member("mac", timing=SYNC_FOLDER)
+    held = claimed(author)
+    path = WORKSPACE.journal(author.worker, 0)
+    earlier = share.disk.contents[path]
+    author.done(held, table(), 1, 0.5)
+    reader.refresh()
+    share.kill(author)
+    lost = share.disk.contents[path][len(earlier) :]
+    if vanished:
+        del share.disk.contents[path]
+    else:
+        share.disk.contents[path] = earlier
+    assert not share.fold().canonical(held.item.id)
+    return lost
+
+
+@pytest.fixture
+def reader(share: Share) -> WorkDistributor:
+    share.enqueue(ONE, TWO)
+    return share.member("pc", timing=SYNC_FOLDER)
+
+
+@pytest.mark.parametrize("vanished", [False, True])
+def test_a_result_that_the_folder_lost_with_its_author_is_said_again_by_whoever_has_read_it(
+    share: Share, reader: WorkDistributor, vanished: bool
+):
+    finished_and_lost(share, reader, vanished=vanished)
+    reader.refresh()
+    reader.caretaker.rescue.look()
+    pass_time(reader, SYNC_FOLDER.dead / 2)
+    assert reader.caretaker.rescue.look() == []
+    pass_time(reader, SYNC_FOLDER.dead)
+    assert len(reader.caretaker.rescue.look()) == 1
+    assert share.fold().finished
+    assert share.fold().finished == reader.store.fold.finished
+    before = dict(share.disk.contents)
+    pass_time(reader, 2 * SYNC_FOLDER.dead)
+    assert reader.caretaker.rescue.look() == []
+    assert [path for path in share.disk.contents if path.parent == WORKSPACE.journals] == [
+        path for path in before if path.parent == WORKSPACE.journals
+    ]
+
+
+def test_who_leaves_says_it_again_at_once(share: Share, reader: WorkDistributor):
+    finished_and_lost(share, reader)
+    reader.refresh()
+    reader.caretaker.look_after(thorough=True, leaving=True)
+    assert share.fold().finished
+
+
+def test_what_comes_back_by_itself_is_not_said_again(share: Share, reader: WorkDistributor):
+    lost = finished_and_lost(share, reader)
+    reader.refresh()
+    reader.caretaker.rescue.look()
+    (path,) = (path for path in share.disk.contents if path.parent == WORKSPACE.journals and path.name in reader.store.short)
+    share.disk.contents[path] += lost
+    reader.refresh()
+    pass_time(reader, 2 * SYNC_FOLDER.dead)
+    assert reader.caretaker.rescue.look(leaving=True) == []
+    assert not [path for path in share.disk.contents if ".by-" in path.name]
