@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from fedspec.clock import Clock
 from fedspec.errors import FedspecError, FolderError
 from fedspec.files import DiskFiles, Files
 from fedspec.worker import Reporter, Stopped, StopSignal, Worker, drive
+from fedspec.worker.teller import Teller
 from fedspec.workqueue.wording import readable
 
 if TYPE_CHECKING:
@@ -166,21 +168,19 @@ class Crew:
 class _PipeReporter:
     """The child's voice."""
 
-    def __init__(self, out: IO[bytes]) -> None:
-        self.out = out
-        self._lock = threading.Lock()
+    def __init__(self, teller: Teller[Message]) -> None:
+        self.say, self._show = teller.event, teller.status
 
     def event(self, text: str) -> None:
         self.say(Message(event=readable(text)))
 
     def status(self, text: str) -> None:
-        self.say(Message(status=readable(text)))
+        self._show(Message(status=readable(text)))
 
-    def say(self, message: Message) -> None:
-        # A parent that was killed hears nothing any more; the end of the input says so, and the round is finished first.
-        with self._lock, suppress(OSError):
-            self.out.write(msgspec.json.encode(message) + b"\n")
-            self.out.flush()
+
+def _write(out: IO[bytes], message: Message) -> None:
+    out.write(msgspec.json.encode(message) + b"\n")
+    out.flush()
 
 
 def open_worker(settings: Settings, reporter: Reporter, stop: StopSignal, files: Files | None = None) -> Worker:
@@ -236,7 +236,13 @@ class LoggingReporter:
 
 def _child() -> int:
     """A worker process: settings from standard input, messages to standard output."""
-    reporter = _PipeReporter(sys.stdout.buffer)
+    write = partial(_write, sys.stdout.buffer)
+    # A parent that was killed hears nothing any more; the end of the input says so, and the round is finished first.
+    with Teller(write, write) as teller:
+        return _work(_PipeReporter(teller))
+
+
+def _work(reporter: _PipeReporter) -> int:
     # Unbuffered: Python ends in a crash if a thread is waiting in a buffered read then.
     orders = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as it lives
     settings = msgspec.json.decode(orders.readline(), type=Settings)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -22,10 +25,12 @@ from fedspec.supervisor import (
     Message,
     Settings,
     _PipeReporter,
+    _write,
     keep_private,
     open_worker,
 )
 from fedspec.worker import StopSignal
+from fedspec.worker.teller import Teller
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.records import Bye, Hello, decode
 from fedspec.workspace import Workspace
@@ -108,21 +113,40 @@ def test_a_worker_that_dies_while_the_crew_stops_is_not_started_again(tmp_path: 
     assert len([record for record in records(tmp_path) if isinstance(record, Hello)]) == 1
 
 
+def speaking(out: IO[bytes]) -> Teller[Message]:
+    return Teller(partial(_write, out), partial(_write, out))
+
+
 def test_a_parent_that_is_gone_does_not_disturb_its_workers_work():
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "wb", buffering=0) as out:
-        voice = _PipeReporter(out)
+    with os.fdopen(writing, "wb", buffering=0) as out, speaking(out) as teller:
+        voice = _PipeReporter(teller)
         voice.event("nobody hears this")
         voice.status("nor this")
 
 
 def test_a_worker_speaks_in_one_line_of_json_each():
     out = io.BytesIO()
-    voice = _PipeReporter(out)
-    voice.event("two\nlines")
-    voice.say(Message(error="what", fix="how"))
+    with speaking(out) as teller:
+        voice = _PipeReporter(teller)
+        voice.event("two\nlines")
+        voice.say(Message(error="what", fix="how"))
     assert out.getvalue() == b'{"event":"two\\nlines"}\n{"error":"what","fix":"how"}\n'
+
+
+def test_a_parent_that_does_not_listen_stops_no_worker_and_hears_every_event_later():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as out, speaking(out) as teller:
+        voice = _PipeReporter(teller)
+        for number in range(3000):  # far more than a pipe holds
+            voice.event(f"{number} " + 50 * "x")
+            voice.status(f"round {number}")
+        with os.fdopen(reading, "rb") as parent:
+            told = [json.loads(parent.readline()) for _ in range(3000)]
+    events = [message["event"] for message in told if "event" in message]
+    assert [int(event.split()[0]) for event in events] == list(range(len(events)))
+    assert len(events) > 2000
 
 
 def test_the_log_keeps_events_with_the_time_and_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from fedspec.worker import StopSignal
+    from fedspec.worker.teller import Teller
 
 # In a log, where every status stays.
 STATUS_EVERY_S = 10.0
@@ -29,21 +30,40 @@ ECHO = len("^C") + 1
 class TerminalReporter:
     """Events scroll; the status, a line a worker, stays below them.
 
-    Without a terminal the status is printed now and then, so that a log shows progress too.
+    Without a terminal the status is printed now and then, so that a log shows progress too. While it is `live`, nobody who has
+    something to say waits for the terminal.
     """
 
     def __init__(self) -> None:
         self.console = stderr()
+        self._teller: Teller[str] | None = None
         self._live: Live | None = None
         self._shown_at = float("-inf")
         self._shown = ""
 
     def event(self, text: str) -> None:
         """Something that stays."""
-        say(text, self.console)
+        (self._say if self._teller is None else self._teller.event)(text)
 
     def status(self, text: str) -> None:
         """What is going on."""
+        (self._show if self._teller is None else self._teller.status)(text)
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Speak in a thread, and keep the last lines of the terminal for the status."""
+        from fedspec.worker.teller import Teller
+
+        with Teller(self._say, self._show, self._last_lines()) as self._teller:
+            try:
+                yield
+            finally:
+                self._teller = None
+
+    def _say(self, text: str) -> None:
+        say(text, self.console)
+
+    def _show(self, text: str) -> None:
         if self._live is not None:
             from rich.text import Text
 
@@ -53,17 +73,17 @@ class TerminalReporter:
             self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"))
         elif not self.console.is_terminal and text != self._shown and time.monotonic() - self._shown_at >= STATUS_EVERY_S:
             self._shown, self._shown_at = text, time.monotonic()
-            self.event(text.replace(WORKERS, "\n"))
+            self._say(text.replace(WORKERS, "\n"))
 
     @contextmanager
-    def live(self) -> Iterator[None]:
-        """Keep the last lines of the terminal for the status."""
+    def _last_lines(self) -> Iterator[None]:
         if not self.console.is_terminal:
             yield
             return
         from rich.live import Live
 
-        with Live("", console=self.console, transient=True, refresh_per_second=4) as self._live:
+        # What goes to stdout is data, which must not depend on whether this terminal takes anything.
+        with Live("", console=self.console, transient=True, refresh_per_second=4, redirect_stdout=False) as self._live:
             try:
                 yield
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import threading
 
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fedspec.cli.live import TerminalReporter, fitted, stoppable
-from fedspec.worker import StopSignal
+from fedspec.worker import StopSignal, teller
 
 STATUS = "fedavg_dirichlet_alpha0.5_c5_r10   Round 4/10, training 5 clients   accuracy 0.792   left 0:12"
 
@@ -40,7 +41,9 @@ def test_without_a_terminal_the_status_is_printed_now_and_then(capsys: pytest.Ca
         for number in range(100):
             reporter.status(f"x   Round {number} | y   Round {number}")
         reporter.event("x completed")
-    assert capsys.readouterr() == ("", "x   Round 0\ny   Round 0\nx completed\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"x   Round (\d+)\ny   Round \1\nx completed\n", err)
 
 
 def test_on_a_terminal_each_worker_has_a_line_that_goes_away():
@@ -54,6 +57,58 @@ def test_on_a_terminal_each_worker_has_a_line_that_goes_away():
     assert "x   Round 1\n" in text.replace("\r", "")
     assert "z completed\n" in text
     assert "\x1b[2K" in text  # the last lines are erased
+
+
+class Stopped(io.StringIO):
+    """A terminal, or a pipe, that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.going.wait(60)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_that_is_stopped_stops_nobody_and_loses_no_event(terminal: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(teller, "FLUSH_S", 0.1)
+    reporter, file = TerminalReporter(), Stopped()
+    reporter.console = Console(file=file, force_terminal=terminal, width=80, height=24, color_system=None)
+    with reporter.live():
+        for number in range(500):
+            reporter.status(f"x   Round {number}")
+            reporter.event(f"event {number}.")
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "teller"]
+    assert not file.getvalue()
+    file.going.set()
+    thread.join(60)
+    assert re.findall(r"event (\d+)\.", file.getvalue()) == [str(number) for number in range(500)]
+
+
+def test_a_terminal_that_is_stopped_keeps_the_latest_status_only():
+    reporter, file = TerminalReporter(), Stopped()
+    reporter.console = Console(file=file, force_terminal=True, width=80, height=24, color_system=None)
+    with reporter.live():
+        for number in range(5000):
+            reporter.status(f"x   Round {number}")
+        file.going.set()
+    assert "Round 4999" in file.getvalue()
+    assert file.getvalue().count("Round") < 50
+
+
+def test_of_a_terminal_that_is_stopped_for_days_the_latest_events_wait(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(teller, "MOST", 10)
+    reporter, file = TerminalReporter(), Stopped()
+    reporter.console = Console(file=file, width=80)
+    with reporter.live():
+        for number in range(100):
+            reporter.event(f"event {number}.")
+        file.going.set()
+    told = re.findall(r"event (\d+)\.", file.getvalue())
+    assert told[-9:] == [str(number) for number in range(91, 100)]
+    assert len(told) <= 12
 
 
 def pressed(number: int = signal.SIGINT) -> None:
