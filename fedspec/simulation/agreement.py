@@ -66,7 +66,7 @@ def astray(machine: Machine, readers: Readers) -> Iterator[str]:
     """I15: who has read the folder as it changed believes what somebody does who reads it now.
 
     A process reads what has arrived since it last looked, as its next polls would; what has not is not in the folder either.
-    Of a folder that was put back it may know more than is left, until its authors' next processes say it again.
+    It may know more where a folder was put back, or took its own last word no more, until the author's machine says it again.
     """
     fresh = readers.own(machine).store
     for name, queue in machine.minds.items():
@@ -77,7 +77,7 @@ def astray(machine: Machine, readers: Readers) -> Iterator[str]:
             if not (ahead := _ahead(store, fresh)) and store.items.keys() == fresh.items.keys():
                 break
         store.files = hands
-        if ahead and min(ahead) > 0 and machine.course.counts["restore"]:
+        if ahead and all(more > 0 and _may_be_unsaid(machine, worker) for worker, more in ahead.items()):
             continue
         if ahead:
             yield f"I15: {name} has read other records than are in its folder"
@@ -88,10 +88,16 @@ def astray(machine: Machine, readers: Readers) -> Iterator[str]:
                 yield f"I15: {name} believes other things of {item.exp} than its folder says"
 
 
-def _ahead(store: Store, fresh: Store) -> set[int]:
-    """By how many records of a worker the one has read more than the other, or fewer."""
+def _ahead(store: Store, fresh: Store) -> dict[str, int]:
+    """Workers of which the one has read more records than the other, or fewer (below 0), and how many."""
     workers = fresh.fold.workers.keys() | store.fold.workers.keys()
-    return {store.length(worker) - fresh.length(worker) for worker in workers} - {0}
+    more = {worker: store.length(worker) - fresh.length(worker) for worker in workers}
+    return {worker: count for worker, count in more.items() if count}
+
+
+def _may_be_unsaid(machine: Machine, worker: str) -> bool:
+    _, author = machine.course.books.journalled.get(worker, (0, None))
+    return author == machine.number or bool(machine.course.counts["restore"])
 
 
 def stalled_gangs(course: Course, readers: Readers) -> Iterator[str]:

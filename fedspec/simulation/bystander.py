@@ -145,7 +145,10 @@ class Bystander:
         for machine in self.course.living:
             if machine.machine_id() not in at_work:
                 continue
-            best = next(self._intact(machine, item.exp, fold.generations(item.id)), None)
+            # It may have heard of rounds that the one who deletes has not.
+            folds = [fold, *(queue.store.fold for queue in machine.minds.values())]
+            known = sorted((ckpt for one in folds for ckpt in one.generations(item.id)), key=lambda ckpt: -ckpt.round)
+            best = next(self._intact(machine, item.exp, known), None)
             if best is not None and best.file == path.name:
                 self._broken(f"I9: {path.name} was deleted, the best that {machine.name} has of {item.exp}")
 

@@ -92,8 +92,7 @@ class Settlement:
 
     def missing(self, done: Done) -> Iterator[str]:
         """Workers from which another result, or a seal, might still come."""
-        # Beats leave out those that are gone; a peer with the same view has read all they wrote.
-        author_is_gone = self.fold.read_to_the_end(done.worker)
+        author_is_gone = self._is_in_the_view(done.worker)
         for worker, anyway in self._asked.items():
             if anyway or not (author_is_gone or have_read(self.acks, [worker], done.worker, done.seq)):
                 yield worker
@@ -101,7 +100,11 @@ class Settlement:
 
     def may_change(self, done: Done) -> bool:
         """Whether any is `missing`, in a time that does not depend on how many take part."""
-        return self._open or (self._read_count(done.worker) <= done.seq and not self.fold.read_to_the_end(done.worker))
+        return self._open or (self._read_count(done.worker) <= done.seq and not self._is_in_the_view(done.worker))
+
+    def _is_in_the_view(self, author: str) -> bool:
+        """Beats leave out those that are gone, but the retired; a peer with the same view has read all that they wrote."""
+        return self.fold.read_to_the_end(author) and not self.fold.retired(author)
 
     def _read_count(self, author: str) -> float:
         """How many of the author's records everybody has read."""

@@ -99,7 +99,11 @@ class Pulse:
                 idle=round(self._idle.seconds, 1),
                 eta=None if report.eta_s is None else round(report.eta_s, 1),
                 wall=timestamp(self.clock.now()),
-                seen={worker: state.length for worker, state in fold.workers.items() if not fold.read_to_the_end(worker)},
+                seen={
+                    worker: state.length
+                    for worker, state in fold.workers.items()
+                    if fold.retired(worker) or not fold.read_to_the_end(worker)
+                },
                 have=dict(report.have),
                 gone=fold.view_of_the_gone(),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from queuekit import ALICE, BOB, CAROL, Author, fold_of
+from queuekit import ALICE, BOB, CAROL, Author, Share, fold_of, pass_time
 
 from fedspec.workqueue.members import unsettled
 from fedspec.workqueue.records import Bye, Claim, Ctl, Done, Hello
@@ -60,6 +60,29 @@ def test_a_result_waits_for_no_stranger_of_a_machine_that_was_retired():
     fold = fold_of(author, bob)
     views = {BOB: fold.view_of_the_gone()}
     assert list(unsettled(fold, {BOB: {ALICE: 3, CAROL: 1}}, views, ALICE, done)) == []
+
+
+def test_who_has_retired_a_machine_must_have_read_its_result_too_before_that_is_sealed():
+    author, done = finished()
+    author.write(Bye)
+    bob, heir = greeting(BOB), greeting(CAROL)
+    bob.write(Ctl, op="retire", value=ALICE.partition("-")[0])
+    fold = fold_of(author, bob, heir)
+    views = {BOB: fold.view_of_the_gone()}
+    for read, waits_for in [(2, [BOB]), (3, [])]:
+        assert list(unsettled(fold, {BOB: {ALICE: read}}, views, CAROL, done)) == waits_for
+
+
+def test_a_heartbeat_tells_of_the_retired_though_they_are_gone():
+    share = Share()
+    lost, here = share.member("mac"), share.member("pc")
+    lost.leave()
+    pass_time(here, 3 * here.timing.beat)
+    worker = next(iter(here.store.fold.workers.keys() - {here.worker}))
+    assert worker not in here.store.beats[here.worker].seen
+    here.control("retire", value=worker.partition("-")[0])
+    pass_time(here, 3 * here.timing.beat)
+    assert here.store.beats[here.worker].seen[worker] == here.store.length(worker)
 
 
 def test_a_result_waits_for_a_peer_that_knows_more_or_less_of_those_who_are_gone():
