@@ -92,7 +92,12 @@ PROFILES: dict[str, Profile] = {
     "dropbox": replace(
         _SYNC,
         name="dropbox",
-        weather=Weather(delay=8.0, late=0.02, conflict_name="{stem} (Büro-PC's conflicted copy 2026-01-01 {number}){suffix}"),
+        weather=Weather(
+            delay=8.0,
+            late=0.02,
+            preallocated=0.2,
+            conflict_name="{stem} (Büro-PC's conflicted copy 2026-01-01 {number}){suffix}",
+        ),
     ),
     "icloud": replace(
         _SYNC,
@@ -100,6 +105,7 @@ PROFILES: dict[str, Profile] = {
         weather=Weather(delay=20.0, late=0.05, late_s=900.0, silent=0.5, conflict_name="{stem} {number}{suffix}"),
         unreadable=0.003,
         blocking=0.001,
+        never_here=0.01,
     ),
     "syncthing": replace(_SYNC, name="syncthing", weather=Weather(delay=3.0, late=0.01, revive=0.05)),
     "smb": replace(
@@ -111,6 +117,7 @@ PROFILES: dict[str, Profile] = {
         refuse=0.004,
         stale_s=10.0,
         reboot_s=90.0,
+        bad_sector=0.01,
     ),
     "brutal": replace(
         _SYNC,
@@ -129,10 +136,12 @@ PROFILES: dict[str, Profile] = {
         refuse=0.004,
         unreadable=0.005,
         blocking=0.001,
+        never_here=0.01,
+        bad_sector=0.01,
         sleep=0.8,
         offline=0.8,
         restore=0.15,
-        clone=0.08,
+        clone=0.15,
         person=0.6,
         apart=0.3,
         retire=0.3,

@@ -96,12 +96,16 @@ class ItemState:
     @property
     def released(self) -> int:
         """Attempts up to this one have been taken from their workers by hand."""
-        return max((attempt for attempt in self.releases if attempt <= self.limit), default=0)
+        return max(filter(self._is_meant, self.releases), default=0)
 
     @property
     def retried(self) -> int:
         """Failures of attempts up to this one are forgiven."""
-        return max((attempt for attempt in self.retries if attempt <= self.limit), default=0)
+        return max(filter(self._is_meant, self.retries), default=0)
+
+    def _is_meant(self, attempt: int) -> bool:
+        """Whether a person may have spoken of that attempt: a word about one far ahead must not meet whoever gets there."""
+        return attempt <= LEAP or any(attempt == made for made, _ in self.attempts)
 
     def counted(self) -> list[Key]:
         """The attempts that count, oldest first."""

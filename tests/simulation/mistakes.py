@@ -363,8 +363,6 @@ class StaysDisowned(WorkDistributor):
         self.store.catch_up()
         return ""
 
-    _start_over_if_disowned = _stay_member  # type: ignore[assignment]
-
 
 # Checkpoints
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from queuekit import ALICE, BOB, CAROL, Author, closing, fold_of, killed
 
@@ -255,7 +255,9 @@ def test_a_claim_with_an_absurd_number_neither_owns_the_item_nor_uses_the_number
     assert fold_of(odd, author).owner("one") == (honest + 1, ALICE)
 
 
-@given(st.sampled_from(["release", "retry"]), st.integers(1, MAX_COUNT))
+@given(st.sampled_from(["release", "retry"]), st.integers(1, MAX_COUNT) | st.integers(LEAP - 2, LEAP + 5))
+@example("release", LEAP + 1)
+@example("retry", LEAP + 2)
 def test_no_word_of_a_person_stops_the_attempts_that_come_after_it(op: str, attempt: int):
     person, worker = Author(BOB), Author(ALICE)
     person.write(Ctl, op=op, item="one", attempt=attempt)
