@@ -143,7 +143,9 @@ class Bystander:
             return
         at_work = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)}
         for machine in self.course.living:
-            if machine.machine_id() not in at_work:
+            copied = machine is not self.machine and machine.machine_id() == machine_of(self.queue.worker)
+            # Of a machine that has a copy of its notes the worker must think that it is its own.
+            if copied or machine.machine_id() not in at_work:
                 continue
             # It may have heard of rounds that the one who deletes has not.
             folds = [fold, *(queue.store.fold for queue in machine.minds.values())]

@@ -84,6 +84,8 @@ class Member(Board):
         machine = machine_of(worker)
         self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
         dead = self._own_dead()
+        # One of them may have said good-bye just now, and have put its own copy away.
+        self.store.catch_up()
         closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
         self._append(
             Hello,
