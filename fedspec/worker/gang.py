@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from fedspec.errors import SupersededError
 from fedspec.jobs import GangJob
 from fedspec.jobs.meeting import Found
 from fedspec.worker.patience import found_base, had_in_time, pause
@@ -45,8 +46,14 @@ class Place:
         return None if meet is None else Found(tuple(meet.addresses), meet.token)
 
     def members(self) -> Mapping[str, str]:
-        """Role -> worker."""
-        return {role: worker for role, (_, worker) in self.queue.gang(self.held).holders.items()}
+        """Role -> worker, this one's own among them. Raises SupersededError if it has its place no more."""
+        found = {role: worker for role, (_, worker) in self.queue.gang(self.held).holders.items()}
+        if found.get(self.role) != self.held.worker:
+            exp = self.held.item.exp
+            raise SupersededError(
+                f"{exp} was begun anew without this worker.", "Nothing is lost; this worker takes the next item."
+            )
+        return found
 
     def lost(self, role: str) -> None:
         """Root: the member was silent. Raises SupersededError."""

@@ -1,4 +1,4 @@
-"""Says again what the folder has lost of journals whose authors may not be able to.
+"""Says again what the folder has lost: plans, and journals whose authors may not be able to.
 
 A copy of the folder that is put back to an earlier state, and a sync service that takes that for news, can take away records
 that all machines have read. Their author says them again. If it never comes back, only those who have read them can.
@@ -14,6 +14,7 @@ from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.store import Store
 
 if TYPE_CHECKING:
+    from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
 
 
@@ -32,7 +33,8 @@ class Rescue:
         """
         queue, store = self.queue, self.queue.store
         with store.lock:
-            if not store.short or not queue.joined:
+            plans = self._missing_plans()
+            if not (store.short or plans) or not queue.joined:
                 self._since = None
                 return []
             now = queue.clock.awake_or_asleep()
@@ -43,11 +45,19 @@ class Rescue:
             held.catch_up()
             rescued = []
             with suppress(FolderError):  # then it is tried again at the next look
+                for item in plans:
+                    store.write_plan(item)
                 for worker, missing in self._missing(held):
                     store.say_again(worker, queue.worker, missing)
                     rescued.append(worker)
                 store.short.clear()
             return rescued
+
+    def _missing_plans(self) -> list[Item]:
+        """Items whose files are gone from a folder that has others: one without any is away, or somebody has emptied it."""
+        store = self.queue.store
+        there = set(store.files.names(store.workspace.plans))
+        return [item for item in store.items.values() if store.workspace.plan(item.id).name not in there] if there else []
 
     def _missing(self, held: Store) -> list[tuple[str, list[bytes]]]:
         """Workers of other machines, each with the lines that the folder lacks. This machine's own have their copy here."""

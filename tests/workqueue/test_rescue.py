@@ -73,3 +73,19 @@ def test_what_comes_back_by_itself_is_not_said_again(share: Share, reader: WorkD
     pass_time(reader, 2 * SYNC_FOLDER.dead)
     assert reader.caretaker.rescue.look(leaving=True) == []
     assert not [path for path in share.disk.contents if ".by-" in path.name]
+
+
+def test_a_plan_that_the_folder_lost_is_put_back_by_whoever_knows_it_but_not_into_an_empty_folder(
+    share: Share, reader: WorkDistributor
+):
+    reader.refresh()
+    plans = {path: share.disk.contents[path] for path in map(WORKSPACE.plan, (ONE.id, TWO.id))}
+    for path in plans:
+        del share.disk.contents[path]
+    assert reader.caretaker.rescue.look(leaving=True) == []
+    assert not set(plans) & set(share.disk.contents)
+    share.disk.contents[WORKSPACE.plan(TWO.id)] = plans[WORKSPACE.plan(TWO.id)]
+    reader.caretaker.rescue.look()
+    pass_time(reader, 2 * SYNC_FOLDER.dead)
+    reader.caretaker.rescue.look()
+    assert {path: share.disk.contents[path] for path in plans} == plans
