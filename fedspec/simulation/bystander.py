@@ -190,8 +190,10 @@ class Bystander:
 
     def _yields(self, given: Yield) -> None:
         """I2: of two rivals one goes on, whichever of them looks."""
-        owner = self.queue.store.fold.owner(given.item)
-        if owner is not None and owner != given.key:
+        fold = self.queue.store.fold
+        owner = fold.owner(given.item)
+        # Who was retired yields to that, not to a rival.
+        if owner is not None and owner != given.key and not fold.gone(given.worker):
             self.course.books.yielded.add((given.item, given.key, owner))
             if (given.item, owner, given.key) in self.course.books.yielded:
                 self._broken(f"I2: {given.worker} and {owner[1]} have yielded {given.item} to each other")
