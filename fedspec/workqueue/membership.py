@@ -70,6 +70,7 @@ class Member(Board):
         with self._lock:
             self.store.refresh()
             self._about = (name, frozenset(capabilities), version)
+            self._part_from_a_twin()
             worker = self._open_journal()
             try:
                 self._introduce(worker, name, capabilities, version)
@@ -77,6 +78,16 @@ class Member(Board):
                 self._withdraw()
                 raise
         return worker
+
+    def _part_from_a_twin(self) -> None:
+        """Take another machine id if a worker is at work under this one that this machine knows nothing of.
+
+        Its notes were copied then, id and all, and nobody could retire the one machine without the other.
+        """
+        mine, fold = self.slots.machine_id(), self.store.fold
+        strangers = (worker for worker in fold.workers if machine_of(worker) == mine and not fold.gone(worker))
+        if any(not self.slots.knows(worker) for worker in strangers):
+            self.slots.renew(mine)
 
     def _introduce(self, worker: str, name: str, capabilities: Collection[str], version: str) -> None:
         """Say hello, and bring to an end what this machine's dead workers have left."""

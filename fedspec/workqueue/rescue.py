@@ -54,10 +54,14 @@ class Rescue:
             return rescued
 
     def _missing_plans(self) -> list[Item]:
-        """Items whose files are gone from a folder that has others: one without any is away, or somebody has emptied it."""
+        """Items whose files are gone from a folder that has others, or are no longer what was read.
+
+        A folder without any plan is away, or somebody has emptied it.
+        """
         store = self.queue.store
-        there = set(store.files.names(store.workspace.plans))
-        return [item for item in store.items.values() if store.workspace.plan(item.id).name not in there] if there else []
+        there = store.files.sizes(store.workspace.plans)
+        names = {item.id: store.workspace.plan(item.id).name for item in store.items.values()}
+        return [i for i in store.items.values() if there.get(names[i.id]) != store.plans.get(names[i.id])] if there else []
 
     def _missing(self, held: Store) -> list[tuple[str, list[bytes]]]:
         """Workers of other machines, each with the lines that the folder lacks. This machine's own have their copy here."""

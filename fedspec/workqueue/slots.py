@@ -79,6 +79,17 @@ class Slots:
         """
         return [worker for worker in self._registered(known) if self._is_free(worker)]
 
+    def knows(self, worker: str) -> bool:
+        """Whether the worker is, or was, a process of this machine in this workspace."""
+        local = self.local
+        places = (
+            local.slot_lock(worker),
+            local.slot(worker),
+            local.journal_copy(worker),
+            local.archived(self.workspace, worker),
+        )
+        return any(self.files.size(path) is not None for path in places)
+
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
         return self._history(self.local.journal_copy(worker))

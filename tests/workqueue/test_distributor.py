@@ -442,6 +442,26 @@ def test_who_is_told_of_a_sealed_result_of_a_cloned_worker_can_ask_all_about_it(
     pc.caretaker.look_after(thorough=True)
 
 
+def test_of_two_machines_with_one_id_the_one_that_died_can_be_retired_alone(share: Share):
+    share.enqueue(*ITEMS)
+    share.member("mac").leave()
+    notes, copy = local_state("mac").root, local_state("copy").root
+    for name, data in share.disk.contents.below(notes).items():
+        share.disk.contents[copy / name] = data
+    mac, pc = share.member("mac", timing=SYNC_FOLDER), share.member("pc", timing=SYNC_FOLDER)
+    share.kill(mac)
+    copied = share.member("copy", timing=SYNC_FOLDER)
+    assert machine_of(copied.worker) != machine_of(mac.worker)
+    pc.control("retire", value=machine_of(mac.worker))
+    copied.refresh()
+    assert copied.store.fold.gone(mac.worker)
+    assert not copied.store.fold.gone(copied.worker)
+    # Its own dead and its own living are no strangers.
+    share.kill(copied)
+    again, beside = share.member("copy", timing=SYNC_FOLDER), share.member("copy", timing=SYNC_FOLDER)
+    assert machine_of(again.worker) == machine_of(beside.worker) == machine_of(copied.worker)
+
+
 @pytest.mark.parametrize("retired", [False, True])
 def test_a_machine_closes_what_it_left_under_a_former_id(share: Share, retired: bool):
     """Its id changes for all workspaces, as soon as a person has retired it in one."""

@@ -89,3 +89,17 @@ def test_a_plan_that_the_folder_lost_is_put_back_by_whoever_knows_it_but_not_int
     pass_time(reader, 2 * SYNC_FOLDER.dead)
     reader.caretaker.rescue.look()
     assert {path: share.disk.contents[path] for path in plans} == plans
+
+
+def test_a_plan_that_was_put_back_to_when_it_was_half_there_is_made_whole_by_whoever_knows_it(
+    share: Share, reader: WorkDistributor
+):
+    reader.refresh()
+    path = WORKSPACE.plan(TWO.id)
+    whole = share.disk.contents[path]
+    share.disk.contents[path] = whole[:100]
+    reader.caretaker.rescue.look()
+    assert share.disk.contents[path] == whole[:100]
+    pass_time(reader, 2 * SYNC_FOLDER.dead)
+    reader.caretaker.rescue.look()
+    assert share.disk.contents[path] == whole
