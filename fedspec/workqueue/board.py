@@ -17,7 +17,8 @@ from fedspec.folders import conflict_copy
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
-from fedspec.workqueue.progress import RETIRED, Progress, Reader, display_names, machine_called
+from fedspec.workqueue.naming import RETIRED, display_names, machine_called
+from fedspec.workqueue.progress import Progress, Reader
 from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.slots import NewHex, Slots
