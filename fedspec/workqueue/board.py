@@ -69,6 +69,10 @@ class Board:
         # Covers fold, publishing `seen`, and gate + append: the beat must not acknowledge what the trainer contradicts.
         self._lock = self.store.lock
         self._stuck: set[Path] = set()  # locks whose holder does not let go
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """What a kind of process has besides, which is made from the same surroundings; the constructor is one for all."""
 
     def refresh(self) -> None:
         """Read what others have written."""
