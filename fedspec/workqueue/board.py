@@ -17,7 +17,8 @@ from fedspec.folders import conflict_copy
 from fedspec.plan import Item, published_names, same_experiment
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
-from fedspec.workqueue.progress import RETIRED, Progress, Reader, display_names, machine_called
+from fedspec.workqueue.naming import RETIRED, display_names, machine_called
+from fedspec.workqueue.progress import Progress, Reader
 from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.slots import NewHex, Slots
@@ -68,6 +69,10 @@ class Board:
         # Covers fold, publishing `seen`, and gate + append: the beat must not acknowledge what the trainer contradicts.
         self._lock = self.store.lock
         self._stuck: set[Path] = set()  # locks whose holder does not let go
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """What a kind of process has besides, which is made from the same surroundings; the constructor is one for all."""
 
     def refresh(self) -> None:
         """Read what others have written."""

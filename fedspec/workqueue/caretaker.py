@@ -9,6 +9,7 @@ is written by its author's machine. A file that is neither ours nor taken in is 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,6 @@ from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, Edit, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.rescue import Rescue
-from fedspec.workqueue.store import Beat
 from fedspec.workspace import CheckpointPaths
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
 ARCHIVE = b"PK"  # how a checkpoint begins
-# A derived copy that says how far an experiment is.
-PROGRESS_KEYS = frozenset({"experiment", "generation", "sha256", "item", "round"})
+# How a heartbeat, and the copy for people that says how far an experiment is, begin; the group is whose it is. A conflict copy
+# that was torn on its way may be brought back as it was then, and has no more than that.
+BEAT = re.compile(rb'\{"v":\d+,"worker":"([^"]*)",')
+PROGRESS = re.compile(rb'\{\s*"experiment": ?"([^"]*)",\s*"generation": ?"r\d{4,}\.a\d{2,}\.')
 
 
 class Caretaker:
@@ -222,7 +224,7 @@ class Caretaker:
         """Whether the bytes are what a derived file of this name once held."""
         workspace = self.queue.workspace
         if path.parent == workspace.beats:
-            return _beat_of(data) == original.removesuffix(".json")
+            return _told(BEAT, data) == original.removesuffix(".json")
         with self.queue.store.lock:
             fold, items = self.queue.store.fold, self.queue.store.items
             names = published_names(items.values())
@@ -239,23 +241,13 @@ class Caretaker:
                     # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
                     return known or (data.startswith(ARCHIVE) and all(fold.status(i) == "sealed" for i in ids))
                 if path.parent == workspace.checkpoints and original == paths.progress(name).name:
-                    return _progress_of(data) in (name, items[item_id].exp)
+                    return _told(PROGRESS, data) in (name, items[item_id].exp)
         return False
 
 
-def _beat_of(data: bytes) -> str:
-    try:
-        return msgspec.json.decode(data, type=Beat).worker
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-
-
-def _progress_of(data: bytes) -> str:
-    try:
-        about = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    return str(about["experiment"]) if isinstance(about, dict) and about.keys() >= PROGRESS_KEYS else ""
+def _told(begins: re.Pattern[bytes], data: bytes) -> str:
+    match = begins.match(data)
+    return match[1].decode(errors="replace") if match else ""
 
 
 def _says_the_same(data: bytes, rows: str) -> bool:

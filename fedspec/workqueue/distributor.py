@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from fedspec.clock import Clock
 from fedspec.errors import SupersededError
-from fedspec.files import Files
 from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
 from fedspec.workqueue.gangs import Gang, gang_of
 from fedspec.workqueue.journal import R
-from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.members import Settlement, have_read
 from fedspec.workqueue.membership import Member
 from fedspec.workqueue.pulse import Report
@@ -33,8 +28,6 @@ from fedspec.workqueue.records import (
     pack_rows,
 )
 from fedspec.workqueue.rules import Drained, Finished, Held, Situation, Wait
-from fedspec.workqueue.slots import NewHex
-from fedspec.workspace import LocalState, Workspace
 
 
 class WorkDistributor(Member):
@@ -44,17 +37,8 @@ class WorkDistributor(Member):
     does. All methods may be called from any thread.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace | str | Path | None = None,
-        *,
-        files: Files | None = None,
-        clock: Clock | None = None,
-        timing: Timing | None = None,
-        local: LocalState | None = None,
-        new_hex: NewHex = secrets.token_hex,
-    ) -> None:
-        super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
+    def _set_up(self) -> None:
+        super()._set_up()
         self.caretaker = Caretaker(self)
         self._held: Held | None = None
         self._stop: str | None = None

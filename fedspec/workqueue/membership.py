@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-from fedspec.clock import Clock
 from fedspec.errors import FedspecError
-from fedspec.files import Files
 from fedspec.workqueue.board import Board
 from fedspec.workqueue.journal import OwnJournal, R
-from fedspec.workqueue.liveness import Lag, Timing
+from fedspec.workqueue.liveness import Lag
 from fedspec.workqueue.pulse import Pulse, Report
 from fedspec.workqueue.records import Bye, Claim, Done, Hello, machine_of
-from fedspec.workqueue.slots import NewHex
-from fedspec.workspace import LocalState, Workspace
 
 
 class Member(Board):
     """A process that may have a journal of its own. Before `join` it only looks."""
 
-    def __init__(
-        self,
-        workspace: Workspace | str | Path | None = None,
-        *,
-        files: Files | None = None,
-        clock: Clock | None = None,
-        timing: Timing | None = None,
-        local: LocalState | None = None,
-        new_hex: NewHex = secrets.token_hex,
-    ) -> None:
-        super().__init__(workspace, files=files, clock=clock, timing=timing, local=local, new_hex=new_hex)
+    def _set_up(self) -> None:
+        super()._set_up()
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
         self._returning = False  # it has left as somebody who counted as gone, and is to join again

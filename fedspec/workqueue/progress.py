@@ -19,21 +19,20 @@ from fedspec.workqueue.fold import ORDERS, Fold, Key
 from fedspec.workqueue.hindrances import Hindrance, Order, hindrances
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.members import Settlement
+from fedspec.workqueue.naming import display_names
 from fedspec.workqueue.pace import Paces
 from fedspec.workqueue.records import Start, machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
 from fedspec.workqueue.wording import elapsed_s as elapsed_s
 from fedspec.workqueue.wording import in_words as in_words
-from fedspec.workqueue.wording import local_time, one_line, told
+from fedspec.workqueue.wording import local_time, told
 
 RULE = "=" * 40
 # Lines below the table, of each sort; 'fedspec queue why' has the rest.
 MAX_TAKEOVERS = 3
 MOST_TAKEOVERS = 100  # for programs
 MAX_HINDRANCES = 4
-MAX_MACHINE_NAME = 40
-RETIRED = " (retired)"
 # Some thirty years: more is no estimate.
 LONGEST_S = 1e9
 
@@ -127,55 +126,6 @@ class Progress:
                 RULE,
             ]
         )
-
-
-def given_names(fold: Fold) -> dict[str, str]:
-    """Machine id -> what it was called when it came, in the order in which they came; several may have one name."""
-    names: dict[str, str] = {}
-    hellos = sorted(((s.hello.lam, worker, s.hello) for worker, s in fold.workers.items() if s.hello), key=lambda h: h[:2])
-    for _, worker, hello in hellos:
-        names.setdefault(machine_of(worker), one_line(hello.name, MAX_MACHINE_NAME))
-    return names
-
-
-def display_names(fold: Fold) -> dict[str, str]:
-    """Machine id -> the name people read; of several machines with one name the later ones get a number.
-
-    A machine that was retired keeps its number, so that the others keep theirs, and is called retired.
-    """
-    names: dict[str, str] = {}
-    used: set[str] = set()
-    numbers: Counter[str] = Counter()
-    for machine, name in given_names(fold).items():
-        suffix = RETIRED if machine in fold.retirements else ""
-        # Thousands may have one name: go on from the last number of it.
-        numbers[name] += 1
-        while used & {shown := _numbered(name, numbers[name]), shown + suffix}:
-            numbers[name] += 1
-        names[machine] = shown + suffix
-        used |= {shown, shown + suffix}
-    return names
-
-
-def machine_called(fold: Fold, name: str) -> str | None:
-    """The id of the machine with this id or name, None if there is none.
-
-    Those that take part come before those that were retired: one that lived on has another id, and a number behind its name.
-    """
-    asked, shown, given = name.casefold(), display_names(fold), given_names(fold)
-    here = [machine for machine in shown if machine not in fold.retirements]
-    namesakes = [machine for machine in here if given[machine].casefold() == asked]
-    found = [
-        *(machine for machine in shown if machine == asked),
-        *(machine for machine in here if shown[machine].casefold() == asked),
-        *(namesakes if len(namesakes) == 1 else []),
-        *(
-            machine
-            for machine in shown
-            if asked in (shown[machine].casefold(), shown[machine].removesuffix(RETIRED).casefold())
-        ),
-    ]
-    return next(iter(found), None)
 
 
 def progress(
@@ -392,7 +342,3 @@ def _from_round(start: int, earlier: Sequence[int]) -> str:
 
 def _estimate(eta: float | None) -> float | None:
     return eta if eta is not None and 0 <= eta <= LONGEST_S else None
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name} {number}"

@@ -16,7 +16,7 @@ from fedspec.files import Files
 from fedspec.plan import Item, published_names
 from fedspec.results import Row, from_table, to_csv
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.progress import display_names
+from fedspec.workqueue.naming import display_names
 from fedspec.workqueue.records import Done, machine_of, unpack_rows
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Store

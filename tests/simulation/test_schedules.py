@@ -29,7 +29,7 @@ def test_whatever_strikes_every_item_ends_with_the_one_right_result_long(name: s
 
 
 # Schedules that broke a promise of an earlier version.
-ONCE_BROKEN = [("brutal", 10)]
+ONCE_BROKEN = [("brutal", 10), ("brutal", 102745), ("brutal", 103225)]
 
 
 @pytest.mark.parametrize(("name", "seed"), ONCE_BROKEN)

@@ -78,6 +78,13 @@ class Author:
         return record
 
 
+def arrived(worker: str, name: str, lam: int = 0) -> Author:
+    """A worker that has said hello, on a machine of this name."""
+    author = Author(worker)
+    author.write(Hello, lam=lam, machine=worker[:8], name=name)
+    return author
+
+
 def fold_of(*authors: Author) -> Fold:
     return Fold(record for author in authors for record in author.records)
 

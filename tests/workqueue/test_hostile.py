@@ -21,7 +21,7 @@ from fedspec.workqueue.gangs import Gang, role_to_take
 from fedspec.workqueue.itemstate import LEAP
 from fedspec.workqueue.liveness import LOCAL_DISK
 from fedspec.workqueue.members import Members
-from fedspec.workqueue.progress import display_names
+from fedspec.workqueue.naming import display_names
 from fedspec.workqueue.records import (
     FIRST,
     MAX_COUNT,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from queuekit import ALICE, BOB, CAROL, WALL, Author, Share, claimed, closing, fold_of, item, killed, table
+from queuekit import ALICE, BOB, WALL, Author, Share, arrived, claimed, closing, fold_of, item, killed, table
 
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK
-from fedspec.workqueue.progress import Progress, display_names, elapsed_s, in_words, machine_called, progress
-from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Hello, Seal, Start, Yield
+from fedspec.workqueue.progress import Progress, elapsed_s, in_words, progress
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Seal, Start, Yield
 from fedspec.workqueue.store import Beat
 from fedspec.workqueue.wording import local_time
 
@@ -32,12 +32,6 @@ Pending:     2
 Failed:      0
 ========================================
 """
-
-
-def at(worker: str, name: str, lam: int = 0) -> Author:
-    author = Author(worker)
-    author.write(Hello, lam=lam, machine=worker[:8], name=name)
-    return author
 
 
 def seen(*authors: Author, items: tuple[Item, ...] = (GRID[0],), now: datetime = NOW, **beats: Beat) -> Progress:
@@ -61,7 +55,7 @@ def test_an_empty_queue_is_shown_without_a_division_by_zero():
 
 @given(st.lists(st.sampled_from(["done", "running", "pending", "failed", "cancelled"]), max_size=6))
 def test_every_item_is_counted_once(states: list[str]):
-    author = at(ALICE, "Mac")
+    author = arrived(ALICE, "Mac")
     for state, of in zip(states, GRID, strict=False):
         about = {"item": of.id, "attempt": 1}
         match state:
@@ -81,37 +75,6 @@ def test_every_item_is_counted_once(states: list[str]):
     assert ("Cancelled" in told.block()) is ("cancelled" in states)
 
 
-# Names
-
-
-def test_machines_of_one_name_are_numbered_by_when_they_came():
-    authors = [at(CAROL, "Mac", lam=9), at(ALICE, "Mac", lam=2), at(BOB, "PC", lam=5)]
-    expected = {ALICE[:8]: "Mac", CAROL[:8]: "Mac 2", BOB[:8]: "PC"}
-    assert display_names(fold_of(*authors)) == display_names(fold_of(*authors[::-1])) == expected
-
-
-def test_a_machine_keeps_its_name_when_its_process_starts_again():
-    again = at("aaaaaaaa-000002", "Mac", lam=7)
-    assert display_names(fold_of(at(ALICE, "Mac", lam=1), at(BOB, "Mac", lam=3), again)) == {ALICE[:8]: "Mac", BOB[:8]: "Mac 2"}
-
-
-def test_a_machine_that_is_really_called_mac_2_takes_nobody_s_name():
-    authors = [at(ALICE, "Mac 2", lam=1), at(BOB, "Mac", lam=2), at(CAROL, "Mac", lam=3)]
-    assert len(set(display_names(fold_of(*authors)).values())) == 3
-
-
-def test_a_retired_machine_is_called_so_and_leaves_the_others_their_names():
-    authors = [at(CAROL, "Mac", lam=9), at(ALICE, "Mac", lam=2), at(BOB, "Mac", lam=5)]
-    authors[0].write(Ctl, op="retire", value=ALICE[:8], item="")
-    fold = fold_of(*authors)
-    assert display_names(fold) == {ALICE[:8]: "Mac (retired)", BOB[:8]: "Mac 2", CAROL[:8]: "Mac 3"}
-    asked = {name: machine_called(fold, name) for name in ("mac 2", "MAC 3", CAROL[:8], "Mac (retired)", "PC")}
-    assert [*asked.values()] == [BOB[:8], CAROL[:8], CAROL[:8], ALICE[:8], None]
-    assert machine_called(fold, "Mac") == ALICE[:8]  # either of the others could be meant
-    authors[0].write(Ctl, op="retire", value=CAROL[:8], item="")
-    assert machine_called(fold_of(*authors), "Mac") == BOB[:8]
-
-
 # Lines
 
 
@@ -121,7 +84,7 @@ def line(told: Progress, **expected: Any) -> None:
 
 
 def test_a_running_item_shows_its_machine_round_and_the_time_left():
-    author = at(ALICE, "Mac")
+    author = arrived(ALICE, "Mac")
     author.write(Claim, item=GRID[0].id, attempt=1)
     author.write(Ckpt, item=GRID[0].id, attempt=1, round=3, file="f", sha256="s", base="", accuracy=0.75)
     beat = Beat(worker=ALICE, n=1, seq=3, running=GRID[0].id, round=4, eta=90.0, wall="2026-01-01T00:00:00Z")
@@ -130,7 +93,7 @@ def test_a_running_item_shows_its_machine_round_and_the_time_left():
 
 
 def test_a_silent_worker_is_stale_and_the_way_out_is_named():
-    author = at(ALICE, "Mac")
+    author = arrived(ALICE, "Mac")
     author.write(Claim, item=GRID[0].id, attempt=1)
     told = seen(author, now=NOW + timedelta(seconds=40))
     line(told, state="stale", eta_s=None, due_s=20)
@@ -138,7 +101,7 @@ def test_a_silent_worker_is_stale_and_the_way_out_is_named():
 
 
 def test_a_takeover_is_told_in_one_line_that_says_who_from_whom_when_and_after_which_round():
-    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    dead, heir = arrived(ALICE, "Mac"), arrived(BOB, "Windows")
     dead.write(Claim, item=GRID[0].id, attempt=1)
     dead.write(Ckpt, item=GRID[0].id, attempt=1, round=7, file="r7", sha256="s", base="")
     heir.write(Claim, item=GRID[0].id, attempt=2)
@@ -151,7 +114,7 @@ def test_a_takeover_is_told_in_one_line_that_says_who_from_whom_when_and_after_w
 
 
 def test_a_takeover_before_the_first_saved_round_says_that_it_began_anew():
-    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    dead, heir = arrived(ALICE, "Mac"), arrived(BOB, "Windows")
     dead.write(Claim, item=GRID[0].id, attempt=1)
     heir.write(Claim, item=GRID[0].id, attempt=2)
     heir.write(Start, item=GRID[0].id, attempt=2, round=0, base="")
@@ -162,7 +125,7 @@ def test_a_takeover_before_the_first_saved_round_says_that_it_began_anew():
     ("start", "words"), [(5, "after round 5, the last that was intact."), (0, "no saved round could be read")]
 )
 def test_a_takeover_that_lost_rounds_says_so(start: int, words: str):
-    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    dead, heir = arrived(ALICE, "Mac"), arrived(BOB, "Windows")
     for round_ in (5, 7):
         dead.write(Ckpt, item=GRID[0].id, attempt=1, round=round_, file=f"r{round_}", sha256="s", base="")
     heir.write(Claim, item=GRID[0].id, attempt=2)
@@ -171,7 +134,7 @@ def test_a_takeover_that_lost_rounds_says_so(start: int, words: str):
 
 
 def test_an_item_that_was_given_back_and_begun_anew_elsewhere_was_not_taken_over():
-    first, second = at(ALICE, "Mac"), at(BOB, "Windows")
+    first, second = arrived(ALICE, "Mac"), arrived(BOB, "Windows")
     first.write(Claim, item=GRID[0].id, attempt=1)
     first.write(Yield, item=GRID[0].id, attempt=1, reason="stopped on request")
     second.write(Claim, item=GRID[0].id, attempt=2)
@@ -180,7 +143,7 @@ def test_an_item_that_was_given_back_and_begun_anew_elsewhere_was_not_taken_over
 
 
 def test_of_many_takeovers_the_latest_few_are_told():
-    dead, heir = at(ALICE, "Mac"), at(BOB, "Windows")
+    dead, heir = arrived(ALICE, "Mac"), arrived(BOB, "Windows")
     for number, of in enumerate(GRID):
         dead.write(Ckpt, item=of.id, attempt=1, round=1, file=f"r{number}", sha256="s", base="")
         heir.write(Start, item=of.id, attempt=2, round=1, base="", source=f"r{number}")
@@ -190,7 +153,7 @@ def test_of_many_takeovers_the_latest_few_are_told():
 
 
 def test_resuming_on_the_same_machine_is_no_takeover():
-    first, second = at(ALICE, "Mac"), at("aaaaaaaa-000002", "Mac")
+    first, second = arrived(ALICE, "Mac"), arrived("aaaaaaaa-000002", "Mac")
     first.write(Ckpt, item=GRID[0].id, attempt=1, round=7, file="r7", sha256="s", base="")
     second.write(Start, item=GRID[0].id, attempt=2, round=7, base="", source="r7")
     assert seen(first, second).news == ()
@@ -203,13 +166,13 @@ def test_a_writer_whose_clock_is_ahead_is_not_seen_in_the_future():
 @pytest.mark.parametrize("wall", ["", "yesterday", "2026-13-01T00:00:00Z", "9" * 100])
 def test_a_time_that_is_none_has_no_age(wall: str):
     assert elapsed_s(wall, NOW) is None
-    author = at(ALICE, "Mac")
+    author = arrived(ALICE, "Mac")
     author.write(Claim, item=GRID[0].id, attempt=1)
     line(seen(author, beat=Beat(worker=ALICE, n=1, seq=2, wall=wall)), state="running", beat_age_s=None)
 
 
 def test_a_result_counts_before_and_after_it_is_sealed():
-    author = at(ALICE, "Mac")
+    author = arrived(ALICE, "Mac")
     author.write(Done, item=GRID[0].id, attempt=1, rows="", rounds=20, accuracy=0.9)
     line(seen(author), state="done", machine="Mac", round=20, accuracy=0.9)
     author.write(Seal, item=GRID[0].id, attempt=1, author=ALICE)
