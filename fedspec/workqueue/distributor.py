@@ -29,6 +29,11 @@ from fedspec.workqueue.records import (
 )
 from fedspec.workqueue.rules import Drained, Finished, Held, Situation, Wait
 
+BEGUN_ANEW = (
+    "This machine has worked in this folder before, and nothing of that is here: a new queue begins, and all is trained again. "
+    "If you did not empty the folder, it may not be connected or synced: stop, see to that, and start again. Nothing is lost."
+)
+
 
 class WorkDistributor(Member):
     """The queue as its members use it.
@@ -48,6 +53,8 @@ class WorkDistributor(Member):
     def join(self, name: str, capabilities: Collection[str], version: str = "") -> str:
         """As `Member.join`, and the first heartbeat."""
         worker = super().join(name, capabilities, version)
+        if self.begins_anew:
+            self.caretaker.tell(BEGUN_ANEW)
         self.tick()
         return worker
 

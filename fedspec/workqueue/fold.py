@@ -202,6 +202,11 @@ class Fold:
         """Higher comes first; 0 unless a person has said otherwise."""
         return self.item(item_id).priority[2] if item_id in self.preferred else 0
 
+    def first(self) -> str:
+        """The worker by which the queue goes, "" if none has said anything: one that was begun anew has another."""
+        greeted = [(state.hello.lam, worker) for worker, state in self.workers.items() if state.hello is not None]
+        return min(greeted)[1] if greeted else min(self.workers, default="")
+
     def gone(self, worker: str) -> bool:
         """The worker said good-bye, its machine has closed it, it was cloned, or a person has retired the machine: nothing
         it does counts."""

@@ -21,6 +21,7 @@ class Member(Board):
         super()._set_up()
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
+        self.begins_anew = False  # it has joined a queue without a word, in a folder that this machine has worked in before
         self._returning = False  # it has left as somebody who counted as gone, and is to join again
         self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing
@@ -55,6 +56,7 @@ class Member(Board):
         with self._lock:
             self.store.refresh()
             self._about = (name, frozenset(capabilities), version)
+            self.begins_anew = not self.store.fold.workers and self.slots.has_worked_here()
             self._part_from_a_twin()
             worker = self._open_journal()
             try:
@@ -94,13 +96,14 @@ class Member(Board):
         )
         # From the first word on: a folder that takes none is not to be joined.
         self._own().flush()
+        self.slots.has_begun(worker)
         for former in sorted({machine_of(old) for old in dead} - {machine}):
             left = {old: last for old, last in closes.items() if machine_of(old) == former}
             if not all(self.store.fold.gone(old) for old in left):
                 self._close_under(former, name, left)
         for old in dead:
             self.slots.forget(old)
-        for old, lines in self.slots.archives():
+        for old, lines in self.slots.archives(lambda one: one in self.store.fold.workers):
             # The folder may have been put back to an earlier state since they left.
             self.store.relay(old, worker, lines)
         self.store.remove_old_beats(machine)
@@ -118,7 +121,7 @@ class Member(Board):
 
         (The id changes for all workspaces; what is retired in one may have left workers in another.)
         """
-        worker, free = self.slots.open(former)
+        worker, free = self.slots.open(self.store.fold.first(), former)
         try:
             pen = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
             mode = "lock" if self.timing.locks else "sync"
@@ -192,7 +195,7 @@ class Member(Board):
                 self.leave("command")
 
     def _open_journal(self) -> str:
-        worker, self._free_slot = self.slots.open()
+        worker, self._free_slot = self.slots.open(self.store.fold.first())
         self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
         return worker
 

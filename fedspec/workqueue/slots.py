@@ -29,7 +29,10 @@ class _Machine(msgspec.Struct):
 
 
 class _Slot(msgspec.Struct):
+    """``origin``: the worker by which the queue goes that this one has joined, "" where it is the first of all."""
+
     workspace: str
+    origin: str = ""
 
 
 class Slots:
@@ -60,35 +63,40 @@ class Slots:
         self.files.write(self.local.machine, msgspec.json.encode(machine))
         return machine.id
 
-    def open(self, former: str = "") -> tuple[str, Callable[[], None]]:
+    def open(self, origin: str = "", former: str = "") -> tuple[str, Callable[[], None]]:
         """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order.
 
-        ``former``: an id that this machine had before, to speak under once more.
+        ``origin``: `Fold.first` of the queue. ``former``: an id that this machine had before, to speak under once more.
         """
         worker = f"{former or self.machine_id()}-{self.new_hex(3)}"
         release = self.files.hold(self.local.slot_lock(worker))
         if release is None:
             raise RuntimeError(f"the new worker name {worker} is in use")
-        self.files.write(self.local.slot(worker), msgspec.json.encode(_Slot(str(self.workspace.root))))
+        self._note(worker, origin)
         return worker, release
+
+    def has_begun(self, worker: str) -> None:
+        """The worker's first word is in the folder: if it is the first of all, the queue goes by it from now on."""
+        if not self._noted(worker).origin:
+            self._note(worker, worker)
+
+    def _note(self, worker: str, origin: str) -> None:
+        self.files.write(self.local.slot(worker), msgspec.json.encode(_Slot(str(self.workspace.root), origin)))
 
     def dead(self, known: Callable[[str], bool]) -> list[str]:
         """Workers of this machine in this workspace whose process has ended without closing its slot.
 
-        ``known(worker)`` says whether the worker has a journal in this workspace: the folder may have been moved since.
+        ``known(worker)`` says whether the worker has a journal in this workspace: the folder may have been moved since, or
+        emptied, and then another queue begun in it. What was said in a former queue is not for this one.
         """
         return [worker for worker in self._registered(known) if self._is_free(worker)]
 
     def knows(self, worker: str) -> bool:
-        """Whether the worker is, or was, a process of this machine in this workspace."""
-        local = self.local
-        places = (
-            local.slot_lock(worker),
-            local.slot(worker),
-            local.journal_copy(worker),
-            local.archived(self.workspace, worker),
-        )
-        return any(self.files.size(path) is not None for path in places)
+        """Whether the worker is, or was, a process of this machine."""
+        here = (self.local.slot_lock(worker), self.local.slot(worker), self.local.journal_copy(worker))
+        if any(self.files.size(path) is not None for path in here):
+            return True
+        return any(worker in self._archived(origin) for origin in self.files.folders(self.local.archive(self.workspace)))
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
@@ -100,16 +108,26 @@ class Slots:
         The copy of its journal is kept for a while, should the shared folder be put back to an earlier state.
         """
         with suppress(FileNotFoundError):
-            self.files.move(self.local.journal_copy(worker), self.local.archived(self.workspace, worker))
+            origin = self._noted(worker).origin or worker
+            self.files.move(self.local.journal_copy(worker), self.local.archived(self.workspace, origin, worker))
         for path in (self.local.slot(worker), self.local.slot_lock(worker)):
             self.files.remove(path)
 
-    def archives(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Workers that have left, each with the lines of its journal."""
-        for name in self.files.names(self.local.archive(self.workspace)):
-            worker = Path(name).stem
-            lines, _ = self._history(self.local.archived(self.workspace, worker))
-            yield worker, lines
+    def archives(self, known: Callable[[str], bool]) -> Iterator[tuple[str, list[bytes]]]:
+        """Workers that have left the queue in the folder, each with the lines of its journal. ``known`` as in `dead`."""
+        for origin in self.files.folders(self.local.archive(self.workspace)):
+            paths = [self.local.archived(self.workspace, origin, worker) for worker in self._archived(origin)]
+            if any(known(worker) for worker in [origin, *(path.stem for path in paths)]):
+                for path in paths:
+                    yield path.stem, self._history(path)[0]
+
+    def has_worked_here(self) -> bool:
+        """Whether a worker of this machine has ever left a queue in this workspace."""
+        return bool(self.files.folders(self.local.archive(self.workspace)))
+
+    def _archived(self, origin: str) -> list[str]:
+        names = self.files.names(self.local.archive(self.workspace) / origin)
+        return [Path(name).stem for name in names]
 
     def _history(self, path: Path) -> tuple[list[bytes], list[Record]]:
         histories = Histories()
@@ -125,13 +143,16 @@ class Slots:
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
         # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
         workers = sorted({name.rpartition(".")[0] or name for name in self.files.names(self.local.slots)})
-        return [worker for worker in workers if known(worker) or self._workspace_of(worker) == str(self.workspace.root)]
+        return [worker for worker in workers if known(worker) or self._belongs(self._noted(worker), known)]
 
-    def _workspace_of(self, worker: str) -> str:
+    def _belongs(self, slot: _Slot, known: Callable[[str], bool]) -> bool:
+        return slot.workspace == str(self.workspace.root) and (not slot.origin or known(slot.origin))
+
+    def _noted(self, worker: str) -> _Slot:
         try:
-            return msgspec.json.decode(self.files.read(self.local.slot(worker)), type=_Slot).workspace
+            return msgspec.json.decode(self.files.read(self.local.slot(worker)), type=_Slot)
         except (FileNotFoundError, msgspec.MsgspecError):
-            return ""
+            return _Slot("")
 
     def _is_free(self, worker: str) -> bool:
         release = self.files.hold(self.local.slot_lock(worker))

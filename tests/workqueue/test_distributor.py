@@ -462,6 +462,50 @@ def test_of_two_machines_with_one_id_the_one_that_died_can_be_retired_alone(shar
     assert machine_of(again.worker) == machine_of(beside.worker) == machine_of(copied.worker)
 
 
+def test_who_has_emptied_the_folder_begins_anew_and_what_the_former_queue_said_counts_when_it_is_back(share: Share):
+    share.enqueue(*ITEMS)
+    left = share.member("mac")
+    first = WORKSPACE.journal(left.worker, 0)
+    left.done(claimed(left), table(), 1, 0.5)
+    left.leave()
+    crashed = share.member("mac")
+    crashed.done(claimed(crashed), table(), 1, 0.5)
+    share.kill(crashed)
+    former = {path: data for path, data in share.disk.contents.items() if path.is_relative_to(WORKSPACE.root)}
+    for path in former:
+        del share.disk.contents[path]
+    assert len(former) > len(ITEMS)
+    share.enqueue(*ITEMS)
+    share.process("mac").control("pause")
+    anew = share.member("mac")
+    assert share.fold().finished == set()
+    assert {machine_of(worker) for worker in share.fold().workers} == {machine_of(anew.worker)}
+    anew.leave()
+    for path in [path for path in share.disk.contents if path.is_relative_to(WORKSPACE.root)]:
+        del share.disk.contents[path]
+    share.disk.contents.update(former)
+    # That folder has lost a result meanwhile.
+    del share.disk.contents[first]
+    back = share.member("mac")
+    assert len(share.fold().finished) == 2
+    assert share.fold().gone(crashed.worker)
+    assert back.store.fold.order_for(machine_of(back.worker)) == "resume"
+
+
+def test_who_begins_a_queue_in_a_folder_that_it_has_worked_in_says_so(share: Share):
+    share.enqueue(*ITEMS)
+    mac = share.member("mac")
+    assert mac.caretaker.news() == []
+    mac.leave()
+    mac = share.member("mac")
+    assert mac.caretaker.news() == []
+    mac.leave()
+    for path in [path for path in share.disk.contents if path.is_relative_to(WORKSPACE.root)]:
+        del share.disk.contents[path]
+    share.enqueue(*ITEMS)
+    assert [news[:12] for news in share.member("mac").caretaker.news()] == ["This machine"]
+
+
 @pytest.mark.parametrize("retired", [False, True])
 def test_a_machine_closes_what_it_left_under_a_former_id(share: Share, retired: bool):
     """Its id changes for all workspaces, as soon as a person has retired it in one."""
