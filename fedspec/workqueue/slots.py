@@ -60,12 +60,9 @@ class Slots:
         self.files.write(self.local.machine, msgspec.json.encode(machine))
         return machine.id
 
-    def open(self, former: str = "") -> tuple[str, Callable[[], None]]:
-        """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order.
-
-        ``former``: an id that this machine had before, to speak under once more.
-        """
-        worker = f"{former or self.machine_id()}-{self.new_hex(3)}"
+    def open(self) -> tuple[str, Callable[[], None]]:
+        """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order."""
+        worker = f"{self.machine_id()}-{self.new_hex(3)}"
         release = self.files.hold(self.local.slot_lock(worker))
         if release is None:
             raise RuntimeError(f"the new worker name {worker} is in use")
@@ -78,6 +75,13 @@ class Slots:
         ``known(worker)`` says whether the worker has a journal in this workspace: the folder may have been moved since.
         """
         return [worker for worker in self._registered(known) if self._is_free(worker)]
+
+    def known(self) -> set[str]:
+        """Workers that are or were this machine's, as far as its notes tell."""
+        # In this order: one that leaves meanwhile is in both.
+        slots = self.files.names(self.local.slots)
+        left = self.files.names(self.local.archive(self.workspace))
+        return {_worker_of(name) for name in [*slots, *left]}
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
@@ -113,7 +117,7 @@ class Slots:
 
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
         # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
-        workers = sorted({name.rpartition(".")[0] or name for name in self.files.names(self.local.slots)})
+        workers = sorted({_worker_of(name) for name in self.files.names(self.local.slots)})
         return [worker for worker in workers if known(worker) or self._workspace_of(worker) == str(self.workspace.root)]
 
     def _workspace_of(self, worker: str) -> str:
@@ -128,3 +132,7 @@ class Slots:
             return False
         release()
         return True
+
+
+def _worker_of(name: str) -> str:
+    return name.rpartition(".")[0] or name
