@@ -64,12 +64,13 @@ class WorkDistributor(Member):
         Raises:
             FolderError: the folder cannot be read or written; nothing is claimed.
         """
+        with self._lock:
+            if self.joined and (left := self._held) is not None and left.worker == self.worker:
+                # The folder failed whoever had it before a word of that was said: this process would wait for itself.
+                self.give_back(left, "left by an error")
         if note := self._stay_member():
             self.caretaker.tell(note)
         with self._alone(), self._lock:
-            if (left := self._held) is not None and left.worker == self.worker:
-                # The folder failed whoever had it before a word of that was said: this process would wait for itself.
-                self.give_back(left, "left by an error")
             self.store.refresh()
             self._own().flush()
             action = rules.next_action(self._situation(only))

@@ -117,11 +117,10 @@ class Fold:
     def _take_hello(self, hello: Hello) -> None:
         worker = self.workers[hello.worker]
         worker.hello = later(worker.hello, hello)
-        # A machine knows of its own dead only.
+        # Under whatever id they were its machine's: that may have changed since.
         for dead, last in hello.closes.items():
-            if machine_of(dead) == machine_of(hello.worker):
-                self.closed[dead] = max(last, self.closed.get(dead, -1))
-                self._forget_items_of(dead)
+            self.closed[dead] = max(last, self.closed.get(dead, -1))
+            self._forget_items_of(dead)
 
     def _take_bye(self, bye: Bye) -> None:
         self.workers[bye.worker].bye = True
@@ -295,7 +294,17 @@ class Fold:
         if state is None:
             return False
         # Where a history has forked, nothing can follow.
-        return worker in self.forks or state.bye or (worker in self.closed and state.length > self.closed[worker])
+        return worker in self.forks or state.bye or (worker in self.closed and state.length == self.closed[worker] + 1)
+
+    def outlives(self, worker: str) -> bool:
+        """Whether the worker has said more than whoever closed it took for its last word.
+
+        Then it is another machine's, which a copy of its notes took for its own dead, or their folder was put back. It may say
+        still more until it leaves, or is closed by whoever knows of its later words.
+        """
+        state = self.workers.get(worker)
+        said_more = state is not None and worker in self.closed and state.length > self.closed[worker] + 1
+        return said_more and not self.read_to_the_end(worker)
 
     def view_of_the_gone(self) -> str:
         """Names what is known of all workers that are gone: two readers with the same view know the same of them."""

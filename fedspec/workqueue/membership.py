@@ -22,7 +22,7 @@ class Member(Board):
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
         self.begins_anew = False  # it has joined a queue without a word, in a folder that this machine has worked in before
-        self._returning = False  # it has left as somebody who counted as gone, and is to join again
+        self._returning = False  # it has given up a name that counts as gone, and is to join again
         self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing
         self._pulse = Pulse(self.store, self.clock, self.timing, Lag())
@@ -57,7 +57,6 @@ class Member(Board):
             self.store.refresh()
             self._about = (name, frozenset(capabilities), version)
             self.begins_anew = not self.store.fold.workers and self.slots.has_worked_here()
-            self._part_from_a_twin()
             worker = self._open_journal()
             try:
                 self._introduce(worker, name, capabilities, version)
@@ -65,16 +64,6 @@ class Member(Board):
                 self._withdraw()
                 raise
         return worker
-
-    def _part_from_a_twin(self) -> None:
-        """Take another machine id if a worker is at work under this one that this machine knows nothing of.
-
-        Its notes were copied then, id and all, and nobody could retire the one machine without the other.
-        """
-        mine, fold = self.slots.machine_id(), self.store.fold
-        strangers = (worker for worker in fold.workers if machine_of(worker) == mine and not fold.gone(worker))
-        if any(not self.slots.knows(worker) for worker in strangers):
-            self.slots.renew(mine)
 
     def _introduce(self, worker: str, name: str, capabilities: Collection[str], version: str) -> None:
         """Say hello, and bring to an end what this machine's dead workers have left."""
@@ -97,10 +86,6 @@ class Member(Board):
         # From the first word on: a folder that takes none is not to be joined.
         self._own().flush()
         self.slots.has_begun(worker)
-        for former in sorted({machine_of(old) for old in dead} - {machine}):
-            left = {old: last for old, last in closes.items() if machine_of(old) == former}
-            if not all(self.store.fold.gone(old) for old in left):
-                self._close_under(former, name, left)
         for old in dead:
             self.slots.forget(old)
         for old, lines in self.slots.archives(lambda one: one in self.store.fold.workers):
@@ -116,22 +101,6 @@ class Member(Board):
             with suppress(FedspecError, OSError):
                 self.slots.forget(own.worker)
 
-    def _close_under(self, former: str, name: str, closes: dict[str, int]) -> None:
-        """Close dead workers of an id that this machine had before: whoever has another id is not believed to know of them.
-
-        (The id changes for all workspaces; what is retired in one may have left workers in another.)
-        """
-        worker, free = self.slots.open(self.store.fold.first(), former)
-        try:
-            pen = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
-            mode = "lock" if self.timing.locks else "sync"
-            pen.append(Hello, lam=self.store.fold.lam + 1, machine=former, name=name, mode=mode, closes=closes)
-            pen.append(Bye, lam=self.store.fold.lam + 1, reason="closed what was left under a former id")
-            pen.flush()
-        finally:
-            free()
-        self.slots.forget(worker)
-
     def leave(self, reason: str = "") -> None:
         """Say good-bye: nothing more comes from this process."""
         with self._lock:
@@ -144,23 +113,25 @@ class Member(Board):
                 self.slots.forget(worker)
 
     def _stay_member(self) -> str:
-        """Join again under a new machine id if this process, though alive, counts as gone; returns what people should know.
+        """Join again under a new machine id if this process, though alive, counts as gone, or if another machine has this one's
+        id; returns what people should know.
 
-        A person has retired this machine, another one has a copy of its id and takes this one's workers for its own dead, or
+        A person has retired this machine, another one has a copy of its notes and takes this one's workers for its own dead, or
         another process writes under this one's name. What was published stands, and what was saved is kept; under the new id
         nothing is in doubt.
         """
         with self._lock:
-            self.store.catch_up()
             if not self._returning:
-                if not self.store.fold.gone(old := self.worker):
+                self.store.catch_up()
+                if not (self.store.fold.gone(old := self.worker) or self._has_double()):
                     return ""
                 if old in self.store.cloned():
                     said = self.slots.history(old)[1]
                     self._cloned = old, [record for record in said if isinstance(record, Done)]
-                self.leave("disowned")
-                self._returning = True  # if the folder refuses what follows, the next call goes on from here
                 self.slots.renew(machine_of(old))
+                self._returning = True  # if the folder refuses what follows, the next call goes on from here
+                # No good-bye: the new worker's first word closes the old one, so that who thinks it gone has heard of the new.
+                self._withdraw()
             if self._journal is None:
                 self.join(*self._about)
             self._returning = False
@@ -172,6 +143,12 @@ class Member(Board):
                 f"Another process wrote as {old}: this machine was copied, or put back to an earlier state, while it ran. "
                 f"It goes on as {self.worker}, from what was saved."
             )
+
+    def _has_double(self) -> bool:
+        """Whether another machine has this one's id: somebody speaks under it who is not in its notes, or whom it closed."""
+        fold, mine = self.store.fold, machine_of(self.worker)
+        speaking = {w for w in fold.workers if machine_of(w) == mine and w != self.worker and not fold.read_to_the_end(w)}
+        return any(map(fold.outlives, speaking)) or bool(speaking and speaking - self.slots.known())
 
     def _say_again(self, results: list[Done]) -> None:
         """Journal under the new name the results that counted no more under the old one."""

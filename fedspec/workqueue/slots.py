@@ -63,12 +63,12 @@ class Slots:
         self.files.write(self.local.machine, msgspec.json.encode(machine))
         return machine.id
 
-    def open(self, origin: str = "", former: str = "") -> tuple[str, Callable[[], None]]:
+    def open(self, origin: str = "") -> tuple[str, Callable[[], None]]:
         """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order.
 
-        ``origin``: `Fold.first` of the queue. ``former``: an id that this machine had before, to speak under once more.
+        ``origin``: `Fold.first` of the queue.
         """
-        worker = f"{former or self.machine_id()}-{self.new_hex(3)}"
+        worker = f"{self.machine_id()}-{self.new_hex(3)}"
         release = self.files.hold(self.local.slot_lock(worker))
         if release is None:
             raise RuntimeError(f"the new worker name {worker} is in use")
@@ -91,12 +91,12 @@ class Slots:
         """
         return [worker for worker in self._registered(known) if self._is_free(worker)]
 
-    def knows(self, worker: str) -> bool:
-        """Whether the worker is, or was, a process of this machine."""
-        here = (self.local.slot_lock(worker), self.local.slot(worker), self.local.journal_copy(worker))
-        if any(self.files.size(path) is not None for path in here):
-            return True
-        return any(worker in self._archived(origin) for origin in self.files.folders(self.local.archive(self.workspace)))
+    def known(self) -> set[str]:
+        """Workers that are or were this machine's, as far as its notes of this workspace tell."""
+        # In this order: one that leaves meanwhile is in both.
+        slots = self.files.names(self.local.slots)
+        origins = self.files.folders(self.local.archive(self.workspace))
+        return {_worker_of(name) for name in slots}.union(*map(self._archived, origins))
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
@@ -142,7 +142,7 @@ class Slots:
 
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
         # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
-        workers = sorted({name.rpartition(".")[0] or name for name in self.files.names(self.local.slots)})
+        workers = sorted({_worker_of(name) for name in self.files.names(self.local.slots)})
         return [worker for worker in workers if known(worker) or self._belongs(self._noted(worker), known)]
 
     def _belongs(self, slot: _Slot, known: Callable[[str], bool]) -> bool:
@@ -160,3 +160,7 @@ class Slots:
             return False
         release()
         return True
+
+
+def _worker_of(name: str) -> str:
+    return name.rpartition(".")[0] or name

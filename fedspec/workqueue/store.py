@@ -175,7 +175,8 @@ class Store:
     def remove_old_beats(self, machine: str) -> None:
         """A machine's earlier processes beat no more; of its last one the sign of life stays until the next comes."""
         for worker in (Path(name).stem for name in self.files.names(self.workspace.beats)):
-            if machine_of(worker) == machine and self.fold.gone(worker):
+            # Conflict copies are for the caretaker.
+            if worker in self.fold.workers and machine_of(worker) == machine and self.fold.gone(worker):
                 self.files.remove(self.workspace.beat(worker))
 
     def relay(self, worker: str, by: str, lines: list[bytes]) -> int:

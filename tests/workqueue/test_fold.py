@@ -218,11 +218,31 @@ def test_a_death_counts_only_when_the_dead_workers_last_record_is_here():
     assert len(fold_of(*authors, closer).deaths("one")) == MAX_DEATHS - 1
 
 
-def test_a_machine_can_close_its_own_workers_only():
-    claimant, other = Author(ALICE), Author(BOB)
+def test_a_machine_closes_its_workers_whatever_its_id_was_then():
+    claimant, heir = Author(ALICE), Author(BOB)
     claimant.write(Claim, item="one", attempt=1)
-    other.write(Hello, machine="bbbbbbbb", name="PC", closes={ALICE: 0})
-    assert fold_of(claimant, other).owner("one") == (1, ALICE)
+    heir.write(Hello, machine="bbbbbbbb", name="PC", closes={ALICE: 0})
+    assert fold_of(claimant, heir).owner("one") is None
+    assert fold_of(claimant, heir).read_to_the_end(ALICE)
+
+
+@pytest.mark.parametrize("last", [-1, 0])
+def test_who_says_more_than_its_last_word_lives_until_it_leaves_or_is_closed_anew(last: int):
+    """Its notes were copied to another machine, which took it for its own dead."""
+    author, copy, heir = Author(ALICE), Author(BOB), Author(CAROL)
+    for attempt in range(1, 3):
+        author.write(Claim, item="one", attempt=attempt)
+    copy.write(Hello, machine="aaaaaaaa", name="Mac", closes={ALICE: last})
+    heir.write(Hello, machine="aaaaaaaa", name="Mac", closes={ALICE: 1})
+    fold = fold_of(author, copy)
+    assert (fold.gone(ALICE), fold.outlives(ALICE), fold.read_to_the_end(ALICE)) == (True, True, False)
+    assert fold.view_of_the_gone() == fold_of(copy).view_of_the_gone()
+    fold.add(author.write(Bye))
+    for others in (fold, fold_of(author, copy, heir)):
+        assert (others.gone(ALICE), others.outlives(ALICE)) == (True, False)
+    assert fold.read_to_the_end(ALICE)
+    author.records.pop()
+    assert fold_of(author, heir, copy).read_to_the_end(ALICE)
 
 
 def test_a_release_spares_later_attempts():

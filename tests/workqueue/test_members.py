@@ -99,3 +99,14 @@ def test_a_result_waits_for_the_rest_of_a_closed_worker_s_journal_and_no_longer(
     assert list(unsettled(fold_of(author, heir(1), bob), {}, {}, ALICE, done)) == [BOB]
     bob.write(Claim, item="one", attempt=1)
     assert list(unsettled(fold_of(author, heir(1), bob), {}, {}, ALICE, done)) == []
+
+
+def test_a_result_waits_for_a_closed_worker_that_says_more_until_it_has_left():
+    """It lives: another machine has a copy of its notes and took it for its own dead."""
+    author, done = finished()
+    bob = greeting(BOB)
+    for attempt in (1, 2):
+        bob.write(Claim, item="one", attempt=attempt)
+    assert list(unsettled(fold_of(author, heir(1), bob), {}, {}, ALICE, done)) == [BOB]
+    bob.write(Bye)
+    assert list(unsettled(fold_of(author, heir(1), bob), {}, {}, ALICE, done)) == []

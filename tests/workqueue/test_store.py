@@ -12,7 +12,7 @@ from queuekit import ALICE, BOB, WORKSPACE, Author, item
 
 from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.plan import encoded
-from fedspec.workqueue.records import Ckpt, Claim, Done, Seal, Yield, line_hash
+from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Seal, Yield, line_hash, machine_of
 from fedspec.workqueue.store import Beat, Store
 
 JOURNAL = WORKSPACE.journals / "any name at all"
@@ -251,3 +251,16 @@ def test_a_torn_beat_keeps_the_last_good_one(store: Store, disk: MemoryDisk, dam
     disk.contents[Path(WORKSPACE.beat(ALICE))] = damage
     store.read_beats()
     assert store.beats[ALICE].n == 5
+
+
+def test_a_conflict_copy_of_a_beat_does_not_keep_a_retired_machine_from_joining(store: Store, disk: MemoryDisk):
+    machine = machine_of(ALICE)
+    person = Author(BOB)
+    person.write(Ctl, op="retire", value=machine)
+    disk.contents[JOURNAL] = text(*author(1).lines, *person.lines)
+    copy = WORKSPACE.beats / f"{ALICE} (Konflikt-Kopie von Büro 3 2026-01-01).json"
+    for path in (WORKSPACE.beat(ALICE), copy):
+        disk.contents[path] = msgspec.json.encode(beat(1))
+    store.refresh()
+    store.remove_old_beats(machine)
+    assert [path for path in disk.contents if path.parent == WORKSPACE.beats] == [copy]
