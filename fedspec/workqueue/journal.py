@@ -127,21 +127,21 @@ class OwnJournal:
 
     def _share(self) -> None:
         path = self.workspace.journal(self.worker, self._segment)
-        missing = self._unshared
         if (self.files.size(path) or 0) != len(self._written):
-            # Short, longer or gone: never mend a file that others may have read; say everything again in a new one.
-            missing = self._written + missing
+            # Short, longer or gone: never mend a file that others may have read; say everything again in a new one, which may
+            # be refused just now.
+            self._unshared = self._written + self._unshared
             self._roll()
             self._doubted = True
-        elif self._refused or (self._written and len(self._written) + len(missing) > SEGMENT_BYTES):
+        elif self._refused or (self._written and len(self._written) + len(self._unshared) > SEGMENT_BYTES):
             # Somebody holds the file that was refused; another name may do.
             if self._written:
                 self._earlier[self._name()] = len(self._written)
             self._roll()
         self._refused = True
-        self.files.append(self.workspace.journal(self.worker, self._segment), missing)
+        self.files.append(self.workspace.journal(self.worker, self._segment), self._unshared)
         self._refused = False
-        self._written += missing
+        self._written += self._unshared
         self._unshared = b""
 
     def _name(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from queuekit import ALICE, WORKSPACE, Share, claimed, item, local_state, pass_time, table
 
@@ -82,14 +82,18 @@ def strike(disk: MemoryDisk, path: Path, accident: str) -> None:
         disk.contents[path] = left
 
 
-@given(st.lists(st.sampled_from([*ACCIDENTS, "append", "append"]), max_size=8))
+@given(st.lists(st.sampled_from([*ACCIDENTS, "append", "append", "append while it is full"]), max_size=8))
+@example(["append", "restored from a backup", "append while it is full"])
 def test_after_any_accidents_to_its_file_the_next_append_brings_everything(course: list[str]):
     disk = MemoryDisk()
-    journal = pen(MemoryFiles(disk))
+    files = FullDisk(disk)
+    journal = pen(files)
     write(journal)
     for event in course:
-        if event == "append":
+        if event.startswith("append"):
+            files.full = WORKSPACE.root if "full" in event else None
             write(journal)
+            files.full = None
         else:
             strike(disk, segments(disk)[-1] if segments(disk) else FIRST_SEGMENT, event)
     write(journal)
@@ -116,7 +120,7 @@ def test_while_the_share_is_full_nothing_is_lost_and_afterwards_everything_arriv
     write(journal, 2)
     with pytest.raises(FolderError):
         journal.flush()
-    assert [record.seq for record in read(files.disk)] == [0, 1]
+    assert [record.seq for record in read(files.disk)] == [0]
     files.full = None
     write(journal)
     assert [record.seq for record in read(files.disk)] == [0, 1, 2, 3]
