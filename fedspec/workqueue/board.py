@@ -106,8 +106,10 @@ class Board:
 
     def _own_dead(self) -> list[str]:
         """This machine's workers whose process has ended, though no journal says so yet."""
-        fold = self.store.fold
-        return [worker for worker in self.slots.dead(lambda worker: worker in fold.workers) if not fold.gone(worker)]
+        return [worker for worker in self.slots.dead(self._is_known) if not self.store.fold.gone(worker)]
+
+    def _is_known(self, worker: str) -> bool:
+        return worker in self.store.fold.workers
 
     def _conflict_copies(self) -> list[str]:
         """What a sync client has put beside the queue's own files; those that are read are no harm either."""

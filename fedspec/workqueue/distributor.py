@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from fedspec.errors import SupersededError
+from fedspec.errors import FolderError, SupersededError
 from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.caretaker import Caretaker
@@ -55,7 +56,8 @@ class WorkDistributor(Member):
         worker = super().join(name, capabilities, version)
         if self.begins_anew:
             self.caretaker.tell(BEGUN_ANEW)
-        self.tick()
+        with suppress(FolderError):  # it is a member already, and beats as soon as the folder lets it
+            self.tick()
         return worker
 
     def claim(self, only: Collection[str] | None = None) -> Held | Wait | Drained | Finished:

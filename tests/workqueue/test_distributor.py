@@ -15,6 +15,7 @@ from fedspec.clock import FakeClock
 from fedspec.errors import FolderError, QueueMissingError, SupersededError, UsageError
 from fedspec.files import MemoryFiles
 from fedspec.plan import Item
+from fedspec.workqueue import slots
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
@@ -671,7 +672,7 @@ def test_who_cannot_join_again_at_once_is_a_member_before_it_claims(share: Share
     assert {path.stem for path in share.disk.contents if path.parent == local_state("mac").slots} == {held.worker}
 
 
-@pytest.mark.parametrize("step", [0, 1, 2, 4, 5])  # at 3 a record is refused, and taken when it is said again
+@pytest.mark.parametrize("step", [0, 1, 2])  # at 3 a record is refused, and taken when it is said again
 def test_a_join_that_fails_leaves_no_member(share: Share, step: int):
     share.enqueue(*ITEMS)
     share.kill(share.member("mac"))
@@ -687,12 +688,56 @@ def test_a_join_that_fails_leaves_no_member(share: Share, step: int):
     assert {path.stem for path in share.disk.contents if path.parent == local_state("mac").slots} == {mac.worker}
 
 
+@pytest.mark.parametrize("step", [4, 5])
+def test_who_cannot_clear_up_old_heartbeats_or_beat_at_once_is_a_member_all_the_same(share: Share, step: int):
+    share.enqueue(*ITEMS)
+    share.kill(share.member("mac"))
+    mac, files = refusing(share, "mac")
+    files.left = step
+    mac.join("Mac", {"cpu"})
+    assert files.left < 0, "the share has refused something"
+    assert isinstance(mac.claim(), Held)
+
+
+@pytest.mark.parametrize("step", ["append", "move", "remove"])
+def test_a_visitor_whose_own_disk_refuses_is_no_member_and_its_slot_is_freed(share: Share, step: str):
+    share.enqueue(*ITEMS)
+    refused: list[str] = []
+
+    def refuse(what: str) -> None:
+        if what.startswith(step) and ("-" in what and ("jsonl" in what or "lock" in what)) and not refused:
+            refused.append(what)
+            raise FolderError("No space left.", "Free some.")
+
+    person = share.process("mac", before_write=refuse)
+    with suppress(FolderError):
+        person.control("cancel", ONE)
+    assert refused
+    assert not person.joined
+    person.control("cancel", ONE)
+    assert share.fold().status(ONE.id) == "cancelled"
+    mac = share.member("mac")
+    assert all(share.fold().gone(worker) for worker in share.fold().workers if worker != mac.worker)
+
+
 def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):
     queue = share.member("mac")
     worker = queue.worker
     queue.leave("finished")
     assert share.fold().gone(worker)
     assert [path for path in share.disk.contents if path.parent.name == "slots"] == []
+
+
+def test_of_the_journals_of_those_that_have_left_the_latest_are_kept(share: Share, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(slots, "MAX_ARCHIVED", 3)
+    workers = []
+    for _ in range(6):
+        queue = share.member("mac")
+        workers.append(queue.worker)
+        queue.leave("finished")
+    share.member("mac")
+    archive = local_state("mac").archive(WORKSPACE)
+    assert sorted(path.stem for path in share.disk.contents if path.is_relative_to(archive)) == sorted(workers[3:])
 
 
 def test_who_leaves_first_brings_what_the_share_has_lost(share: Share):
