@@ -160,7 +160,9 @@ class Bystander:
         heard_of = {number for worker, number in runs.items() if worker in fold.workers}
         waited_for = {number for worker, number in runs.items() if worker in fold.workers and not fold.gone(worker)}
         hellos = [state.hello for state in fold.workers.values() if state.hello is not None]
-        copied = {worker for hello in hellos for worker in hello.closes if runs.get(worker) not in (None, runs.get(hello.worker))}
+        copied = {
+            worker for hello in hellos for worker in hello.closes if runs.get(worker) not in (None, runs.get(hello.worker))
+        }
         gone = {number for worker, number in runs.items() if fold.retired(worker) or worker in copied}
         never_heard_of = set(range(len(self.course.machines))) - heard_of
         return frozenset((never_heard_of | gone) - waited_for)
