@@ -178,11 +178,13 @@ class Bystander:
         fold = self.queue.store.fold
         if item is None or fold.status(item.id) == "sealed":
             return
-        at_work = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)}
+        # By its workers: a machine that has a copy of another's notes goes by that one's id before it has said a word.
+        runs = self.course.books.journalled
+        at_work = {runs[worker][1] for worker in fold.workers if not fold.gone(worker) and worker in runs}
         for machine in self.course.living:
             copied = machine is not self.machine and machine.machine_id() == machine_of(self.queue.worker)
             # Of a machine that has a copy of its notes the worker must think that it is its own.
-            if copied or machine.machine_id() not in at_work:
+            if copied or machine.number not in at_work:
                 continue
             # It may have heard of rounds that the one who deletes has not.
             folds = [fold, *(queue.store.fold for queue in machine.minds.values())]
