@@ -37,7 +37,8 @@ MAX_ABOUT_BYTES = 64 << 10
 MAX_PICKLE_BYTES = 64 << 20
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 32
-_NAME = re.compile(r"r(\d{4,})\.a(\d{2,})\.([0-9a-f]+-[0-9a-f]+)\.([0-9a-f]{12})\.pt")
+# The numbers, bounded: no more digits than a reader can count with.
+_NAME = re.compile(r"r([0-9]{4,10})\.a([0-9]{2,10})\.([0-9a-f]{1,32}-[0-9a-f]{1,32})\.([0-9a-f]{12})\.pt")
 
 
 class Recorded(Protocol):

@@ -135,6 +135,10 @@ NAMES = {
     "nothing": "",
     "a device": "con",
     "capitals": f"R0001.A01.{EVIL}.{'0' * 12}.PT",
+    "a round without end": f"r{'0' * 4999}1.a01.{EVIL}.{'0' * 12}.pt",
+    "an attempt without end": f"r0001.a{'0' * 4999}1.{EVIL}.{'0' * 12}.pt",
+    "a worker without end": f"r0001.a01.{'0' * 5000}-1.{'0' * 12}.pt",
+    "digits of another script": f"r٠٠٠١.a01.{EVIL}.{'0' * 12}.pt",
 }
 WHEN = {"before": 0, "while another item is trained": 2}
 
