@@ -25,6 +25,7 @@ from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, Edit, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.rescue import Rescue
+from fedspec.workqueue.wording import one_line
 from fedspec.workspace import CheckpointPaths
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Caretaker:
         with suppress(FolderError), queue.view_lock():
             data = self._read(queue.workspace.view)
             # Without experiments to add it is a rendering of ours whose plans have not arrived yet.
-            if data is not None and understand(data, queue.store.fold, {}, self._finished()).items:
+            if data is not None and self._understood(data).items:
                 self._take_in(queue.workspace.view)
 
     def _is_time(self) -> bool:
@@ -144,7 +145,7 @@ class Caretaker:
             queue.store.refresh()
             if content in queue.store.fold.imported:
                 return True
-            edit = understand(data, queue.store.fold, queue.store.items, self._finished())
+            edit = self._understood(data)
             if edit.kind in ("ours", "torn"):
                 self._ours = content
                 return True
@@ -174,7 +175,14 @@ class Caretaker:
             queue.store.refresh()
             if hashlib.sha256(data).hexdigest() in queue.store.fold.imported:
                 return None
-            return understand(data, queue.store.fold, queue.store.items, self._finished())
+            return self._understood(data)
+
+    def _understood(self, data: bytes) -> Edit:
+        """What the bytes ask for; they are anybody's, so whatever they do to whoever reads them ends no worker."""
+        try:
+            return understand(data, self.queue.store.fold, self.queue.store.items, self._finished())
+        except Exception as error:
+            return Edit("foreign", notes=(f"It cannot be understood: {type(error).__name__}: {one_line(str(error))}.",))
 
     def _keep(self, data: bytes, content: str) -> None:
         kept = self.queue.workspace.quarantined(f"{self.queue.workspace.view.stem}.{content[:12]}.json")

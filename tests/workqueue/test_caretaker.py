@@ -18,9 +18,10 @@ from fedspec.clock import FakeClock
 from fedspec.files import ORPHANED_S, MemoryFiles
 from fedspec.plan import Item
 from fedspec.results import from_table, to_csv
+from fedspec.workqueue import caretaker
 from fedspec.workqueue.caretaker import RENDER_EVERY_S
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER
+from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER, Timing
 from fedspec.workqueue.records import Ctl, Import
 from fedspec.workqueue.view import render_view
 
@@ -127,6 +128,31 @@ def test_what_a_person_writes_is_done_and_the_queue_is_rendered_again(share: Sha
     assert ours(share)
     assert mac.caretaker.news() == [f"Taken over from work_queue.json: cancel {ONE.exp}."]
     assert mac.caretaker.news() == []
+
+
+def test_a_file_that_nobody_could_foresee_is_kept_and_ends_no_worker(share: Share, monkeypatch: pytest.MonkeyPatch):
+    def fails(*about: Any) -> Any:
+        raise ZeroDivisionError("what a file may do\n")
+
+    share.enqueue(ONE)
+    data = edit(share, ONE, "failed")
+    monkeypatch.setattr(caretaker, "understand", fails)
+    mac = share.member("mac")
+    mac.caretaker.look_after(thorough=True)
+    assert kept(share) == [data]
+    assert ours(share)
+    assert any("ZeroDivisionError: what a file may do" in note for note in mac.caretaker.news())
+
+
+@pytest.mark.parametrize("timing", [LOCAL_DISK, SYNC_FOLDER], ids=["a disk", "a sync folder"])
+def test_half_a_character_in_the_list_ends_no_worker(share: Share, timing: Timing):
+    share.enqueue(ONE)
+    data = b'[{"method":"fedavg","alpha":0.3,"split_type":"\\ud800","status":"pending"}]'
+    share.disk.contents[WORKSPACE.view] = data
+    mac = share.member("mac", timing=timing)
+    mac.caretaker.look_after(thorough=True, leaving=True)
+    assert kept(share) == [data]
+    assert ours(share)
 
 
 def test_one_content_is_taken_in_once_whoever_looks_and_however_often_it_returns(share: Share):
