@@ -48,7 +48,7 @@ COMMANDS = {
 }
 STATUSES = (PENDING, RUNNING, DONE, FAILED, CANCELLED)
 VIEW_KEYS = frozenset(
-    "item_id alpha method split_type status assigned_to started_at completed_at experiment id view".split(),  # noqa: SIM905
+    "item_id alpha method split_type status assigned_to started_at completed_at experiment id edits view".split(),  # noqa: SIM905
 )
 _GAP = re.compile(r"[, \t\r\n]*")
 # How a rendering begins, so that a part of one is told from somebody's notes.
