@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,19 +48,27 @@ class Caretaker:
         self.queue = queue
         self.rescue = Rescue(queue)
         self._shown_at: float | None = None
-        self._notes: dict[str, None] = {}
-        self._told: set[str] = set()
+        self._notes: deque[str] = deque()
+        self._odd: dict[str, str] = {}  # file name -> content that people were told of, until the file is replaced or removed
         self._ours = ""  # the content that was found to be a rendering of ours last
 
     def news(self) -> list[str]:
         """What people should know of what was taken in since the last call, in sentences."""
-        fresh = [note for note in self._notes if note not in self._told]
-        self._told.update(fresh)
-        return fresh
+        fresh = []
+        with suppress(IndexError):  # the heart may be asking too
+            while True:
+                fresh.append(self._notes.popleft())
+        return list(dict.fromkeys(fresh))
 
     def tell(self, note: str) -> None:
         """Let people know; ``note`` is a sentence."""
-        self._notes[note] = None
+        self._notes.append(note)
+
+    def _tell_once(self, path: Path, content: str, *notes: str) -> None:
+        """Say of a file what it is, though it may stay as it is and be looked at again and again."""
+        if self._odd.get(path.name) != content:
+            self._odd[path.name] = content
+            self._notes.extend(notes)
 
     def look_after(self, *, thorough: bool = False, leaving: bool = False) -> None:
         """Bring all derived files up to date. ``thorough``, at the start and the end of a worker: look at every one."""
@@ -104,9 +113,11 @@ class Caretaker:
                 return
             if self._take_in(path):
                 queue.publisher.write_view()
+                self._odd.pop(path.name, None)
             for copy in self._copies(queue.workspace.queue) if copies else ():
                 if original_of(copy.name) == path.name and self._take_in(copy):
                     files.remove(copy)
+                    self._odd.pop(copy.name, None)
 
     def adopt(self) -> None:
         """Take in the original's list where there is no plan yet, so that there is something to work on."""
@@ -136,7 +147,7 @@ class Caretaker:
         except OSError:
             return False  # a sync client has evicted it, or somebody is writing it just now
         if len(data) > MAX_BYTES:
-            self._notes[f"{path.name} is too large to be read; it is left alone."] = None
+            self._tell_once(path, "", f"{path.name} is too large to be read; it is left alone.")
             return False
         content = hashlib.sha256(data).hexdigest()
         if content == self._ours:
@@ -151,10 +162,9 @@ class Caretaker:
                 return True
             if edit.kind == "foreign" or edit.notes:
                 self._keep(data, content)
-            if edit.kind == "foreign":
-                self._notes[f"{path.name} was no list of experiments. It is kept in quarantine and written again."] = None
-            for note in edit.notes:
-                self._notes[f"{path.name}: {note}"] = None
+            kept = f"{path.name} was no list of experiments. It is kept in quarantine and written again."
+            told = [kept] if edit.kind == "foreign" else []
+            self._tell_once(path, content, *told, *(f"{path.name}: {note}" for note in edit.notes))
             if edit.asks:
                 for item in edit.items:
                     queue.store.write_plan(item)
@@ -162,7 +172,7 @@ class Caretaker:
                     for op, item in edit.commands:
                         append(Ctl, op=op, item=item.id, attempt=queue.store.fold.item(item.id).last_attempt())
                     append(Import, content=content)  # last: who dies before is followed by one who does it again
-                self._notes[f"Taken over from {path.name}: {edit.summary}."] = None
+                self.tell(f"Taken over from {path.name}: {edit.summary}.")
         return True
 
     def asked(self, path: Path) -> Edit | None:
