@@ -109,7 +109,7 @@ class Caretaker:
         # Also if somebody else is at it just now: the heart, which asks too, must not wait for the lock at every beat.
         self._shown_at = queue.clock.awake_or_asleep()
         with suppress(FolderError), queue.view_lock() as alone:
-            if not alone:
+            if alone is False:
                 return
             if self._take_in(path):
                 queue.publisher.write_view()

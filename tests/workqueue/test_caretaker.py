@@ -16,7 +16,7 @@ from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
 from fedspec.checkpoints import CheckpointManager
 from fedspec.clock import FakeClock
-from fedspec.errors import FolderError
+from fedspec.errors import FolderError, TakenError
 from fedspec.files import ORPHANED_S, MemoryFiles
 from fedspec.plan import Item
 from fedspec.results import from_table, to_csv
@@ -114,6 +114,35 @@ def test_who_waited_in_vain_to_claim_waits_no_more_anywhere(share: Share):
     claimed(mac)
     assert waits[1:] == [0.0] * (len(waits) - 1)
     assert len(waits) > 2
+
+
+class NoLock(MemoryFiles):
+    """A folder without locks, or in which something has the lock's place."""
+
+    taken = False
+
+    @contextmanager
+    def lock(self, path: Path, timeout_s: float) -> Iterator[bool | None]:
+        if self.taken and path == WORKSPACE.queue_lock:
+            raise TakenError(f"{path} is a folder.", "Delete it.")
+        yield None
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("timing", [NETWORK_SHARE, SYNC_FOLDER], ids=["a share", "a sync folder"])
+def test_where_there_is_no_lock_the_queue_is_shown_and_edits_are_taken_in(share: Share, timing: Timing, taken: bool):
+    share.enqueue(ONE, TWO)
+    mac = share.process("mac", timing=timing)
+    mac.files = files = NoLock(share.disk, "mac")
+    files.taken = taken
+    mac.join("mac", ["cpu"])
+    del share.disk.contents[WORKSPACE.view]
+    mac.caretaker.look_after(thorough=True, leaving=True)
+    assert ours(share)
+    edit(share, ONE, "cancelled")
+    mac.caretaker.look_after(thorough=True, leaving=True)
+    assert share.fold().status(ONE.id) == "cancelled"
+    assert ours(share)
 
 
 # Hand edits, where locks work
