@@ -83,9 +83,16 @@ def gather(worker: Worker, held: Held) -> Iterator[float]:
 
 
 def assist(worker: Worker, held: Held) -> Iterator[float]:
-    """A member's part: meet the root and work for it until the run is over."""
+    """A member's part: meet the root and work for it until the run is over.
+
+    Raises:
+        Incomplete: the root fell silent before it said where to meet it. Later the link tells of that, and sooner.
+        SupersededError: somebody else has this place.
+    """
     place = Place(worker, held)
     while place.found() is None:
+        if worker.queue.is_over(held):
+            raise Incomplete(f"{held.item.exp} lacks its root, which is silent")
         worker.reporter.status(f"{held.item.exp}: {held.role} is here. Waiting for its root.")
         yield from pause(worker, held)
     with worker.queue.store.lock:
