@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,9 +14,11 @@ from fedspec.config import FederatedConfig
 from fedspec.files import MemoryDisk
 from fedspec.jobs.meeting import Meeting
 from fedspec.plan import Item, Role, make_item
+from fedspec.workqueue.fold import weight
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
-from fedspec.workqueue.records import Fail, Yield
-from tests.test_worker import FakeJob, Process, check, disk, fill, item_of
+from fedspec.workqueue.records import Claim, Fail, Hello, Meet, Start, Yield
+from tests.test_worker import IN_THE_CLOUD, SHARE, FakeJob, Process, check, disk, fill, item_of, refuse
+from tests.workqueue.queuekit import Author
 
 __all__ = ["disk"]
 
@@ -35,8 +38,7 @@ class Together(FakeJob):
 
     def assist(self) -> Iterator[None]:
         assert self.meeting is not None
-        found = self.meeting.found()
-        assert found is not None
+        assert self.meeting.found().token
         while True:
             yield
 
@@ -97,3 +99,65 @@ def test_a_root_that_dies_before_it_says_where_to_meet_it_is_waited_for_no_longe
     (left,) = member.of(Yield)
     assert "root" in left.reason
     assert member.of(Fail) == []
+
+
+def rival_root(couple: Couple) -> Author:
+    """Another worker that has claimed the root's role in the same attempt, and wins it; to be published."""
+    root = couple.root.queue.worker
+    mine = next(w for w in (f"cccccccc-{n:06x}" for n in itertools.count()) if weight(GANG.id, w) > weight(GANG.id, root))
+    rival = Author(mine)
+    rival.write(Hello, machine="cccccccc", name="rival")
+    rival.write(Claim, item=GANG.id, attempt=1, role="root")
+    return rival
+
+
+def publish(disk: MemoryDisk, author: Author) -> None:
+    disk.contents[SHARE.journal(author.worker, 0)] = b"".join(line + b"\n" for line in author.lines)
+
+
+def meet(couple: Couple) -> str:
+    """The root begins and announces itself; returns the name of its frozen base."""
+    held = couple.root.queue._held
+    assert held is not None
+    base = couple.root.worker.checkpoints.save_base({"w": torch.full((3,), 2.0)})
+    couple.root.queue.started(held, 0, base, "", "none")
+    couple.root.queue.note(held, Meet, addresses=["here"], token="token")
+    return base
+
+
+def test_a_rival_that_comes_to_be_the_root_while_a_member_opens_its_job_is_no_fault_of_the_item(disk: MemoryDisk):
+    def opened(role: str) -> None:
+        if role == "eye":
+            publish(disk, rival_root(couple))
+            couple.member.queue.tick()
+
+    couple = Couple(disk, SYNC_FOLDER, opened)
+    member = couple.member
+    meet(couple)
+    while not member.of(Fail, Yield):
+        member.clock.advance(next(couple.at_member))
+        member.queue.tick()
+    assert member.of(Fail) == []
+    assert [record.worker for record in member.of(Yield)] == [member.queue.worker]
+
+
+def test_a_rival_that_comes_to_be_the_root_while_a_member_waits_for_the_base_is_met_instead(disk: MemoryDisk):
+    met: list[str] = []
+    couple = Couple(disk, SYNC_FOLDER, met.append)
+    member, rival = couple.member, rival_root(couple)
+    base = meet(couple)
+    refuse(member, IN_THE_CLOUD, SHARE.checkpoints / "gen" / "base" / f"{base}.pt", until_s=300.0)
+    until = member.clock.seconds + 600.0
+    while "eye" not in met:
+        member.clock.advance(next(couple.at_member))
+        member.queue.tick()
+        if "Waiting up to" in member.statuses[-1] and "base" in member.statuses[-1]:
+            publish(disk, rival)
+        if member.clock.seconds > 400.0 and len(rival.records) == 2:
+            assert member.statuses[-1].endswith("Waiting for its root.")
+            rival.write(Start, item=GANG.id, attempt=1, round=0, base=base)
+            rival.write(Meet, item=GANG.id, attempt=1, addresses=["there"], token="other")
+            publish(disk, rival)
+        assert member.clock.seconds < until
+    next(couple.at_member)
+    assert member.of(Fail, Yield) == []
