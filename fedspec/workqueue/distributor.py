@@ -11,7 +11,7 @@ from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
-from fedspec.workqueue.gangs import Gang, gang_of
+from fedspec.workqueue.gangs import Gang, gang_of, is_over
 from fedspec.workqueue.journal import R
 from fedspec.workqueue.members import Settlement, have_read
 from fedspec.workqueue.membership import Member
@@ -150,6 +150,11 @@ class WorkDistributor(Member):
         """Who else is in the gang of the item that this worker has a role in. Reads nothing."""
         with self._lock:
             return gang_of(self.store.fold, held.item)
+
+    def is_over(self, held: Held) -> bool:
+        """Whether the gang's root has left or is presumed dead: others may begin it anew by now. Reads nothing."""
+        with self._lock:
+            return is_over(self.store.fold, held.item.id, held.attempt, self._dead())
 
     def avoid(self, held: Held, seconds: float) -> None:
         """Claim no role in this gang for a while, unless somebody else waits in it."""

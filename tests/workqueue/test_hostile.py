@@ -235,6 +235,11 @@ PLANS = {
     "a configuration that is none": {"config": []},
     "thousands of roles": {"roles": [{"name": str(n), "needs": []} for n in range(1000)]},
     "roles that are none": {"roles": "root"},
+    "roles without a root": {"roles": [{"name": "a", "needs": []}, {"name": "b", "needs": []}]},
+    "two roots": {"roles": [{"name": "root", "needs": []}] * 2},
+    "two roles of one name": {"roles": [{"name": name, "needs": []} for name in ("root", "eye", "eye")]},
+    "a role that is no plain name": {"roles": [{"name": name, "needs": []} for name in ("root", "an eye")]},
+    "a role without a name": {"roles": [{"name": name, "needs": []} for name in ("root", "")]},
 }
 
 
