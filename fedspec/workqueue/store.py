@@ -246,8 +246,6 @@ class Store:
     def _read_journals(self, *, doubting: bool = False) -> None:
         sizes = self.journals = self.files.sizes(self.workspace.journals)
         self._note_short(sizes)
-        if len(self.tails) > len(sizes):
-            self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
         if doubting:
             self._doubt(sizes)
         unread = {name: size - self._seen(name) for name, size in sizes.items() if self._seen(name, -1) != size}
@@ -287,12 +285,25 @@ class Store:
         return self.histories.gaps() | {worker for worker, beat in self.beats.items() if beat.seq > self.length(worker)}
 
     def _note_short(self, sizes: Mapping[str, int]) -> None:
-        """Note which files have become shorter or are gone, and forget those that are as long again."""
-        for name, tail in self.tails.items():
-            if sizes.get(name, 0) < tail.seen:
+        """Note which files have become shorter or are gone, to be read as a whole, and forget those that are as long again."""
+        for name in [name for name, tail in self.tails.items() if sizes.get(name, -1) < tail.seen]:
+            tail = self.tails[name]
+            if self._is_lost(name, tail):
                 self.short[name] = max(tail.seen, self.short.get(name, 0))
+                del self.tails[name]
+            else:
+                tail.seen = tail.offset  # only whole lines are known to be there
         if self.short:
             self.short = {name: length for name, length in self.short.items() if sizes.get(name, 0) < length}
+
+    def _is_lost(self, name: str, tail: Tail) -> bool:
+        """Whether what was read last stands there no more. A share's listing may be older, a stub need not tell the size."""
+        try:
+            return self.files.read(self.workspace.journals / name, tail.begin, len(tail.mark)) != tail.mark
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # nobody can tell just now
 
     def _read_journal(self, name: str, size: int, most: int) -> int:
         """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing.
@@ -302,8 +313,6 @@ class Store:
         """
         path, read = self.workspace.journals / name, 0
         tail = self.tails.setdefault(name, Tail())
-        if size < tail.seen:
-            tail = self.tails[name] = Tail()
         while tail.seen < size and read < most:
             if tail.is_no_journal:
                 tail.seen = size
