@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedspec.errors import FolderError
 from fedspec.workqueue.records import machine_of
-from fedspec.workqueue.store import Store
+from fedspec.workqueue.store import author_of
 
 if TYPE_CHECKING:
     from fedspec.plan import Item
@@ -28,6 +28,8 @@ class Rescue:
     def look(self, *, leaving: bool = False) -> list[str]:
         """Say again what has been missing for as long as a dead peer is waited for; at once if this process is ``leaving``.
 
+        What cannot be read just now may not be lost: it waits as long again.
+
         Returns:
             The workers whose records were said again. They stand in files of this worker's own.
         """
@@ -41,16 +43,20 @@ class Rescue:
             self._since = now if self._since is None else self._since
             if not leaving and now - self._since < queue.timing.dead:
                 return []
-            held = Store(store.files, store.workspace)
-            held.catch_up()
             rescued = []
             with suppress(FolderError):  # then it is tried again at the next look
                 for item in plans:
                     store.write_plan(item)
-                for worker, missing in self._missing(held):
-                    store.say_again(worker, queue.worker, missing)
-                    rescued.append(worker)
-                store.short.clear()
+                # This machine's own have their copy here.
+                lost = {worker for worker in map(author_of, store.short) if machine_of(worker) != machine_of(queue.worker)}
+                held = store.held(lost)
+                for worker, length in sorted(held.items()):
+                    if missing := store.histories.lines(worker, length):
+                        store.say_again(worker, queue.worker, missing)
+                        rescued.append(worker)
+                unknown = lost - held.keys()
+                store.short = {name: size for name, size in store.short.items() if author_of(name) in unknown}
+                self._since = None
             return rescued
 
     def _missing_plans(self) -> list[Item]:
@@ -62,9 +68,3 @@ class Rescue:
         there = store.files.sizes(store.workspace.plans)
         names = {item.id: store.workspace.plan(item.id).name for item in store.items.values()}
         return [i for i in store.items.values() if there.get(names[i.id]) != store.plans.get(names[i.id])] if there else []
-
-    def _missing(self, held: Store) -> list[tuple[str, list[bytes]]]:
-        """Workers of other machines, each with the lines that the folder lacks. This machine's own have their copy here."""
-        known, mine = self.queue.store.histories, machine_of(self.queue.worker)
-        found = [(worker, known.lines(worker, held.length(worker))) for worker in known.workers() if machine_of(worker) != mine]
-        return [(worker, lines) for worker, lines in found if lines]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
+import errno
+from pathlib import Path
 
+import pytest
+from queuekit import ALICE, BOB, CAROL, WORKSPACE, Author, Share, arrived, claimed, item, pass_time, table
+
+from fedspec.workqueue import store as reading
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import SYNC_FOLDER
+from fedspec.workqueue.records import Claim
 
 ONE, TWO = item(), item(43)
 
@@ -73,6 +78,86 @@ def test_what_comes_back_by_itself_is_not_said_again(share: Share, reader: WorkD
     pass_time(reader, 2 * SYNC_FOLDER.dead)
     assert reader.caretaker.rescue.look(leaving=True) == []
     assert not [path for path in share.disk.contents if ".by-" in path.name]
+
+
+def put(share: Share, author: Author) -> Path:
+    """The worker's journal in one file."""
+    path = WORKSPACE.journal(author.worker, 0)
+    share.disk.contents[path] = b"".join(line + b"\n" for line in author.lines)
+    return path
+
+
+def some(worker: str, claims: int = 20) -> Author:
+    author = arrived(worker, "nas")
+    for number in range(claims):
+        author.write(Claim, item=ONE.id, attempt=number + 1)
+    return author
+
+
+def rescued(reader: WorkDistributor) -> list[str]:
+    """Who is said again, once whatever is missing has been missing for long enough."""
+    reader.refresh()
+    reader.caretaker.rescue.look()
+    pass_time(reader, 2 * SYNC_FOLDER.dead)
+    return reader.caretaker.rescue.look()
+
+
+@pytest.mark.parametrize("lost", ["a plan", "a journal"])
+def test_what_a_sync_client_has_evicted_is_not_said_again(
+    share: Share, reader: WorkDistributor, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    evicted, other = put(share, some(ALICE)), put(share, some(BOB))
+    reader.refresh()
+    read, away = reader.files.read, {evicted}
+
+    def read_here(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        if path in away:
+            raise OSError(errno.EAGAIN, "is being downloaded", str(path))
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(reader.files, "read", read_here)
+    del share.disk.contents[WORKSPACE.plan(ONE.id) if lost == "a plan" else other]
+    assert rescued(reader) == ([] if lost == "a plan" else [BOB])
+    assert rescued(reader) == []
+
+
+def test_a_worker_of_whom_a_file_cannot_be_read_waits_until_it_can(
+    share: Share, reader: WorkDistributor, monkeypatch: pytest.MonkeyPatch
+):
+    author = some(ALICE)
+    path, copy = put(share, author), WORKSPACE.journals / f"{ALICE}.0000 (conflicted copy).jsonl"
+    share.disk.contents[copy] = share.disk.contents[path]
+    reader.refresh()
+    del share.disk.contents[path]
+    read, away = reader.files.read, {copy}
+
+    def read_here(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        if path in away:
+            raise PermissionError(errno.EACCES, "is used by another process", str(path))
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(reader.files, "read", read_here)
+    assert rescued(reader) == []
+    share.disk.contents[copy] = share.disk.contents[copy][:-10]
+    away.clear()
+    assert rescued(reader) == [ALICE]
+    said = share.disk.contents[WORKSPACE.relayed(ALICE, reader.worker)]
+    assert said == author.lines[-1] + b"\n", "the rest is in the copy"
+
+
+def test_more_journals_than_one_look_reads_are_not_said_again(
+    share: Share, reader: WorkDistributor, monkeypatch: pytest.MonkeyPatch
+):
+    lost, _, _ = (put(share, some(worker, 200)) for worker in (ALICE, BOB, CAROL))
+    monkeypatch.setattr(reading, "MAX_POLL_BYTES", len(share.disk.contents[lost]))
+    monkeypatch.setattr(reading, "PIECE_BYTES", 4096)
+    pass_time(reader, SYNC_FOLDER.dead)
+    whole = share.disk.contents[lost]
+    share.disk.contents[lost] = whole[: len(whole) // 2]
+    assert rescued(reader) == [ALICE]
+    assert rescued(reader) == []
+    said = share.disk.contents[WORKSPACE.relayed(ALICE, reader.worker)]
+    assert said == whole[whole.rindex(b"\n", 0, len(whole) // 2) + 1 :]
 
 
 def test_a_plan_that_the_folder_lost_is_put_back_by_whoever_knows_it_but_not_into_an_empty_folder(
