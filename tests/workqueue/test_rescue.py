@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from queuekit import ALICE, BOB, CAROL, WORKSPACE, Author, Share, arrived, claimed, item, pass_time, table
 
+from fedspec.files.evicted import stub_of
 from fedspec.workqueue import store as reading
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import SYNC_FOLDER
@@ -188,3 +189,48 @@ def test_a_plan_that_was_put_back_to_when_it_was_half_there_is_made_whole_by_who
     pass_time(reader, 2 * SYNC_FOLDER.dead)
     reader.caretaker.rescue.look()
     assert share.disk.contents[path] == whole
+
+
+def test_plans_are_looked_at_once_while_a_dead_peer_is_waited_for(
+    share: Share, reader: WorkDistributor, monkeypatch: pytest.MonkeyPatch
+):
+    reader.refresh()
+    asked, sizes = [], reader.files.sizes
+    monkeypatch.setattr(reader.files, "sizes", lambda folder: asked.append(folder) or sizes(folder))
+    for _ in range(20):
+        reader.caretaker.rescue.look()
+    assert asked == [WORKSPACE.plans]
+    pass_time(reader, SYNC_FOLDER.dead)
+    asked.clear()
+    reader.caretaker.rescue.look()
+    assert asked == [WORKSPACE.plans]
+
+
+def test_a_plan_of_which_only_a_stub_is_here_is_not_written(share: Share, reader: WorkDistributor):
+    reader.refresh()
+    path = WORKSPACE.plan(TWO.id)
+    del share.disk.contents[path]
+    share.disk.contents[stub_of(path)] = b"tells no size"
+    assert rescued(reader) == []
+    assert path not in share.disk.contents
+
+
+def test_a_conflict_copy_of_a_plan_that_is_gone_is_not_missed(share: Share, reader: WorkDistributor):
+    path = WORKSPACE.plans / f"p-{TWO.id} 2.json"
+    share.disk.contents[path] = share.disk.contents[WORKSPACE.plan(TWO.id)]
+    reader.refresh()
+    del share.disk.contents[path]
+    assert rescued(reader) == []
+    assert path not in share.disk.contents
+    assert path.name not in reader.store.plans
+
+
+def test_nothing_is_said_into_a_folder_that_has_vanished(share: Share, reader: WorkDistributor):
+    put(share, some(ALICE))
+    reader.refresh()
+    for path in [path for path in share.disk.contents if WORKSPACE.root in path.parents]:
+        del share.disk.contents[path]
+    reader.refresh()
+    assert reader.store.short
+    assert reader.caretaker.rescue.look(leaving=True) == []
+    assert not [path for path in share.disk.contents if path.parent in (WORKSPACE.journals, WORKSPACE.plans)]
