@@ -862,6 +862,26 @@ def test_a_worker_never_makes_a_new_queue_where_its_own_has_vanished(disk: Memor
     assert later.of(Start)[-1].round >= 1
 
 
+def test_a_finished_worker_makes_no_new_queue_where_its_own_vanishes_while_it_waits_for_the_others(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+    Process(disk, "bb", timing=SYNC_FOLDER).queue.tick()
+    process = Process(disk, timing=SYNC_FOLDER)
+    steps = process.worker.steps()
+    while not (process.statuses and process.statuses[-1].startswith("All done. Waiting")):
+        process.clock.advance(next(steps))
+        process.queue.tick()
+    away = {path: data for path, data in disk.contents.items() if SHARE.root in path.parents}
+    for path in away:
+        del disk.contents[path]
+    while not any("is gone" in event for event in process.events):
+        process.clock.advance(next(steps))
+    assert not [path for path in disk.contents if SHARE.root in path.parents]
+    disk.contents.update(away)
+    process.work()
+    check(process, item)
+
+
 def test_who_is_alone_in_a_synced_folder_begins_at_once(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)

@@ -78,6 +78,7 @@ class Worker:
         match action:
             case Finished():
                 yield from self._linger()
+                check_folder(self.queue)  # it may have gone meanwhile
                 self._publish(thorough=self.queue.timing.syncs, leaving=True)
                 if (refused := self.queue.publisher.refused) is not None:
                     raise refused

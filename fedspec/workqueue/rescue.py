@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from fedspec.errors import FolderError
 from fedspec.workqueue.records import machine_of
-from fedspec.workqueue.store import Store
+from fedspec.workqueue.store import author_of
 
 if TYPE_CHECKING:
-    from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
 
 
@@ -24,47 +23,69 @@ class Rescue:
     def __init__(self, queue: WorkDistributor) -> None:
         self.queue = queue
         self._since: float | None = None
+        self._plans: set[str] = (
+            set()
+        )  # files of plans that were gone, or others than were read, at the last look at all of them
+        self._plans_at: float | None = None
 
     def look(self, *, leaving: bool = False) -> list[str]:
         """Say again what has been missing for as long as a dead peer is waited for; at once if this process is ``leaving``.
+
+        What cannot be read just now may not be lost: it waits as long again. In a folder without any plan nothing is said: it
+        is away, or somebody has emptied it.
 
         Returns:
             The workers whose records were said again. They stand in files of this worker's own.
         """
         queue, store = self.queue, self.queue.store
+        if not queue.joined:
+            return []
+        now = queue.clock.awake_or_asleep()
+        if leaving or self._plans_at is None or now - self._plans_at >= queue.timing.dead:
+            self._look_at_plans()
+            self._plans_at = self._plans_at if leaving else now
         with store.lock:
-            plans = self._missing_plans()
-            if not (store.short or plans) or not queue.joined:
+            if not (store.short or self._plans):
                 self._since = None
                 return []
-            now = queue.clock.awake_or_asleep()
             self._since = now if self._since is None else self._since
             if not leaving and now - self._since < queue.timing.dead:
                 return []
-            held = Store(store.files, store.workspace)
-            held.catch_up()
             rescued = []
             with suppress(FolderError):  # then it is tried again at the next look
-                for item in plans:
-                    store.write_plan(item)
-                for worker, missing in self._missing(held):
-                    store.say_again(worker, queue.worker, missing)
-                    rescued.append(worker)
-                store.short.clear()
+                if not store.files.names(store.workspace.plans):
+                    return []
+                self._put_plans_back()
+                # This machine's own have their copy here.
+                lost = {worker for worker in map(author_of, store.short) if machine_of(worker) != machine_of(queue.worker)}
+                held = store.held(lost)
+                for worker, length in sorted(held.items()):
+                    if missing := store.histories.lines(worker, length):
+                        store.say_again(worker, queue.worker, missing)
+                        rescued.append(worker)
+                unknown = lost - held.keys()
+                store.short = {name: size for name, size in store.short.items() if author_of(name) in unknown}
+                self._since = None
             return rescued
 
-    def _missing_plans(self) -> list[Item]:
-        """Items whose files are gone from a folder that has others, or are no longer what was read.
-
-        A folder without any plan is away, or somebody has emptied it.
-        """
+    def _look_at_plans(self) -> None:
+        """Their sizes too: one may be put back to when it was half there. Without the lock, since thousands take long."""
         store = self.queue.store
         there = store.files.sizes(store.workspace.plans)
-        names = {item.id: store.workspace.plan(item.id).name for item in store.items.values()}
-        return [i for i in store.items.values() if there.get(names[i.id]) != store.plans.get(names[i.id])] if there else []
+        with store.lock:
+            self._plans = {name for name, size in store.plans.items() if there.get(name) != size} if there else set()
 
-    def _missing(self, held: Store) -> list[tuple[str, list[bytes]]]:
-        """Workers of other machines, each with the lines that the folder lacks. This machine's own have their copy here."""
-        known, mine = self.queue.store.histories, machine_of(self.queue.worker)
-        found = [(worker, known.lines(worker, held.length(worker))) for worker in known.workers() if machine_of(worker) != mine]
-        return [(worker, lines) for worker, lines in found if lines]
+    def _put_plans_back(self) -> None:
+        store = self.queue.store
+        items = {store.workspace.plan(item.id).name: item for item in store.items.values()} if self._plans else {}
+        for name in self._plans - items.keys():
+            store.plans.pop(name, None)  # a conflict copy
+        for item in [items[name] for name in sorted(self._plans & items.keys())]:
+            try:
+                store.files.read(store.workspace.plan(item.id), 0, 1)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                continue  # a sync client has evicted it, and its stub may tell no size
+            store.write_plan(item)
+        self._plans = set()

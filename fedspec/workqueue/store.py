@@ -6,7 +6,8 @@ Reading is incremental and forgiving: what is torn, foreign or not there yet is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,11 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     seen: dict[str, int] = {}
     have: dict[str, int] = {}
     gone: str = ""
+
+
+def author_of(name: str) -> str:
+    """Whose records a journal file should have, by its name; conflict copies and relayed files begin with it too."""
+    return name.partition(".")[0]
 
 
 class Store:
@@ -196,6 +202,19 @@ class Store:
         """Put lines of another's journal, without line feeds, into a file of ``by``'s own. Raises FolderError."""
         self.files.append(self.workspace.relayed(worker, by), b"".join(line + b"\n" for line in lines))
 
+    def held(self, workers: Collection[str]) -> dict[str, int]:
+        """How many records of these workers the folder holds now, in files that go by their names.
+
+        Left out is each of whom a file cannot be read to its end now. Raises FolderError.
+        """
+        sizes = self.files.sizes(self.workspace.journals)
+        theirs = {name: size for name, size in sizes.items() if author_of(name) in workers}
+        fresh = Store(self.files, self.workspace)
+        for name, size in theirs.items():
+            fresh._read_journal(name, size, inf)
+        unread = {author_of(name) for name, size in theirs.items() if fresh._seen(name) < size}
+        return {worker: fresh.length(worker) for worker in workers if worker not in unread}
+
     def write_plan(self, item: Item) -> bool:
         """Put an item into the queue; True unless its file is already there, whole."""
         path, data = self.workspace.plan(item.id), encoded(item)
@@ -246,8 +265,6 @@ class Store:
     def _read_journals(self, *, doubting: bool = False) -> None:
         sizes = self.journals = self.files.sizes(self.workspace.journals)
         self._note_short(sizes)
-        if len(self.tails) > len(sizes):
-            self.tails = {name: tail for name, tail in self.tails.items() if name in sizes}
         if doubting:
             self._doubt(sizes)
         unread = {name: size - self._seen(name) for name, size in sizes.items() if self._seen(name, -1) != size}
@@ -266,14 +283,14 @@ class Store:
         A file that a sync client preallocates, or fills block by block, need not change its size or its end when it is right.
         """
         behind = self._behind()
-        doubted = {n for n, tail in self.tails.items() if tail.is_odd or (behind and n.partition(".")[0] in behind)}
+        doubted = {n for n, tail in self.tails.items() if tail.is_odd or (behind and author_of(n) in behind)}
         odd, read = self._odd_journals, 0
         odd.poll(doubted)
         for name in odd.due():
             tail, size = self.tails[name], sizes.get(name, -1)
             if tail.seen != size:
                 continue  # it is being read anyway, or has just vanished
-            tail = self.tails[name] = Tail() if name.partition(".")[0] in behind else tail.taken_back()
+            tail = self.tails[name] = Tail() if author_of(name) in behind else tail.taken_back()
             odd.failed(name, held=size - tail.seen)
             read += size - tail.seen
             if read >= MAX_DOUBTED_BYTES:
@@ -287,14 +304,27 @@ class Store:
         return self.histories.gaps() | {worker for worker, beat in self.beats.items() if beat.seq > self.length(worker)}
 
     def _note_short(self, sizes: Mapping[str, int]) -> None:
-        """Note which files have become shorter or are gone, and forget those that are as long again."""
-        for name, tail in self.tails.items():
-            if sizes.get(name, 0) < tail.seen:
+        """Note which files have become shorter or are gone, to be read as a whole, and forget those that are as long again."""
+        for name in [name for name, tail in self.tails.items() if sizes.get(name, -1) < tail.seen]:
+            tail = self.tails[name]
+            if self._is_lost(name, tail):
                 self.short[name] = max(tail.seen, self.short.get(name, 0))
+                del self.tails[name]
+            else:
+                tail.seen = tail.offset  # only whole lines are known to be there
         if self.short:
             self.short = {name: length for name, length in self.short.items() if sizes.get(name, 0) < length}
 
-    def _read_journal(self, name: str, size: int, most: int) -> int:
+    def _is_lost(self, name: str, tail: Tail) -> bool:
+        """Whether what was read last stands there no more. A share's listing may be older, a stub need not tell the size."""
+        try:
+            return self.files.read(self.workspace.journals / name, tail.begin, len(tail.mark)) != tail.mark
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # nobody can tell just now
+
+    def _read_journal(self, name: str, size: int, most: float) -> int:
         """Read what is new in a journal. What has taken its place is read as a whole: what we know already changes nothing.
 
         Returns:
@@ -302,8 +332,6 @@ class Store:
         """
         path, read = self.workspace.journals / name, 0
         tail = self.tails.setdefault(name, Tail())
-        if size < tail.seen:
-            tail = self.tails[name] = Tail()
         while tail.seen < size and read < most:
             if tail.is_no_journal:
                 tail.seen = size

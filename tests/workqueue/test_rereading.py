@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from queuekit import ALICE, BOB, WORKSPACE, Author
 
 from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.files.evicted import stub_of
 from fedspec.workqueue.records import Claim, Yield
 from fedspec.workqueue.store import DOUBTED_POLLS, MAX_DOUBTED_BYTES, Beat, Store
 from fedspec.workqueue.tail import MARK_BYTES, MAX_WAIT_POLLS, WEIGHED_BYTES
@@ -20,11 +21,16 @@ LONG = "x" * (2 * MARK_BYTES)
 
 
 class CountingFiles(MemoryFiles):
-    """Counts the bytes of journals that were read."""
+    """Counts the bytes of journals that were read. ``listed``: what a listing says of journals, if it is an old one."""
 
     def __init__(self, disk: MemoryDisk) -> None:
         super().__init__(disk)
         self.read_bytes = 0
+        self.listed: dict[str, int] | None = None
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        old = self.listed if folder == WORKSPACE.journals else None
+        return super().sizes(folder) if old is None else dict(old)
 
     def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
         data = super().read(path, offset, limit)
@@ -138,3 +144,31 @@ def test_what_a_peer_has_others_read_again_and_again_is_bounded(store: Store, fi
     files.read_bytes = 0
     polls(store, 200)
     assert files.read_bytes < 41 * 200 * WEIGHED_BYTES / MAX_WAIT_POLLS * 1.2
+
+
+@pytest.mark.parametrize("listed", [{}, {JOURNAL.name: 0}, {JOURNAL.name: 300}])
+def test_what_an_older_listing_does_not_show_is_neither_lost_nor_read_again(
+    store: Store, files: CountingFiles, disk: MemoryDisk, listed: dict[str, int]
+):
+    disk.contents[JOURNAL] = RIGHT[:-10]
+    store.refresh()
+    files.listed, files.read_bytes = listed, 0
+    polls(store, 10)
+    assert files.read_bytes <= 10 * MARK_BYTES
+    assert not store.short
+    disk.contents[JOURNAL] = RIGHT
+    files.listed = None
+    store.refresh()
+    assert store.length(ALICE) == 4
+
+
+def test_what_is_not_here_to_be_read_is_not_lost(store: Store, disk: MemoryDisk):
+    disk.contents[JOURNAL] = RIGHT
+    store.refresh()
+    del disk.contents[JOURNAL]
+    disk.contents[stub_of(JOURNAL)] = b"tells no size"
+    store.refresh()
+    assert not store.short
+    del disk.contents[stub_of(JOURNAL)]
+    store.refresh()
+    assert store.short == {JOURNAL.name: len(RIGHT)}
