@@ -16,7 +16,7 @@ from fedspec.simulation.bystander import Bystander
 from fedspec.simulation.hands import Ground, SimulatedFiles
 from fedspec.simulation.rehearsal import PairJob, RehearsalJob
 from fedspec.simulation.world import Process
-from fedspec.worker import StopSignal, Worker
+from fedspec.worker import Stopped, StopSignal, Worker
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.slots import Slots
 from fedspec.workspace import LocalState
@@ -41,6 +41,8 @@ class Machine:
         self.local = LocalState(Path("/local") / self.name)
         self.processes = 0
         self.living: list[Process] = []
+        # How a person stops each worker that is at work.
+        self.stops: dict[str, StopSignal] = {}
         # What each process knows of the queue that lives, or has ended in order since people last looked.
         self.minds: dict[str, WorkDistributor] = {}
         self.dead = False
@@ -100,6 +102,7 @@ class Machine:
 
     def _after(self, process: Process, crashed: bool, life: Life) -> None:
         self.living.remove(process)
+        self.stops.pop(process.name, None)
         # The system frees what a dead process held.
         self.ground.disk.end(process.name)
         self.world.note(process.name, "is dead" if crashed else "has ended")
@@ -142,7 +145,7 @@ class Machine:
     def work(self, process: Process) -> None:
         """The life of a worker process, as `fedspec work` runs it."""
         course, profile = self.course, self.course.profile
-        queue = self.queue(process)
+        queue, stop = self.queue(process), StopSignal()
         self.world.note(process.name, "starts")
         try:
             queue.require_queue()
@@ -153,11 +156,15 @@ class Machine:
                 course.checkpoints(course.workspace.checkpoints, queue.files),
                 lambda item, base, meeting=None: self._job(process, item, base, meeting),
                 Diary(process),
-                StopSignal(),
+                stop,
             )
-            for seconds in worker.steps():
-                process.sleep(seconds)
-            queue.leave("finished")
+            self.stops[process.name] = stop
+            try:
+                for seconds in worker.steps():
+                    process.sleep(seconds)
+                queue.leave("finished")
+            except Stopped:
+                queue.leave("stopped")
         except FedspecError as error:
             self.give_up(process, error.what)
 

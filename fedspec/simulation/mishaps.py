@@ -32,6 +32,8 @@ def arrange(course: Course, horizon: float) -> None:
         world.at(taken, lambda: _back_up(course, world.random.uniform(0.0, horizon)))
     if world.chance(profile.retire) and len(course.machines) > 1:
         world.at(world.random.uniform(0.0, horizon), lambda: _retire(course))
+    if world.chance(profile.evening):
+        world.at(world.random.uniform(60.0, horizon / 5), lambda: _evening(course))
     if world.chance(profile.person):
         world.at(world.random.uniform(60.0, horizon), lambda: _person(course))
 
@@ -99,6 +101,22 @@ def _retire(course: Course) -> None:
             world.note(process.name, f"error: {error.what}")
 
     other.start(length * random.random(), command)
+
+
+def _evening(course: Course) -> None:
+    """All workers are stopped in order. They are started again, some of them before they hear of the others."""
+    world, random = course.world, course.world.random
+    world.struck("evening", "world")
+    for machine in course.living:
+        night = course.profile.timing.dead * random.uniform(0.5, 2.0)
+        if random.random() < 0.5:
+            away = course.profile.timing.dead * random.uniform(0.5, 4.0)
+            world.took("evening", away)
+            # It still hears that the others have left.
+            world.at(world.now + 0.9 * night, lambda m=machine, s=away: m.leave_for(s, asleep=False))  # type: ignore[misc]
+        for stop in machine.stops.values():
+            stop.request()
+            machine.start(night, course.work)
 
 
 def _person(course: Course) -> None:

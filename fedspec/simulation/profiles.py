@@ -48,6 +48,7 @@ class Profile:
         death: probability that a crashed machine never comes back.
         retire: somebody retires a machine that is away, and it comes back.
         sibling: one machine runs a second worker.
+        evening: people stop all workers in order, and start them again later, some machines away from the others meanwhile.
         skew_h: wall clocks are off by up to so many hours, and jump.
     """
 
@@ -78,13 +79,14 @@ class Profile:
     person: float = 0.3
     retire: float = 0.1
     sibling: float = 0.15
+    evening: float = 0.1
     reboot_s: float = 300.0
     skew_h: float = 12.0
 
 
 FAULTS = (
     "crash", "stop", "refuse", "unreadable", "blocking", "never_here", "bad_sector", "stale_s", "sleep", "offline", "days",
-    "apart", "death", "clone", "restore", "person", "retire", "sibling",
+    "apart", "death", "clone", "restore", "person", "retire", "sibling", "evening",
 )  # fmt: skip
 _SYNC = Profile("", SYNC_FOLDER, Weather())
 
@@ -145,6 +147,7 @@ PROFILES: dict[str, Profile] = {
         person=0.6,
         apart=0.3,
         retire=0.3,
+        evening=0.3,
     ),
 }
 

@@ -210,6 +210,7 @@ def _set_right(course: Course) -> None:
         fold = queue.store.fold
         # As `progress` names them: also one that is closed, and of whose words not all are known to be here.
         silent = {machine_of(worker) for worker in fold.workers if not fold.read_to_the_end(worker)} - fold.retirements
+        silent.update(machine_id for item in course.items for machine_id in queue.look().unconfirmed_by(item.id))
         for machine_id in sorted(silent - there):
             course.world.struck("retire", process.name, machine_id)
             queue.control("retire", value=machine_id)

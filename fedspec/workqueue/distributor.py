@@ -102,13 +102,13 @@ class WorkDistributor(Member):
         another seals nothing: it may just not have met them.
         """
         with self._lock:
-            fold, told = self.store.fold, self.store.told
+            fold = self.store.fold
             if self._journal is None or fold.gone(self.worker) or not self._pulse.settled():
                 return []
             if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
                 return []
             crowd = self._pulse.members(self.worker, self._dead())
-            settlement = Settlement(fold, self.store.acks, {w: beat.gone for w, beat in told.items()}, self.worker)
+            settlement = self._settlement()
             # Whose share it is takes a hash for each member: asked last.
             ready = [
                 done
@@ -126,10 +126,20 @@ class WorkDistributor(Member):
     def _may_change(self, done: Done, settlement: Settlement) -> bool:
         return settlement.may_change(done)
 
+    def _settlement(self) -> Settlement:
+        views = {worker: beat.gone for worker, beat in self.store.told.items()}
+        return Settlement(self.store.fold, self.store.acks, views, self.worker, apart=self.timing.syncs)
+
     def unconfirmed(self) -> list[str]:
-        """Items with a result that others have not all acknowledged."""
+        """Items with a result that others have not all acknowledged, and may yet before long: who was not met in a settle time,
+        and has left before, is not waited for."""
         with self._lock:
-            return sorted(self.store.fold.unsealed & self.store.items.keys()) if self._has_company() else []
+            fold = self.store.fold
+            items = sorted(fold.unsealed & self.store.items.keys()) if self._has_company() else []
+            if not self._pulse.has_been_here():
+                return items
+            settlement = self._settlement()
+            return [i for i in items if (done := fold.canonical(i)) is not None and not any(settlement.unmet(done))]
 
     def _has_company(self) -> bool:
         return any(machine_of(worker) != machine_of(self.worker) for worker in self.store.fold.workers)

@@ -76,6 +76,7 @@ class Fold:
         self.items: dict[str, ItemState] = {}
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
+        self.inherited: set[str] = set()  # workers that their machine has closed under another id
         self.forks: set[str] = set()  # workers that were cloned
         self.retirements: set[str] = set()
         self.imported: set[str] = set()  # hashes of files that were taken in
@@ -119,6 +120,8 @@ class Fold:
         # Under whatever id they were its machine's: that may have changed since.
         for dead, last in hello.closes.items():
             self.closed[dead] = max(last, self.closed.get(dead, -1))
+            if machine_of(dead) != machine_of(hello.worker):
+                self.inherited.add(dead)
             self._forget_items_of(dead)
 
     def _take_bye(self, bye: Bye) -> None:

@@ -70,9 +70,11 @@ class Settlement:
 
     Args:
         views: of each worker, the `Fold.view_of_the_gone` that it last told: who knows of others that are gone may know a seal.
+        me: "" for who only looks.
+        apart: whether a machine may be at work again without a word of it here, since copies of the folder meet later.
     """
 
-    def __init__(self, fold: Fold, acks: Acks, views: Mapping[str, str], me: str) -> None:
+    def __init__(self, fold: Fold, acks: Acks, views: Mapping[str, str], me: str, *, apart: bool = False) -> None:
         self.fold, self.acks = fold, acks
         mine = fold.view_of_the_gone()
         # Of a worker that its machine has closed nothing may have arrived here yet; -1: it never wrote a word.
@@ -89,6 +91,7 @@ class Settlement:
         )
         self._open = bool(self._strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}
+        self._unmet = _unmet(fold, acks, me) if apart else {}
 
     def missing(self, done: Done) -> Iterator[str]:
         """Workers from which another result, or a seal, might still come."""
@@ -97,10 +100,21 @@ class Settlement:
             if anyway or not (author_is_gone or have_read(self.acks, [worker], done.worker, done.seq)):
                 yield worker
         yield from self._strangers
+        yield from self.unmet(done)
+
+    def unmet(self, done: Done) -> Iterator[str]:
+        """Of machines that have left, and may be back without having heard of the result or of me: the last worker of each."""
+        for machine, workers in self._unmet.items():
+            if machine != machine_of(done.worker) and not any(
+                have_read(self.acks, [w], done.worker, done.seq) for w in workers
+            ):
+                yield workers[-1]
 
     def may_change(self, done: Done) -> bool:
         """Whether any is `missing`, in a time that does not depend on how many take part."""
-        return self._open or (self._read_count(done.worker) <= done.seq and not self._is_in_the_view(done.worker))
+        if self._open or any(self.unmet(done)):
+            return True
+        return self._read_count(done.worker) <= done.seq and not self._is_in_the_view(done.worker)
 
     def _is_in_the_view(self, author: str) -> bool:
         """Beats leave out those that are gone, but the retired; a peer with the same view has read all that they wrote."""
@@ -114,6 +128,29 @@ class Settlement:
         return self._read_by_all[author]
 
 
-def unsettled(fold: Fold, acks: Acks, views: Mapping[str, str], me: str, done: Done) -> Iterator[str]:
-    """`Settlement.missing` of one result."""
-    return Settlement(fold, acks, views, me).missing(done)
+def _unmet(fold: Fold, acks: Acks, me: str) -> dict[str, list[str]]:
+    """Machines without a worker that is known to be there, none of which has heard of ``me``, with their workers.
+
+    One may have begun again, apart from this one. If an earlier worker of it has read of ``me``, its next one knows that and
+    waits; if not, it may take this machine for gone, as this one does it, and both would seal.
+    """
+    line = _line(fold, me) if me else [worker for worker in fold.workers if not fold.gone(worker)]
+    met = {machine_of(worker) for worker, seen in acks.items() if any(seen.get(greeter, 0) > 0 for greeter in line)}
+    here = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)} | {machine_of(me)}
+    unmet: dict[str, list[str]] = {}
+    greeted = ((state.hello.lam, worker) for worker, state in fold.workers.items() if state.hello is not None)
+    for _, worker in sorted(greeted):
+        if (machine := machine_of(worker)) not in here and machine not in met and not fold.retired(worker):
+            unmet.setdefault(machine, []).append(worker)
+    # Nobody comes back under an id that its machine has changed.
+    return {machine: workers for machine, workers in unmet.items() if workers[-1] not in fold.inherited}
+
+
+def _line(fold: Fold, me: str) -> list[str]:
+    """``me``, and those that it has followed without a good-bye: who has heard of one of them thinks none of them gone."""
+    line = [me]
+    for worker in line:
+        state = fold.workers.get(worker)
+        closes = state.hello.closes if state is not None and state.hello is not None else {}
+        line += [old for old in closes if old in fold.workers and not fold.workers[old].bye and old not in line]
+    return line

@@ -299,7 +299,8 @@ class Reader:
     @cached_property
     def _settlement(self) -> Settlement:
         acks = {worker: beat.seen for worker, beat in self.told.items()}
-        return Settlement(self.fold, acks, {worker: beat.gone for worker, beat in self.told.items()}, "")
+        views = {worker: beat.gone for worker, beat in self.told.items()}
+        return Settlement(self.fold, acks, views, "", apart=self.timing.syncs)
 
     def _unconfirmed(self) -> dict[str, list[str]]:
         """Machines that are away -> experiments whose results wait for them."""

@@ -42,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
 
     workers: dict[str, WorkerState]
     closed: dict[str, int]
+    inherited: set[str]
     forks: set[str]
     retirements: set[str]
     imported: set[str]

@@ -297,6 +297,14 @@ class SealsDespiteStrangers(WorkDistributor):
         return Settlement(fold, known, views, self.worker).may_change(done)
 
 
+class SealsBeforeItHasMetThem(WorkDistributor):
+    """Seals without machines that have left, and may have begun again without having heard of it."""
+
+    def _may_change(self, done: Done, settlement: Settlement) -> bool:
+        views = {worker: beat.gone for worker, beat in self.store.told.items()}
+        return Settlement(self.store.fold, self.store.acks, views, self.worker).may_change(done)
+
+
 # What people ask for, and what is remembered
 
 

@@ -52,6 +52,8 @@ LATECOMERS = only(
 )  # fmt: skip
 # Two machines hear of each other only from the third.
 APART = only(machines=3, rounds=1, apart=1.0)
+# All go home, and some begin again where they hear nothing of the others.
+EVENINGS = only(rounds=3, client_s=150.0, evening=1.0)
 # A person gives a command, or writes into the queue for people.
 PEOPLE = only(items=4, rounds=10, client_s=150.0, person=1.0)
 RETIRED = only(machines=3, items=4, rounds=10, client_s=150.0, retire=1.0)
@@ -107,6 +109,7 @@ MISTAKES = [
     Mistake(mistakes.SealsWithoutTheAbsent, AWAY, "I8: "),
     Mistake(mistakes.SealsUnlikeTheOthers, LATECOMERS, "I8: "),
     Mistake(mistakes.SealsDespiteStrangers, APART, "I8: "),
+    Mistake(mistakes.SealsBeforeItHasMetThem, EVENINGS, "I8: "),
     Mistake(mistakes.StaysDisowned, RETIRED, "I1: time stands still"),
     Mistake(mistakes.IgnoresPeople, PEOPLE, "I16: "),
     Mistake(mistakes.WritesOverEdits, PEOPLE, "I16: "),
