@@ -21,19 +21,19 @@ import msgspec
 from fedspec.errors import DamagedError, FolderError
 from fedspec.files import ORPHANED_S
 from fedspec.folders import original_of
-from fedspec.plan import published_names
+from fedspec.plan import Item, published_names
 from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, Edit, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.rescue import Rescue
 from fedspec.workqueue.wording import one_line
-from fedspec.workspace import CheckpointPaths
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
 
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
+MODEL = "_model.pt"  # how the copy of a checkpoint ends
 ARCHIVE = b"PK"  # how a checkpoint begins
 # How a heartbeat, and the copy for people that says how far an experiment is, begin; the group is whose it is. A conflict copy
 # that was torn on its way may be brought back as it was then, and has no more than that.
@@ -212,9 +212,11 @@ class Caretaker:
         """
         queue, removed = self.queue, []
         places = (queue.workspace.results, queue.workspace.checkpoints, queue.workspace.beats)
-        for path in (copy for folder in places for copy in self._copies(folder)):
+        copies = [copy for folder in places for copy in self._copies(folder)]
+        named = self._by_name() if copies else {}
+        for path in copies:
             data = self._read(path)
-            if data is not None and self._is_derived(path, original_of(path.name) or "", data):
+            if data is not None and self._is_derived(path, original_of(path.name) or "", data, named):
                 with suppress(FolderError):  # somebody holds it; the next one that looks deletes it
                     queue.files.remove(path)
                     removed.append(path.name)
@@ -238,29 +240,37 @@ class Caretaker:
         except (OSError, FolderError):
             return None
 
-    def _is_derived(self, path: Path, original: str, data: bytes) -> bool:
+    def _by_name(self) -> dict[str, list[Item]]:
+        """The experiments by the names that their files have or had: until its twin arrived, an item had the name itself."""
+        named: dict[str, list[Item]] = {}
+        with self.queue.store.lock:
+            items = self.queue.store.items
+            for item_id, name in published_names(items.values()).items():
+                for known in {name, items[item_id].exp}:
+                    named.setdefault(known, []).append(items[item_id])
+        return named
+
+    def _is_derived(self, path: Path, original: str, data: bytes, named: dict[str, list[Item]]) -> bool:
         """Whether the bytes are what a derived file of this name once held."""
         workspace = self.queue.workspace
         if path.parent == workspace.beats:
             return _told(BEAT, data) == original.removesuffix(".json")
+        endings = (".csv",) if path.parent == workspace.results else (MODEL, ".json")
+        ending = next(filter(original.endswith, endings), "")
+        items = named.get(original.removesuffix(ending)) if ending else None
+        if items is None:
+            return False
         with self.queue.store.lock:
-            fold, items = self.queue.store.fold, self.queue.store.items
-            names = published_names(items.values())
-            paths = CheckpointPaths(workspace.checkpoints)
-            for item_id, name in names.items():
-                # Until its twin arrived, an item with the same name had this file.
-                ids = [i for i in names if name in (names[i], items[i].exp)]
-                if path.parent == workspace.results and original == workspace.result(name).name:
-                    results = [done for i in ids for done in fold.item(i).results()]
-                    return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
-                if path.parent == workspace.checkpoints and original == paths.model(name).name:
-                    digest = hashlib.sha256(data).hexdigest()
-                    known = any(ckpt.sha256 == digest for i in ids for ckpt in fold.generations(i))
-                    # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
-                    return known or (data.startswith(ARCHIVE) and all(fold.status(i) == "sealed" for i in ids))
-                if path.parent == workspace.checkpoints and original == paths.progress(name).name:
-                    return _told(PROGRESS, data) in (name, items[item_id].exp)
-        return False
+            fold = self.queue.store.fold
+            if ending == ".csv":
+                results = [done for item in items for done in fold.item(item.id).results()]
+                return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
+            if ending == ".json":
+                return _told(PROGRESS, data) in {original.removesuffix(ending), *(item.exp for item in items)}
+            digest = hashlib.sha256(data).hexdigest()
+            known = any(ckpt.sha256 == digest for item in items for ckpt in fold.generations(item.id))
+            # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
+            return known or (data.startswith(ARCHIVE) and all(fold.status(item.id) == "sealed" for item in items))
 
 
 def _told(begins: re.Pattern[bytes], data: bytes) -> str:
