@@ -116,7 +116,7 @@ class CheckpointManager:
     def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
         self.paths = CheckpointPaths(Path(folder))
         self.files = files or FencedFiles(self.paths.root)
-        self._whole: set[str] = set()
+        self._looked: dict[tuple[str, str, str], int | None] = {}  # a generation -> None if it is whole, else its size then
 
     def save(
         self,
@@ -207,16 +207,16 @@ class CheckpointManager:
     def whole(self, exp: str, ckpt: Recorded) -> bool:
         """Whether the generation is here, with the bytes that its writer journalled, as far as can be told just now.
 
-        Each is read once.
+        Each is read once, a damaged one again when it has another size.
         """
-        if not _is_named(ckpt):
-            return False
+        key = (exp, ckpt.file, ckpt.sha256)
         with suppress(OSError, FolderError, UsageError):
-            if ckpt.file in self._whole:
-                return self.files.size(self.paths.generation(exp, ckpt.file)) is not None
-            if self._intact(exp, ckpt) is not None:
-                self._whole.add(ckpt.file)
-                return True
+            size = self.files.size(self.paths.generation(exp, ckpt.file)) if _is_named(ckpt) else None
+            if size is None:
+                return False
+            if self._looked.get(key, -1) not in (None, size):
+                self._looked[key] = None if self._intact(exp, ckpt) is not None else size
+            return self._looked[key] is None
         return False
 
     def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:

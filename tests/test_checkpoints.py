@@ -290,6 +290,28 @@ def base() -> dict[str, torch.Tensor]:
     return {"w": torch.arange(12.0).reshape(3, 4)}
 
 
+def test_whether_a_generation_is_whole_is_read_once_and_again_when_a_damaged_one_has_another_size(
+    files: Files, manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+):
+    saved = save(manager, 1)
+    data, read, reads = files.read(path_of(manager, saved)), files.read, []
+
+    def counted(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        reads.append(path.name)
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(files, "read", counted)
+    for cut, whole, times in ((10, False, 1), (10, False, 1), (20, False, 2), (len(data), True, 3), (len(data), True, 3)):
+        files.write(path_of(manager, saved), data[:cut])
+        assert manager.whole(EXP, saved) is whole
+        assert len(reads) == times
+    assert not manager.whole(EXP, replace(saved, sha256=saved.sha256[:12] + "0" * 52))
+    assert not manager.whole("fedavg_iid", saved)
+    files.remove(path_of(manager, saved))
+    assert not manager.whole(EXP, saved)
+    assert len(reads) == 4
+
+
 def test_a_base_is_named_by_its_content_and_written_once(files: Files, manager: CheckpointManager):
     sha = manager.save_base(base())
     assert manager.save_base(base()) == sha != manager.save_base({"w": torch.zeros(3, 4)})
