@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
 MODEL = "_model.pt"  # how the copy of a checkpoint ends
+MAX_MODEL_BYTES = 2 << 30
 ARCHIVE = b"PK"  # how a checkpoint begins
 # How a heartbeat, and the copy for people that says how far an experiment is, begin; the group is whose it is. A conflict copy
 # that was torn on its way may be brought back as it was then, and has no more than that.
@@ -179,7 +180,7 @@ class Caretaker:
         """What the file asks for, as `show` will understand it; None where nothing is read from it. Changes nothing."""
         queue = self.queue
         data = self._read(path)
-        if data is None or len(data) > MAX_BYTES:
+        if data is None:
             return None
         with queue.store.lock:
             queue.store.refresh()
@@ -215,8 +216,7 @@ class Caretaker:
         copies = [copy for folder in places for copy in self._copies(folder)]
         named = self._by_name() if copies else {}
         for path in copies:
-            data = self._read(path)
-            if data is not None and self._is_derived(path, original_of(path.name) or "", data, named):
+            if self._is_derived(path, original_of(path.name) or "", named):
                 with suppress(FolderError):  # somebody holds it; the next one that looks deletes it
                     queue.files.remove(path)
                     removed.append(path.name)
@@ -234,9 +234,10 @@ class Caretaker:
         with suppress(FolderError):
             yield from (folder / name for name in self.queue.files.names(folder) if original_of(name) is not None)
 
-    def _read(self, path: Path) -> bytes | None:
+    def _read(self, path: Path, most: int = MAX_BYTES) -> bytes | None:
+        """The file's bytes, None if they cannot be had, or are more than any file of ours has."""
         try:
-            return self.queue.files.read(path)
+            return self.queue.files.read(path) if (self.queue.files.size(path) or 0) <= most else None
         except (OSError, FolderError):
             return None
 
@@ -250,15 +251,16 @@ class Caretaker:
                     named.setdefault(known, []).append(items[item_id])
         return named
 
-    def _is_derived(self, path: Path, original: str, data: bytes, named: dict[str, list[Item]]) -> bool:
-        """Whether the bytes are what a derived file of this name once held."""
+    def _is_derived(self, path: Path, original: str, named: dict[str, list[Item]]) -> bool:
+        """Whether what is in the file is what a derived file of this name once held."""
         workspace = self.queue.workspace
         if path.parent == workspace.beats:
-            return _told(BEAT, data) == original.removesuffix(".json")
+            return _told(BEAT, self._read(path) or b"") == original.removesuffix(".json")
         endings = (".csv",) if path.parent == workspace.results else (MODEL, ".json")
         ending = next(filter(original.endswith, endings), "")
         items = named.get(original.removesuffix(ending)) if ending else None
-        if items is None:
+        data = None if items is None else self._read(path, MAX_MODEL_BYTES if ending == MODEL else MAX_BYTES)
+        if items is None or data is None:
             return False
         with self.queue.store.lock:
             fold = self.queue.store.fold
@@ -273,9 +275,9 @@ class Caretaker:
             return known or (data.startswith(ARCHIVE) and all(fold.status(item.id) == "sealed" for item in items))
 
 
-def _told(begins: re.Pattern[bytes], data: bytes) -> str:
+def _told(begins: re.Pattern[bytes], data: bytes) -> str | None:
     match = begins.match(data)
-    return match[1].decode(errors="replace") if match else ""
+    return match[1].decode(errors="replace") if match else None
 
 
 def _says_the_same(data: bytes, rows: str) -> bool:

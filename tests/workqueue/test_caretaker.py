@@ -527,6 +527,29 @@ def test_copies_of_a_file_from_before_its_twin_arrived_are_cleared_away_as_well(
     assert mac.caretaker.clear() == sorted(copy.name for copy in copies)
 
 
+def test_a_copy_that_is_too_large_to_be_one_is_not_read(share: Share, monkeypatch: pytest.MonkeyPatch):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    exp = finish(mac).exp
+    places = [
+        WORKSPACE.results / copy_name(f"{exp}.csv"),
+        WORKSPACE.checkpoints / copy_name(f"{exp}.json"),
+        WORKSPACE.checkpoints / copy_name(f"{exp}_model.pt"),
+        WORKSPACE.beats / copy_name(f"{mac.worker}.json"),
+    ]
+    share.disk.contents.update(dict.fromkeys(places, b"PK"))
+    size, read, reads = mac.files.size, mac.files.read, []
+
+    def counted(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        reads.append(path)
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(mac.files, "read", counted)
+    monkeypatch.setattr(mac.files, "size", lambda path: 1 << 40 if path in places else size(path))
+    assert mac.caretaker.clear() == []
+    assert not set(places) & set(reads)
+
+
 def test_a_file_that_a_person_made_stays(share: Share):
     share.enqueue(ONE)
     mac = share.member("mac")
