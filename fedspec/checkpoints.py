@@ -116,7 +116,8 @@ class CheckpointManager:
     def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
         self.paths = CheckpointPaths(Path(folder))
         self.files = files or FencedFiles(self.paths.root)
-        self._looked: dict[tuple[str, str, str], int | None] = {}  # a generation -> None if it is whole, else its size then
+        self._whole: set[tuple[str, str, str]] = set()
+        self._looks: dict[tuple[str, str, str], tuple[int, int]] = {}  # its size, and how often it was asked for
 
     def save(
         self,
@@ -207,17 +208,21 @@ class CheckpointManager:
     def whole(self, exp: str, ckpt: Recorded) -> bool:
         """Whether the generation is here, with the bytes that its writer journalled, as far as can be told just now.
 
-        Each is read once, a damaged one again when it has another size.
+        Each is read once, a damaged one again when it has another size, and ever more seldom: some sync clients give a file its
+        size first and its bytes later.
         """
         key = (exp, ckpt.file, ckpt.sha256)
         with suppress(OSError, FolderError, UsageError):
             size = self.files.size(self.paths.generation(exp, ckpt.file)) if _is_named(ckpt) else None
             if size is None:
                 return False
-            if self._looked.get(key, -1) not in (None, size):
-                self._looked[key] = None if self._intact(exp, ckpt) is not None else size
-            return self._looked[key] is None
-        return False
+            if key not in self._whole:
+                before, looks = self._looks.get(key, (size, 0))
+                looks = looks + 1 if before == size else 1
+                if not looks & (looks - 1) and self._intact(exp, ckpt) is not None:  # at the 1st, 2nd, 4th, 8th ...
+                    self._whole.add(key)
+                self._looks[key] = size, looks
+        return key in self._whole
 
     def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
         """Delete all of ``recorded``: the result is final."""
