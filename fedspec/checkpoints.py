@@ -163,8 +163,8 @@ class CheckpointManager:
             except BlockingIOError:
                 unusable.append(Unusable(ckpt.round, "is still being downloaded", passing=True))
                 continue
-            except OSError as error:
-                why = f"cannot be read ({error.strerror or type(error).__name__})"
+            except (OSError, FolderError) as error:  # at its bytes, or at the look how many they are
+                why = f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
                 unusable.append(Unusable(ckpt.round, why, passing=True))
                 continue
             if data is None:
