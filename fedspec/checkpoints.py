@@ -163,7 +163,9 @@ class CheckpointManager:
             except BlockingIOError:
                 unusable.append(Unusable(ckpt.round, "is still being downloaded", passing=True))
                 continue
-            except (OSError, FolderError) as error:  # at its bytes, or at the look how many they are
+            except (OSError, FolderError) as error:
+                if isinstance(error, FolderError) and error.passing:
+                    raise  # the folder is away: no reason to begin at an earlier round
                 why = f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
                 unusable.append(Unusable(ckpt.round, why, passing=True))
                 continue
