@@ -116,7 +116,8 @@ class CheckpointManager:
     def __init__(self, folder: str | Path = "checkpoints_distributed", files: Files | None = None) -> None:
         self.paths = CheckpointPaths(Path(folder))
         self.files = files or FencedFiles(self.paths.root)
-        self._whole: set[str] = set()
+        self._whole: set[tuple[str, str, str]] = set()
+        self._looks: dict[tuple[str, str, str], tuple[int, int]] = {}  # its size, and how often it was asked for
 
     def save(
         self,
@@ -162,8 +163,10 @@ class CheckpointManager:
             except BlockingIOError:
                 unusable.append(Unusable(ckpt.round, "is still being downloaded", passing=True))
                 continue
-            except OSError as error:
-                why = f"cannot be read ({error.strerror or type(error).__name__})"
+            except (OSError, FolderError) as error:
+                if isinstance(error, FolderError) and error.passing:
+                    raise  # the folder is away: no reason to begin at an earlier round
+                why = f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
                 unusable.append(Unusable(ckpt.round, why, passing=True))
                 continue
             if data is None:
@@ -207,17 +210,21 @@ class CheckpointManager:
     def whole(self, exp: str, ckpt: Recorded) -> bool:
         """Whether the generation is here, with the bytes that its writer journalled, as far as can be told just now.
 
-        Each is read once.
+        Each is read once, a damaged one again when it has another size, and ever more seldom: some sync clients give a file its
+        size first and its bytes later.
         """
-        if not _is_named(ckpt):
-            return False
+        key = (exp, ckpt.file, ckpt.sha256)
         with suppress(OSError, FolderError, UsageError):
-            if ckpt.file in self._whole:
-                return self.files.size(self.paths.generation(exp, ckpt.file)) is not None
-            if self._intact(exp, ckpt) is not None:
-                self._whole.add(ckpt.file)
-                return True
-        return False
+            size = self.files.size(self.paths.generation(exp, ckpt.file)) if _is_named(ckpt) else None
+            if size is None:
+                return False
+            if key not in self._whole:
+                before, looks = self._looks.get(key, (size, 0))
+                looks = looks + 1 if before == size else 1
+                if not looks & (looks - 1) and self._intact(exp, ckpt) is not None:  # at the 1st, 2nd, 4th, 8th ...
+                    self._whole.add(key)
+                self._looks[key] = size, looks
+        return key in self._whole
 
     def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
         """Delete all of ``recorded``: the result is final."""

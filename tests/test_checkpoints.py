@@ -290,6 +290,35 @@ def base() -> dict[str, torch.Tensor]:
     return {"w": torch.arange(12.0).reshape(3, 4)}
 
 
+def test_whether_a_generation_is_whole_is_read_once_and_of_a_damaged_one_ever_more_seldom(
+    files: Files, manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+):
+    saved = save(manager, 1)
+    data, read, reads = files.read(path_of(manager, saved)), files.read, []
+
+    def counted(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        reads.append(path.name)
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(files, "read", counted)
+
+    def looks(held: bytes, count: int) -> tuple[set[bool], int]:
+        reads.clear()
+        files.write(path_of(manager, saved), held)
+        return {manager.whole(EXP, saved) for _ in range(count)}, len(reads)
+
+    assert looks(data[:10], 100) == ({False}, 7)
+    assert looks(data[:20], 3) == ({False}, 2)
+    assert looks(bytes(len(data)), 5) == ({False}, 3), "its size first"
+    assert looks(data, 2) == ({False}, 0)
+    assert looks(data, 1) == ({True}, 1), "its bytes later"
+    assert looks(data, 100) == ({True}, 0)
+    assert not manager.whole(EXP, replace(saved, sha256=saved.sha256[:12] + "0" * 52))
+    assert not manager.whole("fedavg_iid", saved)
+    files.remove(path_of(manager, saved))
+    assert not manager.whole(EXP, saved)
+
+
 def test_a_base_is_named_by_its_content_and_written_once(files: Files, manager: CheckpointManager):
     sha = manager.save_base(base())
     assert manager.save_base(base()) == sha != manager.save_base({"w": torch.zeros(3, 4)})

@@ -163,7 +163,7 @@ def test_a_saved_round_whose_file_can_have_no_such_name_is_none(disk: MemoryDisk
     assert process.of(Fail) == []
 
 
-def test_a_saved_round_of_another_item_that_nobody_may_look_at_stops_no_training(disk: MemoryDisk):
+def test_a_saved_round_that_nobody_may_look_at_stops_no_training(disk: MemoryDisk):
     other = item_of(43)
     fill(disk, ITEM)
     rival = killed_after(disk, 2, "bb", timing=SYNC_FOLDER)
@@ -179,6 +179,8 @@ def test_a_saved_round_of_another_item_that_nobody_may_look_at_stops_no_training
     process.files.size = refused  # type: ignore[method-assign]
     process.worker.take_stock()
     assert process.queue.report.have == {ITEM.id: 0}
+    process.work()
+    check(process, ITEM, other)
 
 
 def test_whatever_a_saved_round_is_called_those_of_a_final_result_are_cleared_away(disk: MemoryDisk):

@@ -387,6 +387,27 @@ def test_a_machine_that_sleeps_while_its_share_is_away_tries_on_when_it_wakes(di
     check(process, item)
 
 
+def test_stock_is_taken_of_what_is_begun_and_not_done(disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch):
+    done, begun, *others = (item_of(seed) for seed in range(20))
+    fill(disk, done)
+    Process(disk, timing=SYNC_FOLDER).work()
+    fill(disk, begun)
+    killed_after(disk, 2, timing=SYNC_FOLDER)
+    fill(disk, *others)
+    process = Process(disk, timing=SYNC_FOLDER)
+    fold, asked = process.queue.store.fold, []
+    status = fold.status
+
+    def spied(item_id: str) -> str:
+        asked.append(item_id)
+        return status(item_id)
+
+    monkeypatch.setattr(fold, "status", spied)
+    process.worker.take_stock()
+    assert process.queue.report.have == {begun.id: 2}
+    assert asked == [begun.id]
+
+
 def test_a_share_that_stays_away_is_tried_for_five_times_a_dead_peer_s_silence(disk: MemoryDisk):
     fill(disk, item_of())
     process = Process(disk)

@@ -188,15 +188,15 @@ class Worker:
         if not self.queue.timing.syncs:
             return
         with self.queue.store.lock:
-            fold = self.queue.store.fold
-            going = [item for item in self.queue.store.items.values() if fold.status(item.id) in ("running", "pending")]
+            fold, items = self.queue.store.fold, self.queue.store.items
+            # Asked after each client: of thousands of items few have saved rounds and no result.
+            begun = [item_id for item_id, state in fold.items.items() if state.generations and item_id not in fold.finished]
+            going = [items[i] for i in begun if i in items and fold.status(i) in ("running", "pending")]
             recorded = [(item, fold.generations(item.id)) for item in going]
-        have = {
+        self.queue.report.have = {
             item.id: next((ckpt.round for ckpt in saved if self.checkpoints.whole(item.exp, ckpt)), 0)
             for item, saved in recorded
-            if saved
         }
-        self.queue.report.have = have
 
     def _clear(self) -> None:
         """Delete the saved rounds of results that never change again; the copy for people stays."""

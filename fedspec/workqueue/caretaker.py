@@ -21,19 +21,20 @@ import msgspec
 from fedspec.errors import DamagedError, FolderError
 from fedspec.files import ORPHANED_S
 from fedspec.folders import original_of
-from fedspec.plan import published_names
+from fedspec.plan import Item, published_names
 from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, Edit, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.rescue import Rescue
 from fedspec.workqueue.wording import one_line
-from fedspec.workspace import CheckpointPaths
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
 
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
+MODEL = "_model.pt"  # how the copy of a checkpoint ends
+MAX_MODEL_BYTES = 2 << 30
 ARCHIVE = b"PK"  # how a checkpoint begins
 # How a heartbeat, and the copy for people that says how far an experiment is, begin; the group is whose it is. A conflict copy
 # that was torn on its way may be brought back as it was then, and has no more than that.
@@ -179,7 +180,7 @@ class Caretaker:
         """What the file asks for, as `show` will understand it; None where nothing is read from it. Changes nothing."""
         queue = self.queue
         data = self._read(path)
-        if data is None or len(data) > MAX_BYTES:
+        if data is None:
             return None
         with queue.store.lock:
             queue.store.refresh()
@@ -212,9 +213,10 @@ class Caretaker:
         """
         queue, removed = self.queue, []
         places = (queue.workspace.results, queue.workspace.checkpoints, queue.workspace.beats)
-        for path in (copy for folder in places for copy in self._copies(folder)):
-            data = self._read(path)
-            if data is not None and self._is_derived(path, original_of(path.name) or "", data):
+        copies = [copy for folder in places for copy in self._copies(folder)]
+        named = self._by_name() if copies else {}
+        for path in copies:
+            if self._is_derived(path, original_of(path.name) or "", named):
                 with suppress(FolderError):  # somebody holds it; the next one that looks deletes it
                     queue.files.remove(path)
                     removed.append(path.name)
@@ -232,40 +234,50 @@ class Caretaker:
         with suppress(FolderError):
             yield from (folder / name for name in self.queue.files.names(folder) if original_of(name) is not None)
 
-    def _read(self, path: Path) -> bytes | None:
+    def _read(self, path: Path, most: int = MAX_BYTES) -> bytes | None:
+        """The file's bytes, None if they cannot be had, or are more than any file of ours has."""
         try:
-            return self.queue.files.read(path)
+            return self.queue.files.read(path) if (self.queue.files.size(path) or 0) <= most else None
         except (OSError, FolderError):
             return None
 
-    def _is_derived(self, path: Path, original: str, data: bytes) -> bool:
-        """Whether the bytes are what a derived file of this name once held."""
+    def _by_name(self) -> dict[str, list[Item]]:
+        """The experiments by the names that their files have or had: until its twin arrived, an item had the name itself."""
+        named: dict[str, list[Item]] = {}
+        with self.queue.store.lock:
+            items = self.queue.store.items
+            for item_id, name in published_names(items.values()).items():
+                for known in {name, items[item_id].exp}:
+                    named.setdefault(known, []).append(items[item_id])
+        return named
+
+    def _is_derived(self, path: Path, original: str, named: dict[str, list[Item]]) -> bool:
+        """Whether what is in the file is what a derived file of this name once held."""
         workspace = self.queue.workspace
         if path.parent == workspace.beats:
-            return _told(BEAT, data) == original.removesuffix(".json")
+            return _told(BEAT, self._read(path) or b"") == original.removesuffix(".json")
+        endings = (".csv",) if path.parent == workspace.results else (MODEL, ".json")
+        ending = next(filter(original.endswith, endings), "")
+        items = named.get(original.removesuffix(ending)) if ending else None
+        data = None if items is None else self._read(path, MAX_MODEL_BYTES if ending == MODEL else MAX_BYTES)
+        if items is None or data is None:
+            return False
         with self.queue.store.lock:
-            fold, items = self.queue.store.fold, self.queue.store.items
-            names = published_names(items.values())
-            paths = CheckpointPaths(workspace.checkpoints)
-            for item_id, name in names.items():
-                # Until its twin arrived, an item with the same name had this file.
-                ids = [i for i in names if name in (names[i], items[i].exp)]
-                if path.parent == workspace.results and original == workspace.result(name).name:
-                    results = [done for i in ids for done in fold.item(i).results()]
-                    return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
-                if path.parent == workspace.checkpoints and original == paths.model(name).name:
-                    digest = hashlib.sha256(data).hexdigest()
-                    known = any(ckpt.sha256 == digest for i in ids for ckpt in fold.generations(i))
-                    # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
-                    return known or (data.startswith(ARCHIVE) and all(fold.status(i) == "sealed" for i in ids))
-                if path.parent == workspace.checkpoints and original == paths.progress(name).name:
-                    return _told(PROGRESS, data) in (name, items[item_id].exp)
-        return False
+            fold = self.queue.store.fold
+            if ending == ".csv":
+                results = [done for item in items for done in fold.item(item.id).results()]
+                return any(_rendered(done.rows).startswith(data) or _says_the_same(data, done.rows) for done in results)
+            if ending == ".json":
+                return _told(PROGRESS, data) in {original.removesuffix(ending), *(item.exp for item in items)}
+            digest = hashlib.sha256(data).hexdigest()
+            known = any(ckpt.sha256 == digest for item in items for ckpt in fold.generations(item.id))
+            # Of a worker that was lost before its journal arrived; of a sealed result nobody needs it.
+            return known or (data.startswith(ARCHIVE) and all(fold.status(item.id) == "sealed" for item in items))
 
 
-def _told(begins: re.Pattern[bytes], data: bytes) -> str:
+def _told(begins: re.Pattern[bytes], data: bytes) -> str | None:
     match = begins.match(data)
-    return match[1].decode(errors="replace") if match else ""
+    return match[1].decode(errors="replace") if match else None
 
 
 def _says_the_same(data: bytes, rows: str) -> bool:

@@ -53,6 +53,8 @@ VIEW_KEYS = frozenset(
 _GAP = re.compile(r"[, \t\r\n]*")
 # How a rendering begins, so that a part of one is told from somebody's notes.
 HEAD = '[\n  {\n    "item_id": '
+# What a file system may leave at the end of a file, besides what editors do.
+BLANK = "\0 \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +94,35 @@ def understand(data: bytes, fold: Fold, items: Mapping[str, Item], finished: Col
     text = _text(data)
     if text is None:
         return Edit("foreign")
-    if not text.strip("\0 \t\r\n"):
+    if not text.strip(BLANK):
         return Edit("torn")
-    try:
-        entries = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError):
-        part = _Reading(list(itertools.islice(_whole_entries(text), MAX_ENTRIES)), fold, items, finished)
-        # One that has its end was not cut short: somebody edited it, and made a mistake.
-        cut = text[: len(HEAD)] == HEAD[: len(text)] and not text.rstrip("\0 \t\r\n").endswith("]")
-        torn = cut and not part.edit.asks and not part.edit.notes
-        return Edit("torn" if torn else "foreign")
-    if not isinstance(entries, list) or len(entries) > MAX_ENTRIES:
+    entries = listed(data)
+    if entries is None and _is_cut(text):
+        part = _Reading(list(itertools.islice(_whole_entries(text), MAX_ENTRIES)), fold, items, finished).edit
+        return Edit("foreign" if part.asks or part.notes else "torn")
+    if entries is None:
         return Edit("foreign")
-    if not entries or (_is_list_of_objects(entries) and {_view(entry) for entry in entries} == {_hash(entries)}):
-        return Edit("ours")
-    return _Reading(entries, fold, items, finished).edit
+    return Edit("ours") if is_rendering(entries) else _Reading(entries, fold, items, finished).edit
+
+
+def listed(data: bytes) -> list[Any] | None:
+    """The entries of a file, in whatever encoding an editor saved it, or None if it is no list that anybody reads."""
+    try:
+        entries = msgspec.json.decode(_text(data) or "")
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return entries if isinstance(entries, list) and len(entries) <= MAX_ENTRIES else None
+
+
+def is_rendering(entries: list[Any]) -> bool:
+    """Whether a worker wrote the list as it is; one of nothing asks for nothing."""
+    return not entries or (_is_list_of_objects(entries) and {_view(entry) for entry in entries} == {_hash(entries)})
+
+
+def _is_cut(text: str) -> bool:
+    """Whether it begins as a rendering does, and has no end; one that has was edited by somebody who made a mistake."""
+    text = text.rstrip(BLANK)
+    return text[: len(HEAD)] == HEAD[: len(text)] and not text.endswith("]")
 
 
 def _text(data: bytes) -> str | None:

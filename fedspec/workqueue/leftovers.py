@@ -17,10 +17,10 @@ from fedspec.errors import DamagedError
 from fedspec.files import Files, evicted
 from fedspec.folders import conflict_copy, is_dataless, original_of
 from fedspec.plan import decoded
+from fedspec.workqueue.edits import MAX_BYTES, is_rendering, listed
 from fedspec.workqueue.pairing import Side
 from fedspec.workqueue.records import decode
 from fedspec.workqueue.store import Beat
-from fedspec.workqueue.view import view_hash
 from fedspec.workspace import Workspace
 
 # A process that is at it writes its temporary file for moments, a checkpoint's for minutes.
@@ -91,7 +91,7 @@ def leftovers(files: Files, workspace: Workspace, now: float) -> Leftovers:
             elif (copy := _copy(files, workspace, path, name)) is not None:
                 found.copies.append(copy)
     if workspace.view.relative_to(workspace.root).as_posix() not in found.evicted:
-        found.queue, found.entries = _queue(_start(files, workspace.view))
+        found.queue, found.entries = _queue(_start(files, workspace.view, MAX_BYTES))
     return found
 
 
@@ -148,15 +148,13 @@ def _queue(data: bytes) -> tuple[str, int]:
     """What the bytes of a ``work_queue.json`` are, and how many entries the list has."""
     if not data:
         return "", 0
-    try:
-        entries = msgspec.json.decode(data, type=list[dict[str, object]])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    entries = listed(data)
+    if entries is None:
         return "damaged", 0
-    if not any("view" in entry for entry in entries):
-        original = bool(entries) and all({"item_id", "status"} <= entry.keys() for entry in entries)
-        return "original" if original else "view" if not entries else "damaged", len(entries)
-    whole = view_hash(entries)
-    return "view" if all(entry.get("view") == whole for entry in entries) else "edited", len(entries)
+    if is_rendering(entries):
+        return "view", len(entries)
+    original = all(isinstance(e, dict) and {"item_id", "status"} <= e.keys() and "view" not in e for e in entries)
+    return "original" if original else "edited", len(entries)
 
 
 def _is(data: bytes, kind: type) -> bool:
@@ -167,8 +165,8 @@ def _is(data: bytes, kind: type) -> bool:
     return True
 
 
-def _start(files: Files, path: Path) -> bytes:
+def _start(files: Files, path: Path, limit: int = LOOK_BYTES) -> bytes:
     try:
-        return files.read(path, limit=LOOK_BYTES)
+        return files.read(path, limit=limit)
     except OSError:
         return b""

@@ -371,11 +371,26 @@ def test_old_temporary_files_are_found_and_fresh_ones_left_alone(place: Place):
     assert fresh.name not in out
 
 
+TAKEN_IN = "was changed by hand; the next worker will take in:"
+
+
+def resaved(data: bytes, codec: str, blanks: int = 0) -> bytes:
+    """The list with its item cancelled, as an editor saves it."""
+    return (" " * blanks + data.decode().replace("pending", "cancelled")).encode(codec)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         (lambda data: b'[{"item_id": 0, "status": "pending"}]', "is the original tools' own list of 1 item"),
         (lambda data: data.replace(b"pending", b"completed"), "was changed by hand"),
+        (lambda data: resaved(data, "utf-8-sig"), f"{TAKEN_IN} cancel {TINY_NAME}"),
+        (lambda data: resaved(data, "utf-16"), f"{TAKEN_IN} cancel {TINY_NAME}"),
+        (
+            lambda data: resaved(data, "utf-8", 5 << 20),
+            f"was changed by hand; the next worker will take in: cancel {TINY_NAME}",
+        ),
+        (lambda data: b'[{"method": "fedavg"}]', f"{TAKEN_IN} 1 new experiment"),
         (lambda data: data[: len(data) // 2], "cannot be read"),
     ],
 )

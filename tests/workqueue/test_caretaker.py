@@ -18,7 +18,7 @@ from fedspec.checkpoints import CheckpointManager
 from fedspec.clock import FakeClock
 from fedspec.errors import FolderError, TakenError
 from fedspec.files import ORPHANED_S, MemoryFiles
-from fedspec.plan import Item
+from fedspec.plan import Item, encoded
 from fedspec.results import from_table, to_csv
 from fedspec.workqueue import caretaker
 from fedspec.workqueue.caretaker import RENDER_EVERY_S
@@ -510,6 +510,44 @@ def test_conflict_copies_of_what_is_derived_are_cleared_away(share: Share):
         share.disk.contents[path.with_name(copy_name(path.name))] = here[path][: len(here[path]) * 2 // 3]
     mac.caretaker.look_after(thorough=True)
     assert dict(share.disk.contents) == here
+
+
+def test_copies_of_a_file_from_before_its_twin_arrived_are_cleared_away_as_well(share: Share):
+    twin = msgspec.structs.replace(ONE, config={**ONE.config, "lora_dropout": 0.25})
+    early, late = sorted((ONE, twin), key=lambda one: one.id, reverse=True)
+    share.enqueue(early)
+    mac = share.member("mac")
+    assert finish(mac) == early
+    mac.caretaker.look_after(thorough=True)
+    before = share.disk.contents[WORKSPACE.result(ONE.exp)]
+    share.disk.contents[WORKSPACE.plan(late.id)] = encoded(late)
+    mac.refresh()
+    copies = [WORKSPACE.results / copy_name(f"{name}.csv") for name in (ONE.exp, f"{ONE.exp}_{early.id[:6]}")]
+    share.disk.contents.update(dict.fromkeys(copies, before))
+    assert mac.caretaker.clear() == sorted(copy.name for copy in copies)
+
+
+def test_a_copy_that_is_too_large_to_be_one_is_not_read(share: Share, monkeypatch: pytest.MonkeyPatch):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    exp = finish(mac).exp
+    places = [
+        WORKSPACE.results / copy_name(f"{exp}.csv"),
+        WORKSPACE.checkpoints / copy_name(f"{exp}.json"),
+        WORKSPACE.checkpoints / copy_name(f"{exp}_model.pt"),
+        WORKSPACE.beats / copy_name(f"{mac.worker}.json"),
+    ]
+    share.disk.contents.update(dict.fromkeys(places, b"PK"))
+    size, read, reads = mac.files.size, mac.files.read, []
+
+    def counted(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        reads.append(path)
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(mac.files, "read", counted)
+    monkeypatch.setattr(mac.files, "size", lambda path: 1 << 40 if path in places else size(path))
+    assert mac.caretaker.clear() == []
+    assert not set(places) & set(reads)
 
 
 def test_a_file_that_a_person_made_stays(share: Share):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from playkit import text
-from queuekit import ALICE, BOB, Author, fold_of, item
+from queuekit import ALICE, BOB, WORKSPACE, Author, Share, fold_of, item
 
 from fedspec.files import FencedFiles
 from fedspec.files.kernel import SystemKernel
@@ -90,6 +90,21 @@ def test_progress_is_linear_in_items():
 
     showing(MANY)  # what Python imports at the first call, and what each item remembers of itself
     assert showing(MANY) < 1.1 * MANY / FEW * showing(FEW)
+
+
+def test_one_more_conflict_copy_costs_the_same_in_every_queue():
+    def clearing(count: int, copies: int) -> int:
+        share = Share()
+        mac = share.member("mac")
+        mac.store.items.update({one.id: one for one in ITEMS[:count]})
+        for number in range(copies):
+            for folder, name in ((WORKSPACE.results, f"{ITEMS[0].exp}.csv"), (WORKSPACE.checkpoints, "theirs_model.pt")):
+                path = folder / name
+                share.disk.contents[path.with_stem(f"{path.stem} (conflicted copy 2026-01-0{number + 1})")] = b"theirs"
+        return calls(mac.caretaker.clear)
+
+    clearing(MANY, 1)  # what Python imports at the first call, and what each item remembers of itself
+    assert clearing(MANY, 9) - clearing(MANY, 1) == clearing(FEW, 9) - clearing(FEW, 1)
 
 
 @pytest.mark.parametrize("others", [2, 20])
