@@ -619,6 +619,80 @@ def test_a_frozen_base_that_comes_in_time_costs_nothing(disk: MemoryDisk):
     assert (process.of(Fail), process.of(Start)[-1].round) == ([], 2)
 
 
+def frozen_base(disk: MemoryDisk) -> Path:
+    (base,) = [path for path in disk.contents if path.parent.name == "base"]
+    return base
+
+
+def waits(process: Process) -> list[str]:
+    """What a person is told of files that are waited for."""
+    return [event for event in process.events if "Waiting up to" in event]
+
+
+# What is late -> its file, what there is of it first, and the round that is gone on from if the rest never comes.
+LATE: dict[str, tuple[Callable[[MemoryDisk], Path], bytes | None, int]] = {
+    "the base": (frozen_base, None, 0),
+    "half of the base": (frozen_base, b"half", 0),
+    "the latest round": (lambda disk: generation_files(disk)[-1], None, 2),
+    "half of the latest round": (lambda disk: generation_files(disk)[-1], b"half", 2),
+}
+
+
+def successor_of_what_is_late(disk: MemoryDisk, what: str, timing: Timing) -> tuple[Process, Path, bytes]:
+    """A process in a folder where a file has not arrived; and that file."""
+    find, first, _ = LATE[what]
+    fill(disk, item_of())
+    killed_after(disk, 3, base=1.0, timing=timing)
+    path = find(disk)
+    whole = disk.contents.pop(path)
+    if first is not None:
+        disk.contents[path] = first
+    return Process(disk, base=2.0, timing=timing), path, whole
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_where_folders_sync_what_has_not_arrived_is_waited_for_and_costs_nothing(disk: MemoryDisk, what: str):
+    process, path, whole = successor_of_what_is_late(disk, what, SYNC_FOLDER)
+    coming = {path: whole}
+    for seconds in process.worker.steps():
+        process.clock.advance(seconds)
+        process.queue.tick()
+        if process.clock.seconds > 60.0:
+            disk.contents.update(coming)
+            coming.clear()
+    check(process, item_of())
+    assert (process.of(Fail), process.of(Start)[-1].round) == ([], 3)
+    assert len(waits(process)) == 1, "a person is told once"
+    assert process.clock.seconds < 60.0 + 2 * SYNC_FOLDER.settle + 4 * SYNC_FOLDER.poll
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_what_never_arrives_is_done_without(disk: MemoryDisk, what: str):
+    process, *_ = successor_of_what_is_late(disk, what, SYNC_FOLDER)
+    process.work()
+    check(process, item_of())
+    assert (process.of(Fail), process.of(Start)[-1].round) == ([], LATE[what][2])
+    longest_s = SYNC_FOLDER.dead if "base" in what else 2 * SYNC_FOLDER.settle
+    assert process.clock.seconds < longest_s + 2 * SYNC_FOLDER.settle + 4 * SYNC_FOLDER.poll
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_in_a_folder_that_all_see_what_is_not_there_is_not_waited_for(disk: MemoryDisk, what: str):
+    process, *_ = successor_of_what_is_late(disk, what, LOCAL_DISK)
+    process.work()
+    check(process, item_of())
+    assert (waits(process), process.of(Start)[-1].round) == ([], LATE[what][2])
+    assert process.clock.seconds < LOCAL_DISK.dead / 2
+
+
+def test_where_all_has_arrived_nothing_is_waited_for(disk: MemoryDisk):
+    fill(disk, item_of())
+    killed_after(disk, 3, base=1.0, timing=SYNC_FOLDER)
+    process = Process(disk, base=2.0, timing=SYNC_FOLDER)
+    process.work()
+    assert (waits(process), process.of(Start)[-1].round) == ([], 3)
+
+
 @pytest.mark.parametrize("loss", ["damaged", "deleted"])
 def test_losing_all_checkpoints_costs_all_rounds_but_never_the_result(disk: MemoryDisk, loss: str):
     # The journals go on telling of rounds that nobody has: a worker must not take them for a rival's.

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from fedspec.checkpoints import CheckpointManager
 from fedspec.config import FederatedConfig
-from fedspec.files import MemoryDisk
+from fedspec.files import MemoryDisk, MemoryFiles
 from fedspec.jobs.meeting import Meeting
 from fedspec.plan import Item, Role, make_item
 from fedspec.workqueue.fold import weight
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
-from fedspec.workqueue.records import Claim, Fail, Hello, Meet, Start, Yield
+from fedspec.workqueue.records import Bye, Claim, Fail, Hello, Meet, Start, Yield
 from tests.test_worker import IN_THE_CLOUD, SHARE, FakeJob, Process, check, disk, fill, item_of, refuse
 from tests.workqueue.queuekit import Author
 
@@ -27,14 +28,9 @@ SINGLE = item_of(5)
 
 
 class Together(FakeJob):
-    """A member asks where its root is, and works until it is told to stop; the root needs it for nothing but to be there."""
+    """A member asks where its root is, and works until it is told to stop."""
 
     meeting: Meeting | None = None
-
-    def run(self, state: Mapping[str, Any] | None) -> Iterator[Any]:
-        if self.meeting is not None:
-            self.meeting.announce(["here"], "token")
-        yield from super().run(state)
 
     def assist(self) -> Iterator[None]:
         assert self.meeting is not None
@@ -48,10 +44,12 @@ class Killed(BaseException):
 
 
 class Couple:
-    """Two workers that have claimed a gang; ``opened(role)`` runs when one of them opens its job, and may kill it."""
+    """Two workers that have claimed a gang. The root's never gets to its job: what it says is said for it. ``opened`` runs when
+    the member opens its own."""
 
-    def __init__(self, disk: MemoryDisk, timing: Timing, opened: Callable[[str], None] = lambda role: None) -> None:
+    def __init__(self, disk: MemoryDisk, timing: Timing, opened: Callable[[], None] = lambda: None) -> None:
         fill(disk, GANG)
+        self.jobs: list[Together] = []
         both = [Process(disk, machine, timing=timing) for machine in ("aa", "bb")]
         for one in both:
             one.worker.open_job = self._open(opened)
@@ -66,11 +64,15 @@ class Couple:
         self.root, self.member = sorted(both, key=lambda one: one.queue._held.role != "root")  # type: ignore[union-attr]
         self.at_member = steps[self.member]
 
-    def _open(self, opened: Callable[[str], None]) -> Any:
+    def _open(self, opened: Callable[[], None]) -> Any:
         def open_job(item: Item, base: Mapping[str, torch.Tensor] | None, meeting: Meeting | None = None) -> Together:
             job = Together(item, base or {"w": torch.full((3,), 1.0)}, lambda number, client: None)
             job.meeting = meeting
-            opened(meeting.role if meeting else "")
+            if meeting is not None:
+                if meeting.role == "root":
+                    raise Killed
+                opened()
+            self.jobs.append(job)
             return job
 
         return open_job
@@ -80,11 +82,7 @@ class Couple:
 def test_a_root_that_dies_before_it_says_where_to_meet_it_is_waited_for_no_longer_than_a_dead_peer(
     disk: MemoryDisk, timing: Timing
 ):
-    def opened(role: str) -> None:
-        if role == "root":
-            raise Killed
-
-    couple = Couple(disk, timing, opened)
+    couple = Couple(disk, timing)
     member = couple.member
     couple.root.die()
     fill(disk, SINGLE)
@@ -126,10 +124,9 @@ def meet(couple: Couple) -> str:
 
 
 def test_a_rival_that_comes_to_be_the_root_while_a_member_opens_its_job_is_no_fault_of_the_item(disk: MemoryDisk):
-    def opened(role: str) -> None:
-        if role == "eye":
-            publish(disk, rival_root(couple))
-            couple.member.queue.tick()
+    def opened() -> None:
+        publish(disk, rival_root(couple))
+        couple.member.queue.tick()
 
     couple = Couple(disk, SYNC_FOLDER, opened)
     member = couple.member
@@ -142,13 +139,12 @@ def test_a_rival_that_comes_to_be_the_root_while_a_member_opens_its_job_is_no_fa
 
 
 def test_a_rival_that_comes_to_be_the_root_while_a_member_waits_for_the_base_is_met_instead(disk: MemoryDisk):
-    met: list[str] = []
-    couple = Couple(disk, SYNC_FOLDER, met.append)
+    couple = Couple(disk, SYNC_FOLDER)
     member, rival = couple.member, rival_root(couple)
     base = meet(couple)
     refuse(member, IN_THE_CLOUD, SHARE.checkpoints / "gen" / "base" / f"{base}.pt", until_s=300.0)
     until = member.clock.seconds + 600.0
-    while "eye" not in met:
+    while not couple.jobs:
         member.clock.advance(next(couple.at_member))
         member.queue.tick()
         if "Waiting up to" in member.statuses[-1] and "base" in member.statuses[-1]:
@@ -161,3 +157,19 @@ def test_a_rival_that_comes_to_be_the_root_while_a_member_waits_for_the_base_is_
         assert member.clock.seconds < until
     next(couple.at_member)
     assert member.of(Fail, Yield) == []
+
+
+def test_a_member_works_on_its_root_s_base_whatever_an_earlier_attempt_had(disk: MemoryDisk):
+    earlier = Author("dddddddd-000001")
+    earlier.write(Hello, machine="dddddddd", name="earlier")
+    earlier.write(Claim, item=GANG.id, attempt=1, role="root")
+    lost = CheckpointManager(SHARE.checkpoints, MemoryFiles(disk)).save_base({"w": torch.full((3,), 9.0)})
+    earlier.write(Start, item=GANG.id, attempt=1, round=0, base=lost)
+    earlier.write(Bye)
+    publish(disk, earlier)
+    couple = Couple(disk, SYNC_FOLDER)
+    base = meet(couple)
+    while not couple.jobs:
+        couple.member.clock.advance(next(couple.at_member))
+        couple.member.queue.tick()
+    assert couple.member.worker.checkpoints.save_base(couple.jobs[0].base) == base

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Of saved rounds that cannot be used: a journal may tell of any number.
 MAX_TOLD = 5
+# Where copies of the folder meet later, this may be on its way.
+ON_ITS_WAY = ("is not in this folder (yet)", "is damaged")
 
 
 class Attempt:
@@ -37,7 +39,6 @@ class Attempt:
         self.rounds = int(held.item.config.get("rounds", 1))
         self.clients = int(held.item.config.get("clients", 1))
         self.on = "all data" if held.item.kind == "centralized" else wording.count(self.clients, "client")
-        # Where copies of the folder meet later, what is damaged here may still be on its way.
         self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
         self.rows: list[Row] = []
         self.base = ""
@@ -109,9 +110,10 @@ class Attempt:
         return job, resumed
 
     def _latest(self, usable: list[Ckpt]) -> tuple[tuple[Resumed | None, list[Unusable]], str]:
-        """As `CheckpointManager.latest`; and which round cannot be read now."""
+        """As `CheckpointManager.latest`; and which round cannot be read now, or is on its way."""
         found = self.checkpoints.latest(self.item.exp, self.item.id, usable, self.quarantine)
-        late = next((bad for bad in found[1] if bad.passing), None)
+        coming = ON_ITS_WAY if self.queue.timing.syncs else ()
+        late = next((bad for bad in found[1] if bad.passing or bad.why in coming), None)
         return found, f"the checkpoint of round {late.round} {late.why}" if late else ""
 
     def _announce(self, job: Job, resumed: Resumed | None) -> None:

@@ -52,6 +52,13 @@ class Place:
             meet = self.queue.store.fold.item(self.held.item.id).meets.get(root) if root else None
         return None if meet is None else Found(tuple(meet.addresses), meet.token)
 
+    def base(self) -> str:
+        """The name of the frozen base that the root works with, "" if it has left."""
+        root = self.queue.gang(self.held).holders.get(ROOT)
+        with self.queue.store.lock:
+            attempted = self.queue.store.fold.item(self.held.item.id).attempts.get(root) if root else None
+        return attempted.start.base if attempted is not None and attempted.start is not None else ""
+
     def members(self) -> Mapping[str, str]:
         """Role -> worker, this one's own among them. Raises SupersededError if it has its place no more."""
         found = {role: worker for role, (_, worker) in self.queue.gang(self.held).holders.items()}
@@ -99,9 +106,7 @@ def assist(worker: Worker, held: Held) -> Iterator[float]:
     place, met, base = Place(worker, held), None, None
     while met is None or place.announced() != met:  # while it waits for the base, a rival may come to be the root
         met = yield from _meet(worker, held, place)
-        with worker.queue.store.lock:
-            name = worker.queue.store.fold.base(held.item.id)
-        base = yield from had_in_time(worker, held, partial(found_base, worker, [name]), worker.queue.timing.dead)
+        base = yield from had_in_time(worker, held, partial(found_base, worker, [place.base()]), worker.queue.timing.dead)
     job = cast(GangJob, worker.open_job(held.item, base, place))
     worker.reporter.event(f"Joining {held.item.exp} as {held.role}")
     worker.queue.report.running = held.item.id

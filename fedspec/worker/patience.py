@@ -65,17 +65,20 @@ def had_in_time(worker: Worker, held: Held, look: Callable[[], tuple[T, str]], l
         found, lacking = look()
         if not lacking or patience.is_over(worker.clock.awake_or_asleep()):
             return found
-        worker.reporter.status(f"{held.item.exp}: {lacking}. Waiting up to {in_words(patience.left_s)} for it.")
+        tell = worker.reporter.event if patience.is_new else worker.reporter.status
+        tell(f"{held.item.exp}: {lacking}. Waiting up to {in_words(patience.left_s)} for it.")
         yield from pause(worker, held)
 
 
 def found_base(worker: Worker, names: Iterable[str]) -> tuple[Mapping[str, Tensor] | None, str]:
-    """The first of these frozen bases that can be had; and which one before it cannot be read just now."""
+    """The first of these frozen bases that can be had; and what keeps one before it away just now, "" if nothing does."""
     lacking = ""
     for name in filter(None, names):
         try:
             if (found := worker.checkpoints.load_base(name)) is not None:
                 return found, lacking
+            if worker.queue.timing.syncs:  # journals are small, and arrive before what they tell of
+                lacking = lacking or "its frozen base has not arrived, or not all of it"
         except OSError as error:
             lacking = lacking or f"its frozen base cannot be read ({error.strerror or type(error).__name__})"
     return None, lacking
