@@ -277,9 +277,11 @@ class Stuck:
 
     def lose(self, count: int, limit: int) -> int:
         """Ask for files that never come; returns how many threads wait."""
+        self.downloads.patience_s, patience_s = 0.0, self.downloads.patience_s
         for number in range(count):
             with pytest.raises(BlockingIOError):
                 self.downloads.fetch(Path(f"/gone/{limit}.{number}"), 0, limit)
+        self.downloads.patience_s = patience_s
         return sum(thread.name == "download" for thread in threading.enumerate())
 
 
