@@ -37,7 +37,8 @@ MAX_ABOUT_BYTES = 64 << 10
 MAX_PICKLE_BYTES = 64 << 20
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 32
-_NAME = re.compile(r"r(\d{4,})\.a(\d{2,})\.([0-9a-f]+-[0-9a-f]+)\.([0-9a-f]{12})\.pt")
+# The numbers, bounded: no more digits than a reader can count with.
+_NAME = re.compile(r"r([0-9]{4,10})\.a([0-9]{2,10})\.([0-9a-f]{1,32}-[0-9a-f]{1,32})\.([0-9a-f]{12})\.pt")
 
 
 class Recorded(Protocol):
@@ -204,21 +205,25 @@ class CheckpointManager:
                 self.files.remove(self.paths.generation(exp, ckpt.file))
 
     def whole(self, exp: str, ckpt: Recorded) -> bool:
-        """Whether the generation is here, with the bytes that its writer journalled. Each is read once."""
-        if ckpt.file not in self._whole:
-            try:
-                if self._intact(exp, ckpt) is None:
-                    return False
-            except OSError:
-                return False
-            self._whole.add(ckpt.file)
-        return self.files.size(self.paths.generation(exp, ckpt.file)) is not None
+        """Whether the generation is here, with the bytes that its writer journalled, as far as can be told just now.
+
+        Each is read once.
+        """
+        if not _is_named(ckpt):
+            return False
+        with suppress(OSError, FolderError, UsageError):
+            if ckpt.file in self._whole:
+                return self.files.size(self.paths.generation(exp, ckpt.file)) is not None
+            if self._intact(exp, ckpt) is not None:
+                self._whole.add(ckpt.file)
+                return True
+        return False
 
     def clear(self, exp: str, recorded: Iterable[Recorded]) -> None:
         """Delete all of ``recorded``: the result is final."""
         present = set(self.files.names(self.paths.generations(exp)))
         for ckpt in recorded:
-            if ckpt.file in present:
+            if ckpt.file in present and _is_named(ckpt):
                 self.files.remove(self.paths.generation(exp, ckpt.file))
         self.files.remove_orphans(self.paths.generations(exp), ORPHANED_S)
 

@@ -29,8 +29,8 @@ Vocabulary = Mapping[str, Collection[str]]
 KINDS: dict[str, type[TrainingConfig]] = {"federated": FederatedConfig, "centralized": CentralizedConfig}
 GRID_KEYS = ("method", "alpha", "seed")
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
-
-
+# The role of the member that journals for all.
+ROOT = "root"
 # More than any household has machines.
 MAX_ROLES = 32
 
@@ -137,6 +137,7 @@ def decoded(data: bytes, name: str = "") -> Item:
         item = msgspec.json.decode(data, type=Item)
         msgspec.convert(item.config, _Basics)
         check_values(item.config)
+        _check_roles(item.members)
         same = encoded(item) == data
         item_id = hashlib.sha256(data).hexdigest()[:12] if same else item.id
         checked(f"{checked(item.exp)}_{item_id}")
@@ -168,11 +169,19 @@ def effective(item: Item) -> TrainingConfig:
 
 
 def make_item(kind: str, config: TrainingConfig, needs: Sequence[str] = (), roles: Sequence[Role] = ()) -> Item:
-    """The item of a configuration. ``roles``: ``root`` and others, if several workers run it together."""
+    """The item of a configuration. ``roles``: ``root`` and others, if several workers run it together. Raises UsageError."""
+    _check_roles(roles)
     device = () if config.device == "any" else (config.device,)
     name, values = config.name, msgspec.to_builtins(config)  # type: ignore[attr-defined]
     members = list(roles) or msgspec.UNSET
     return Item(kind=kind, exp=name, config=values, needs=sorted({*needs, *device}), roles=members)
+
+
+def _check_roles(roles: Sequence[Role]) -> None:
+    """Raise UsageError unless each role has a name of its own and one is the root's, for whom the others would wait."""
+    names = [checked(role.name) for role in roles]
+    if names and (ROOT not in names or len(set(names)) < len(names)):
+        raise UsageError(f"The roles {', '.join(names)} make no gang.", f"Name one of them {ROOT}, and no two alike.")
 
 
 def same_experiment(one: Item, other: Item) -> bool:

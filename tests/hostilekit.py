@@ -20,7 +20,7 @@ from fedspec.plan import Item
 from fedspec.supervisor import LoggingReporter
 from fedspec.worker import StopSignal, Worker
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.liveness import LOCAL_DISK
+from fedspec.workqueue.liveness import LOCAL_DISK, Timing
 from fedspec.workspace import LocalState, Workspace
 from tests.test_worker import FakeJob, expected, item_of, strip_times
 
@@ -34,6 +34,7 @@ class Ground:
     """A workspace ``share`` beside ``home``, which belongs to the person and to nobody else."""
 
     base: Path
+    timing: Timing = LOCAL_DISK
     events: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class Ground:
 
     def queue(self) -> WorkDistributor:
         local = LocalState(self.base / "state")
-        return WorkDistributor(self.workspace, clock=FakeClock(), timing=LOCAL_DISK, local=local)
+        return WorkDistributor(self.workspace, clock=FakeClock(), timing=self.timing, local=local)
 
     def enqueue(self, *items: Item) -> None:
         self.queue().enqueue(items)

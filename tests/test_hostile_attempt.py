@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from fedspec.checkpoints import CheckpointManager
+from fedspec.errors import FolderError
 from fedspec.files import MemoryDisk, MemoryFiles
+from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
 from fedspec.workqueue.records import Ckpt, Claim, Fail, Start, Yield
-from tests.test_worker import SHARE, Process, check, disk, fill, item_of, link, row
+from tests.test_worker import SHARE, Process, check, disk, fill, item_of, killed_after, link, row
 
 sys.path.insert(0, str(Path(__file__).parent / "workqueue"))
 
@@ -124,3 +127,65 @@ def test_a_base_of_another_kind_is_no_base(disk: MemoryDisk):
     process.work()
     check(process, ITEM)
     assert process.of(Fail) == []
+
+
+# Each in the place of a saved round's file name: what no file here may be called, and numbers that no reader could count with.
+NAMES = {
+    "elsewhere": "../../../etc/passwd",
+    "nothing": "",
+    "a device": "con",
+    "capitals": f"R0001.A01.{EVIL}.{'0' * 12}.PT",
+    "a round without end": f"r{'0' * 4999}1.a01.{EVIL}.{'0' * 12}.pt",
+    "an attempt without end": f"r0001.a{'0' * 4999}1.{EVIL}.{'0' * 12}.pt",
+    "a worker without end": f"r0001.a01.{'0' * 5000}-1.{'0' * 12}.pt",
+    "digits of another script": f"r٠٠٠١.a01.{EVIL}.{'0' * 12}.pt",
+}
+WHEN = {"before": 0, "while another item is trained": 2}
+
+
+@pytest.mark.parametrize("timing", [LOCAL_DISK, SYNC_FOLDER], ids=["a disk", "a sync folder"])
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_round_whose_file_can_have_no_such_name_is_none(disk: MemoryDisk, name: str, when: str, timing: Timing):
+    other = item_of(43)
+    fill(disk, ITEM, other)
+    peer = Peer(disk)
+    peer.author.write(Ckpt, item=ITEM.id, attempt=1, round=1, file=NAMES[name], sha256="0" * 64, base=peer.base)
+
+    def hook(number: int, client: int) -> None:
+        if number == WHEN[when] and SHARE.journals / "evil" not in disk.contents:
+            peer.publish()
+
+    hook(0, 0)
+    process = Process(disk, hook=hook, timing=timing)
+    process.work()
+    check(process, ITEM, other)
+    assert process.of(Fail) == []
+
+
+def test_a_saved_round_of_another_item_that_nobody_may_look_at_stops_no_training(disk: MemoryDisk):
+    other = item_of(43)
+    fill(disk, ITEM)
+    rival = killed_after(disk, 2, "bb", timing=SYNC_FOLDER)
+    fill(disk, other)
+    process = Process(disk, timing=SYNC_FOLDER)
+    size = process.files.size
+
+    def refused(path: Path) -> int | None:
+        if path.parent == process.worker.checkpoints.paths.generations(ITEM.exp) and rival.queue.worker in path.name:
+            raise FolderError(f"Cannot read {path}: Permission denied.", "Make it readable.", passing=False)
+        return size(path)
+
+    process.files.size = refused  # type: ignore[method-assign]
+    process.worker.take_stock()
+    assert process.queue.report.have == {ITEM.id: 0}
+
+
+def test_whatever_a_saved_round_is_called_those_of_a_final_result_are_cleared_away(disk: MemoryDisk):
+    peer = Peer(disk)
+    peer.save(1, {"round": 1, "chain": chain_of(1)}, honest_rows(1))
+    honest = [record for record in peer.author.records if isinstance(record, Ckpt)]
+    odd = msgspec.structs.replace(honest[0], file="R0001.PT")
+    disk.contents[peer.manager.paths.generations(ITEM.exp) / odd.file] = b""
+    peer.manager.clear(ITEM.exp, [odd, *honest])
+    assert peer.files.names(peer.manager.paths.generations(ITEM.exp)) == [odd.file]

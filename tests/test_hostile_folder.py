@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedspec.errors import FolderError
+from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
 from tests.hostilekit import ITEM, Ground, odd, put, sparse
 from tests.test_worker import item_of
 
@@ -61,9 +62,9 @@ KINDS: dict[str, Plant] = {
 }
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    ground = Ground(tmp_path)
+@pytest.fixture(params=[LOCAL_DISK, SYNC_FOLDER], ids=["a disk", "a sync folder"])
+def ground(tmp_path: Path, request: pytest.FixtureRequest) -> Ground:
+    ground = Ground(tmp_path, request.param)
     ground.enqueue(ITEM)
     return ground
 

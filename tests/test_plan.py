@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 from fedspec.config import CentralizedConfig, FederatedConfig, tuned_lr
 from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.jobs import VOCABULARY
-from fedspec.plan import Item, Plan, Setting, decoded, effective, encoded, load, make_item, published_names, same_experiment
+from fedspec.plan import (
+    Item,
+    Plan,
+    Role,
+    Setting,
+    decoded,
+    effective,
+    encoded,
+    load,
+    make_item,
+    published_names,
+    same_experiment,
+)
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 METHODS = list(VOCABULARY["method"])
@@ -307,6 +319,19 @@ HOSTILE: dict[str, dict[str, Any]] = {
 def test_an_item_that_would_do_harm_is_rejected_although_its_hash_is_right(what: str):
     with pytest.raises(DamagedError):
         decoded(*reframed(**HOSTILE[what]))
+
+
+@pytest.mark.parametrize("names", [["eye"], ["eye", "ear"], ["root", "root"], ["root", "eye", "eye"], ["root", ""]], ids=str)
+def test_roles_that_nobody_could_fill_are_refused(names: list[str]):
+    with pytest.raises(UsageError) as caught:
+        make_item("federated", FederatedConfig(), roles=[Role(name=name) for name in names])
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("names", [[], ["root"], ["root", "eye", "ear"]], ids=str)
+def test_roles_are_a_root_and_others_each_with_a_name_of_its_own(names: list[str]):
+    gang = make_item("federated", FederatedConfig(), roles=[Role(name=name) for name in names])
+    assert decoded(encoded(gang), f"p-{gang.id}.json").members == gang.members
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"kind":3}', b'"\xff"', b"[" * 99999, b'{"config":' * 9999])

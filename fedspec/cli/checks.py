@@ -147,10 +147,10 @@ def _probe(queue: WorkDistributor) -> Finding:
     if not intact:
         what = "what was written to the folder comes back different"
         return Finding("error", "probe", what, "Check the share's client and its disk.")
-    if not locked:
+    if locked is False:
         fix = "Look for a stopped fedspec process; claims do not wait for it longer than for a dead machine."
         return Finding("warn", "probe", f"{place.queue_lock} is held by another process", fix)
-    text = f"write, rename, append, lock and delete work ({seconds(took_s)})"
+    text = f"write, rename, append{', lock' if locked else ''} and delete work ({seconds(took_s)})"
     slow = Finding("warn", "probe", text, "The folder answers slowly; a faster connection to it makes every round shorter.")
     return slow if took_s > SLOW_PROBE_S else Finding("ok", "probe", text)
 

@@ -181,18 +181,19 @@ class DiskFiles:
             self.kernel.sync_folder(path.parent)
 
     @contextmanager
-    def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
-        """Hold the file lock ``path`` if it can be had in time."""
-        release = None
+    def lock(self, path: Path, timeout_s: float) -> Iterator[bool | None]:
+        """Hold the file lock ``path`` if it can be had in time; None where there are no locks."""
+        release, alone = None, None
         with _explained(path):
             self._make(path.parent)
             try:
                 release = self.kernel.lock(path, timeout_s)
+                alone = release is not None
             except OSError as error:
                 if error.errno not in NO_LOCKS_HERE:
                     raise
         try:
-            yield release is not None
+            yield alone
         finally:
             if release is not None:
                 release()

@@ -63,7 +63,7 @@ class FencedFiles(DiskFiles):
         super().move(path, target)
 
     @contextmanager
-    def lock(self, path: Path, timeout_s: float) -> Iterator[bool]:
+    def lock(self, path: Path, timeout_s: float) -> Iterator[bool | None]:
         """Hold the file lock ``path`` if it can be had in time; opening one would empty the file that a link names."""
         self._fence(path)
         with super().lock(path, timeout_s) as alone:

@@ -77,10 +77,11 @@ class Files(Protocol):
         """
         ...
 
-    def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool]:
+    def lock(self, path: Path, timeout_s: float) -> AbstractContextManager[bool | None]:
         """Try to exclude other processes of this machine, and of others where the folder's locks work.
 
         Yields whether that succeeded: a stopped process may hold a lock for ever, and no lock is ever the safety argument.
+        None: the folder has no locks, so nobody can be known to be at it.
         """
         ...
 

@@ -35,8 +35,12 @@ class Meeting(Protocol):
         """Root: tell the members where to find it."""
         ...
 
-    def found(self) -> Found | None:
-        """What the root has announced in this attempt, None if nothing has arrived yet."""
+    def found(self) -> Found:
+        """What the root has announced in this attempt; a member's job is not opened before that has arrived.
+
+        Raises:
+            SupersededError: the root has left since.
+        """
         ...
 
     def members(self) -> Mapping[str, str]:

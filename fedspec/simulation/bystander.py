@@ -6,6 +6,7 @@ What can only be told when all is over is for `invariants`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,19 @@ if TYPE_CHECKING:
     from fedspec.simulation.world import Process
 
 
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """Machines, by number, that had a part in a seal: who wrote it, whose result it is, and those that it did not wait for.
+
+    A seal waits for no machine that its writer has never heard of, and for none that counts as gone there though it may live: a
+    person has retired it, or another machine that has a copy of its notes took its workers for its own dead.
+    """
+
+    result: Key
+    sides: frozenset[int]
+    left_out: frozenset[int]
+
+
 @dataclass(slots=True)
 class Books:
     """What is kept of a schedule beside the folders, and no machine knows.
@@ -35,7 +49,7 @@ class Books:
     Attributes:
         journalled: of each worker how many records its machine's own copy has taken, and which machine that is.
         results: of each item the attempts that journalled one, where, and as which record. seals: who sealed an item first,
-            and the workers that it knew of then.
+            and the workers that it knew of then. sealings: of each item all its seals.
         seen_sealed: of each machine and item the result that it first saw sealed: attempt, worker and rows.
         yielded: items given up, with the attempt that did and the one that it left the item to.
         commands: what people asked for.
@@ -44,9 +58,15 @@ class Books:
     journalled: dict[str, tuple[int, int]] = field(default_factory=dict)
     results: dict[str, dict[Key, tuple[Machine, int]]] = field(default_factory=dict)
     seals: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    sealings: dict[str, list[Sealing]] = field(default_factory=dict)
     seen_sealed: dict[tuple[int, str], tuple[int, str, str]] = field(default_factory=dict)
     yielded: set[tuple[str, Key, Key]] = field(default_factory=set)
     commands: Commands = field(default_factory=Commands)
+
+    def torn(self, item_id: str) -> bool:
+        """Whether two sides have sealed an item differently of which neither waited for the other."""
+        pairs = itertools.combinations(self.sealings.get(item_id, ()), 2)
+        return any(a.result != b.result and a.sides & b.left_out and b.sides & a.left_out for a, b in pairs)
 
 
 class Bystander:
@@ -122,6 +142,9 @@ class Bystander:
         books, fold = self.course.books, self.queue.store.fold
         known = frozenset(worker for worker in fold.workers if not fold.retired(worker))
         books.seals.setdefault(seal.item, (seal.worker, known))
+        sides = frozenset({self.machine.number, books.journalled[seal.author][1]})
+        sealing = Sealing((seal.attempt, seal.author), sides, self._left_out())
+        books.sealings.setdefault(seal.item, []).append(sealing)
         told = [seen for worker, seen in self.queue.store.acks.items() if not fold.gone(worker)]
         for key, (author, seq) in books.results.get(seal.item, {}).items():
             if key in fold.item(seal.item).done:
@@ -129,6 +152,20 @@ class Bystander:
             elsewhere = key[1] not in fold.workers and any(seen.get(key[1], 0) > seq for seen in told)
             if (elsewhere or (key[1] in known and not author.dead)) and not self._was_disturbed():
                 self._broken(f"I8: {seal.worker} sealed {seal.item} and had not read the result of {key[1]}")
+
+    def _left_out(self) -> frozenset[int]:
+        """Machines that a seal does not wait for now: see `Sealing`."""
+        fold = self.queue.store.fold
+        runs = {worker: number for worker, (_, number) in self.course.books.journalled.items()}
+        heard_of = {number for worker, number in runs.items() if worker in fold.workers}
+        waited_for = {number for worker, number in runs.items() if worker in fold.workers and not fold.gone(worker)}
+        hellos = [state.hello for state in fold.workers.values() if state.hello is not None]
+        copied = {
+            worker for hello in hellos for worker in hello.closes if runs.get(worker) not in (None, runs.get(hello.worker))
+        }
+        gone = {number for worker, number in runs.items() if fold.retired(worker) or worker in copied}
+        never_heard_of = set(range(len(self.course.machines))) - heard_of
+        return frozenset((never_heard_of | gone) - waited_for)
 
     def _was_disturbed(self) -> bool:
         """Whether a folder was put back, or a machine's notes were copied."""
@@ -141,11 +178,13 @@ class Bystander:
         fold = self.queue.store.fold
         if item is None or fold.status(item.id) == "sealed":
             return
-        at_work = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)}
+        # By its workers: a machine that has a copy of another's notes goes by that one's id before it has said a word.
+        runs = self.course.books.journalled
+        at_work = {runs[worker][1] for worker in fold.workers if not fold.gone(worker) and worker in runs}
         for machine in self.course.living:
             copied = machine is not self.machine and machine.machine_id() == machine_of(self.queue.worker)
             # Of a machine that has a copy of its notes the worker must think that it is its own.
-            if copied or machine.machine_id() not in at_work:
+            if copied or machine.number not in at_work:
                 continue
             # It may have heard of rounds that the one who deletes has not.
             folds = [fold, *(queue.store.fold for queue in machine.minds.values())]
@@ -163,13 +202,14 @@ class Bystander:
             self._broken(f"I16: {self.process.name} put something else in the place of what a person wrote into {path.name}")
 
     def looks(self) -> None:
-        """I8: what this machine has once seen sealed is still the result."""
+        """I8: what this machine has once seen sealed is still the result, unless neither of two sides waited for the other."""
         self._watch()
         fold = self.queue.store.fold
         for item in self.course.items:
             if (done := fold.canonical(item.id)) is not None and fold.status(item.id) == "sealed":
                 told = (done.attempt, done.worker, done.rows)
-                if self.course.books.seen_sealed.setdefault((self.machine.number, item.id), told) != told:
+                first = self.course.books.seen_sealed.setdefault((self.machine.number, item.id), told)
+                if first != told and not self.course.books.torn(item.id):
                     self._broken(f"I8: {item.exp} was sealed, and has another result now")
 
     def _takes(self, claim: Claim) -> None:

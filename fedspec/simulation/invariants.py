@@ -209,13 +209,14 @@ def _little_is_repeated(ending: Ending) -> Iterator[str]:
 
 
 def _sealed_stays(ending: Ending) -> Iterator[str]:
-    """I8: what any machine has ever seen sealed is the result everywhere in the end."""
+    """I8: what any machine has ever seen sealed is the result everywhere in the end, unless neither of two sides waited for the
+    other."""
     course = ending.course
     for machine in course.living:
         fold = ending.queue(machine).store.fold
         for (number, item_id), told in course.books.seen_sealed.items():
             done = fold.canonical(item_id)
-            if done is None or (done.attempt, done.worker, done.rows) != told:
+            if (done is None or (done.attempt, done.worker, done.rows) != told) and not course.books.torn(item_id):
                 yield f"I8: m{number} saw {item_id} sealed, and {machine.name} has another result"
 
 

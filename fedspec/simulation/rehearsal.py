@@ -107,7 +107,6 @@ class PairJob(RehearsalJob):
     def assist(self) -> Iterator[None]:
         """The peer's part."""
         found = self.meeting.found()
-        assert found is not None
         self.link.say(found.token, "peer")
         self._await(found.token, "root")
         while found.token not in self.link.ended:

@@ -207,7 +207,9 @@ def _set_right(course: Course) -> None:
     def command(machine: Machine, process: Process) -> None:
         queue = machine.queue(process)
         queue.refresh()
-        silent = {machine_of(worker) for worker in queue.store.fold.workers if not queue.store.fold.gone(worker)}
+        fold = queue.store.fold
+        # As `progress` names them: also one that is closed, and of whose words not all are known to be here.
+        silent = {machine_of(worker) for worker in fold.workers if not fold.read_to_the_end(worker)} - fold.retirements
         for machine_id in sorted(silent - there):
             course.world.struck("retire", process.name, machine_id)
             queue.control("retire", value=machine_id)

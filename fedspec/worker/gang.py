@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from fedspec.errors import SupersededError
@@ -38,8 +39,14 @@ class Place:
         """Root: tell the members where to find it. Raises SupersededError."""
         self.queue.note(self.held, Meet, addresses=list(addresses), token=token)
 
-    def found(self) -> Found | None:
-        """What the root has announced."""
+    def found(self) -> Found:
+        """What the root has announced. Raises SupersededError if it has left, or a rival has its place."""
+        if (found := self.announced()) is None:
+            raise self._out("left by the root that this worker had met")
+        return found
+
+    def announced(self) -> Found | None:
+        """What the root has announced, None if nothing has arrived yet."""
         root = self.queue.gang(self.held).holders.get(ROOT)
         with self.queue.store.lock:
             meet = self.queue.store.fold.item(self.held.item.id).meets.get(root) if root else None
@@ -49,10 +56,7 @@ class Place:
         """Role -> worker, this one's own among them. Raises SupersededError if it has its place no more."""
         found = {role: worker for role, (_, worker) in self.queue.gang(self.held).holders.items()}
         if found.get(self.role) != self.held.worker:
-            exp = self.held.item.exp
-            raise SupersededError(
-                f"{exp} was begun anew without this worker.", "Nothing is lost; this worker takes the next item."
-            )
+            raise self._out("begun anew without this worker")
         return found
 
     def lost(self, role: str) -> None:
@@ -60,6 +64,9 @@ class Place:
         member = self.members().get(role)
         if member is not None:
             self.queue.note(self.held, Lost, member=member)
+
+    def _out(self, why: str) -> SupersededError:
+        return SupersededError(f"{self.held.item.exp} was {why}.", "Nothing is lost; this worker takes the next item.")
 
 
 def gather(worker: Worker, held: Held) -> Iterator[float]:
@@ -83,14 +90,18 @@ def gather(worker: Worker, held: Held) -> Iterator[float]:
 
 
 def assist(worker: Worker, held: Held) -> Iterator[float]:
-    """A member's part: meet the root and work for it until the run is over."""
-    place = Place(worker, held)
-    while place.found() is None:
-        worker.reporter.status(f"{held.item.exp}: {held.role} is here. Waiting for its root.")
-        yield from pause(worker, held)
-    with worker.queue.store.lock:
-        name = worker.queue.store.fold.base(held.item.id)
-    base = yield from had_in_time(worker, held, lambda: found_base(worker, [name]), worker.queue.timing.dead)
+    """A member's part: meet the root and work for it until the run is over.
+
+    Raises:
+        Incomplete: the root fell silent before it said where to meet it. Later the link tells of that, and sooner.
+        SupersededError: somebody else has this place.
+    """
+    place, met, base = Place(worker, held), None, None
+    while met is None or place.announced() != met:  # while it waits for the base, a rival may come to be the root
+        met = yield from _meet(worker, held, place)
+        with worker.queue.store.lock:
+            name = worker.queue.store.fold.base(held.item.id)
+        base = yield from had_in_time(worker, held, partial(found_base, worker, [name]), worker.queue.timing.dead)
     job = cast(GangJob, worker.open_job(held.item, base, place))
     worker.reporter.event(f"Joining {held.item.exp} as {held.role}")
     worker.queue.report.running = held.item.id
@@ -104,3 +115,12 @@ def assist(worker: Worker, held: Held) -> Iterator[float]:
     reason = worker.queue.stop_reason or "its root has ended the run"
     worker.queue.give_back(held, reason)
     worker.reporter.event(f"{held.item.exp}: {held.role} is free again ({reason})")
+
+
+def _meet(worker: Worker, held: Held, place: Place) -> Generator[float, None, Found]:
+    while (found := place.announced()) is None:
+        if worker.queue.is_over(held):
+            raise Incomplete(f"{held.item.exp} lacks its root, which is silent")
+        worker.reporter.status(f"{held.item.exp}: {held.role} is here. Waiting for its root.")
+        yield from pause(worker, held)
+    return found

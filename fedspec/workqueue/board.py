@@ -106,8 +106,10 @@ class Board:
 
     def _own_dead(self) -> list[str]:
         """This machine's workers whose process has ended, though no journal says so yet."""
-        fold = self.store.fold
-        return [worker for worker in self.slots.dead(lambda worker: worker in fold.workers) if not fold.gone(worker)]
+        return [worker for worker in self.slots.dead(self._is_known) if not self.store.fold.gone(worker)]
+
+    def _is_known(self, worker: str) -> bool:
+        return worker in self.store.fold.workers
 
     def _conflict_copies(self) -> list[str]:
         """What a sync client has put beside the queue's own files; those that are read are no harm either."""
@@ -215,18 +217,21 @@ class Board:
                     self._stuck.add(path)
             yield
 
-    def view_lock(self) -> AbstractContextManager[bool]:
-        """Yields whether nobody else renders the queue for people meanwhile: of derived files, whoever comes next does them."""
+    def view_lock(self) -> AbstractContextManager[bool | None]:
+        """Yields False if somebody else is at the queue for people: of derived files, whoever comes next does them."""
         return self._locked(self.workspace.queue_lock, VIEW_LOCK_S * self.timing.scale)
 
     @contextmanager
-    def _locked(self, path: Path, timeout_s: float) -> Iterator[bool]:
-        """Yields whether the lock was had. One whose holder did not let go the last time is tried, and not waited for."""
+    def _locked(self, path: Path, timeout_s: float) -> Iterator[bool | None]:
+        """Yields whether the lock was had, None if there is none to be had.
+
+        One whose holder did not let go the last time is tried, and not waited for.
+        """
         with ExitStack() as locks:
             try:
                 alone = locks.enter_context(self.files.lock(path, 0.0 if path in self._stuck else timeout_s))
             except FolderError:  # something else has its place; a folder that takes no writes will say so at the next one
-                alone = False
+                alone = None
             if alone:
                 self._stuck.discard(path)
             yield alone

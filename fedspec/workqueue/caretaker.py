@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from fedspec.results import MACHINE_COLUMNS, Row, from_csv, from_table, to_csv
 from fedspec.workqueue.edits import MAX_BYTES, Edit, understand
 from fedspec.workqueue.records import Ctl, Import, machine_of, unpack_rows
 from fedspec.workqueue.rescue import Rescue
+from fedspec.workqueue.wording import one_line
 from fedspec.workspace import CheckpointPaths
 
 if TYPE_CHECKING:
@@ -46,19 +48,27 @@ class Caretaker:
         self.queue = queue
         self.rescue = Rescue(queue)
         self._shown_at: float | None = None
-        self._notes: dict[str, None] = {}
-        self._told: set[str] = set()
+        self._notes: deque[str] = deque()
+        self._odd: dict[str, str] = {}  # file name -> content that people were told of, until the file is replaced or removed
         self._ours = ""  # the content that was found to be a rendering of ours last
 
     def news(self) -> list[str]:
         """What people should know of what was taken in since the last call, in sentences."""
-        fresh = [note for note in self._notes if note not in self._told]
-        self._told.update(fresh)
-        return fresh
+        fresh = []
+        with suppress(IndexError):  # the heart may be asking too
+            while True:
+                fresh.append(self._notes.popleft())
+        return list(dict.fromkeys(fresh))
 
     def tell(self, note: str) -> None:
         """Let people know; ``note`` is a sentence."""
-        self._notes[note] = None
+        self._notes.append(note)
+
+    def _tell_once(self, path: Path, content: str, *notes: str) -> None:
+        """Say of a file what it is, though it may stay as it is and be looked at again and again."""
+        if self._odd.get(path.name) != content:
+            self._odd[path.name] = content
+            self._notes.extend(notes)
 
     def look_after(self, *, thorough: bool = False, leaving: bool = False) -> None:
         """Bring all derived files up to date. ``thorough``, at the start and the end of a worker: look at every one."""
@@ -99,13 +109,15 @@ class Caretaker:
         # Also if somebody else is at it just now: the heart, which asks too, must not wait for the lock at every beat.
         self._shown_at = queue.clock.awake_or_asleep()
         with suppress(FolderError), queue.view_lock() as alone:
-            if not alone:
+            if alone is False:
                 return
             if self._take_in(path):
                 queue.publisher.write_view()
+                self._odd.pop(path.name, None)
             for copy in self._copies(queue.workspace.queue) if copies else ():
                 if original_of(copy.name) == path.name and self._take_in(copy):
                     files.remove(copy)
+                    self._odd.pop(copy.name, None)
 
     def adopt(self) -> None:
         """Take in the original's list where there is no plan yet, so that there is something to work on."""
@@ -116,7 +128,7 @@ class Caretaker:
         with suppress(FolderError), queue.view_lock():
             data = self._read(queue.workspace.view)
             # Without experiments to add it is a rendering of ours whose plans have not arrived yet.
-            if data is not None and understand(data, queue.store.fold, {}, self._finished()).items:
+            if data is not None and self._understood(data).items:
                 self._take_in(queue.workspace.view)
 
     def _is_time(self) -> bool:
@@ -135,7 +147,7 @@ class Caretaker:
         except OSError:
             return False  # a sync client has evicted it, or somebody is writing it just now
         if len(data) > MAX_BYTES:
-            self._notes[f"{path.name} is too large to be read; it is left alone."] = None
+            self._tell_once(path, "", f"{path.name} is too large to be read; it is left alone.")
             return False
         content = hashlib.sha256(data).hexdigest()
         if content == self._ours:
@@ -144,16 +156,15 @@ class Caretaker:
             queue.store.refresh()
             if content in queue.store.fold.imported:
                 return True
-            edit = understand(data, queue.store.fold, queue.store.items, self._finished())
+            edit = self._understood(data)
             if edit.kind in ("ours", "torn"):
                 self._ours = content
                 return True
             if edit.kind == "foreign" or edit.notes:
                 self._keep(data, content)
-            if edit.kind == "foreign":
-                self._notes[f"{path.name} was no list of experiments. It is kept in quarantine and written again."] = None
-            for note in edit.notes:
-                self._notes[f"{path.name}: {note}"] = None
+            kept = f"{path.name} was no list of experiments. It is kept in quarantine and written again."
+            told = [kept] if edit.kind == "foreign" else []
+            self._tell_once(path, content, *told, *(f"{path.name}: {note}" for note in edit.notes))
             if edit.asks:
                 for item in edit.items:
                     queue.store.write_plan(item)
@@ -161,7 +172,7 @@ class Caretaker:
                     for op, item in edit.commands:
                         append(Ctl, op=op, item=item.id, attempt=queue.store.fold.item(item.id).last_attempt())
                     append(Import, content=content)  # last: who dies before is followed by one who does it again
-                self._notes[f"Taken over from {path.name}: {edit.summary}."] = None
+                self.tell(f"Taken over from {path.name}: {edit.summary}.")
         return True
 
     def asked(self, path: Path) -> Edit | None:
@@ -174,7 +185,14 @@ class Caretaker:
             queue.store.refresh()
             if hashlib.sha256(data).hexdigest() in queue.store.fold.imported:
                 return None
-            return understand(data, queue.store.fold, queue.store.items, self._finished())
+            return self._understood(data)
+
+    def _understood(self, data: bytes) -> Edit:
+        """What the bytes ask for; they are anybody's, so whatever they do to whoever reads them ends no worker."""
+        try:
+            return understand(data, self.queue.store.fold, self.queue.store.items, self._finished())
+        except Exception as error:
+            return Edit("foreign", notes=(f"It cannot be understood: {type(error).__name__}: {one_line(str(error))}.",))
 
     def _keep(self, data: bytes, content: str) -> None:
         kept = self.queue.workspace.quarantined(f"{self.queue.workspace.view.stem}.{content[:12]}.json")

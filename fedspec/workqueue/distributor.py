@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from fedspec.errors import SupersededError
+from fedspec.errors import FolderError, SupersededError
 from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
-from fedspec.workqueue.gangs import Gang, gang_of
+from fedspec.workqueue.gangs import Gang, gang_of, is_over
 from fedspec.workqueue.journal import R
 from fedspec.workqueue.members import Settlement, have_read
 from fedspec.workqueue.membership import Member
@@ -55,7 +56,8 @@ class WorkDistributor(Member):
         worker = super().join(name, capabilities, version)
         if self.begins_anew:
             self.caretaker.tell(BEGUN_ANEW)
-        self.tick()
+        with suppress(FolderError):  # it is a member already, and beats as soon as the folder lets it
+            self.tick()
         return worker
 
     def claim(self, only: Collection[str] | None = None) -> Held | Wait | Drained | Finished:
@@ -148,6 +150,11 @@ class WorkDistributor(Member):
         """Who else is in the gang of the item that this worker has a role in. Reads nothing."""
         with self._lock:
             return gang_of(self.store.fold, held.item)
+
+    def is_over(self, held: Held) -> bool:
+        """Whether the gang's root has left or is presumed dead: others may begin it anew by now. Reads nothing."""
+        with self._lock:
+            return is_over(self.store.fold, held.item.id, held.attempt, self._dead())
 
     def avoid(self, held: Held, seconds: float) -> None:
         """Claim no role in this gang for a while, unless somebody else waits in it."""

@@ -48,7 +48,7 @@ COMMANDS = {
 }
 STATUSES = (PENDING, RUNNING, DONE, FAILED, CANCELLED)
 VIEW_KEYS = frozenset(
-    "item_id alpha method split_type status assigned_to started_at completed_at experiment id view".split(),  # noqa: SIM905
+    "item_id alpha method split_type status assigned_to started_at completed_at experiment id edits view".split(),  # noqa: SIM905
 )
 _GAP = re.compile(r"[, \t\r\n]*")
 # How a rendering begins, so that a part of one is told from somebody's notes.
@@ -98,7 +98,9 @@ def understand(data: bytes, fold: Fold, items: Mapping[str, Item], finished: Col
         entries = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):
         part = _Reading(list(itertools.islice(_whole_entries(text), MAX_ENTRIES)), fold, items, finished)
-        torn = text[: len(HEAD)] == HEAD[: len(text)] and not part.edit.asks and not part.edit.notes
+        # One that has its end was not cut short: somebody edited it, and made a mistake.
+        cut = text[: len(HEAD)] == HEAD[: len(text)] and not text.rstrip("\0 \t\r\n").endswith("]")
+        torn = cut and not part.edit.asks and not part.edit.notes
         return Edit("torn" if torn else "foreign")
     if not isinstance(entries, list) or len(entries) > MAX_ENTRIES:
         return Edit("foreign")
@@ -121,9 +123,10 @@ def _whole_entries(text: str) -> Iterator[Any]:
     decoder, position = json.JSONDecoder(), text.find("[") + 1
     try:
         while position and (gap := _GAP.match(text, position)):
-            entry, position = decoder.raw_decode(text, gap.end())
-            yield entry
-    except (ValueError, IndexError, RecursionError):
+            _, position = decoder.raw_decode(text, gap.end())
+            # Python's own reader finds the end, and takes what none of ours takes: text that cannot be encoded, say.
+            yield msgspec.json.decode(text[gap.end() : position])
+    except (*NO_RENDERING, IndexError):
         return
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
+from fedspec.plan import ROOT as ROOT
 from fedspec.workqueue.itemstate import ItemState, later
 from fedspec.workqueue.itemstate import Key as Key
 from fedspec.workqueue.records import (
@@ -37,8 +38,6 @@ MAX_CODE_FAILURES = 3
 MAX_DEATHS = 3
 # What a person may want of a machine, or of all; of two orders at one Lamport time the stricter counts.
 ORDERS = ("resume", "drain", "pause")
-# The role of the member that journals for all.
-ROOT = "root"
 _UNTOUCHED = ItemState()
 
 Answer = TypeVar("Answer")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fedspec.errors import FedspecError
+from fedspec.errors import FedspecError, FolderError
 from fedspec.workqueue.board import Board
 from fedspec.workqueue.journal import OwnJournal, R
 from fedspec.workqueue.liveness import Lag
@@ -70,7 +70,8 @@ class Member(Board):
         self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
         machine = machine_of(worker)
         self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
-        dead = self._own_dead()
+        # Those too that are gone already: their slots are still there.
+        dead = [old for old in self.slots.dead(self._is_known) if old != worker]
         # One of them may have said good-bye just now, and have put its own copy away.
         self.store.catch_up()
         closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
@@ -88,14 +89,17 @@ class Member(Board):
         self.slots.has_begun(worker)
         for old in dead:
             self.slots.forget(old)
-        for old, lines in self.slots.archives(lambda one: one in self.store.fold.workers):
+        for old, lines in self.slots.archives(self._is_known):
             # The folder may have been put back to an earlier state since they left.
             self.store.relay(old, worker, lines)
-        self.store.remove_old_beats(machine)
+        with suppress(FolderError):  # somebody is reading one; the next process that joins removes it
+            self.store.remove_old_beats(machine)
 
     def _withdraw(self) -> None:
         """Be no member any more. What has been said already is this machine's dead worker's, for the next to close."""
-        own, self._journal = self._own(), None
+        own, self._journal = self._journal, None
+        if own is None:
+            return
         self._free_slot()
         if not own.seq:
             with suppress(FedspecError, OSError):
@@ -110,7 +114,8 @@ class Member(Board):
                 worker, self._journal = self.worker, None
                 # Free before forgetting: Windows cannot delete a lock that is held.
                 self._free_slot()
-                self.slots.forget(worker)
+                with suppress(FedspecError, OSError):  # this machine's next process forgets it
+                    self.slots.forget(worker)
 
     def _stay_member(self) -> str:
         """Join again under a new machine id if this process, though alive, counts as gone, or if another machine has this one's
@@ -163,13 +168,16 @@ class Member(Board):
     def pen(self) -> Iterator[Callable[..., Any]]:
         """Append records that belong to no attempt. A process without a journal opens one, and closes it again."""
         with self._lock:
-            visitor = self._journal is None
             self.store.refresh()
-            if visitor:
-                self._open_journal()
-            yield self._append
-            if visitor:
+            if self.joined:
+                yield self._append
+                return
+            self._open_journal()
+            try:
+                yield self._append
                 self.leave("command")
+            finally:
+                self._withdraw()
 
     def _open_journal(self) -> str:
         worker, self._free_slot = self.slots.open(self.store.fold.first())
@@ -182,8 +190,7 @@ class Member(Board):
         return self._journal
 
     def _append(self, kind: type[R], **fields: Any) -> R:
-        record, line = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
-        self.store.add_line(line)
+        record, _ = self._own().append(kind, lam=self.store.fold.lam + 1, **fields)
         self._pulse.wrote(record.seq)
         return record
 
@@ -195,4 +202,4 @@ class Member(Board):
 
     def _own_dead(self) -> list[str]:
         mine = self._journal.worker if self._journal else ""
-        return [w for w in self.slots.dead(lambda worker: worker in self.store.fold.workers) if w != mine]
+        return [worker for worker in super()._own_dead() if worker != mine]

@@ -18,6 +18,9 @@ from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import Record
 from fedspec.workspace import LocalState, Workspace
 
+# Journals of workers that have left are kept, of so many, for the case that the folder is put back to an earlier state.
+MAX_ARCHIVED = 200
+
 NewHex = Callable[[int], str]
 
 # Only the very first processes of a machine ever meet there.
@@ -118,8 +121,14 @@ class Slots:
         for origin in self.files.folders(self.local.archive(self.workspace)):
             paths = [self.local.archived(self.workspace, origin, worker) for worker in self._archived(origin)]
             if any(known(worker) for worker in [origin, *(path.stem for path in paths)]):
-                for path in paths:
-                    yield path.stem, self._history(path)[0]
+                kept = {path: self._history(path) for path in paths}
+                # Nobody has missed the oldest in so many lives of later ones.
+                oldest = sorted(paths, key=lambda path: kept[path][1][-1].lam if kept[path][1] else 0)
+                for path in oldest[: max(0, len(paths) - MAX_ARCHIVED)]:
+                    self.files.remove(path)
+                    del kept[path]
+                for path, (lines, _) in kept.items():
+                    yield path.stem, lines
 
     def has_worked_here(self) -> bool:
         """Whether a worker of this machine has ever left a queue in this workspace."""

@@ -61,6 +61,8 @@ def _entry(number: int, item: Item, fold: Fold, name: str, machines: dict[str, s
         "completed_at": done.wall if done is not None else None,
         "experiment": name,
         "id": item.id,
+        # Of the whole list: the same edit of it, made again after the first was taken in, is another file than the first.
+        "edits": len(fold.imported),
     }
 
 

@@ -173,7 +173,10 @@ class Running:
         self.process.join()
 
     def _state(self) -> str:
-        return str(psutil.Process(self.pid).status())
+        try:
+            return str(psutil.Process(self.pid).status())
+        except psutil.NoSuchProcess:  # it has ended this very moment
+            return str(psutil.STATUS_DEAD)
 
 
 @dataclass

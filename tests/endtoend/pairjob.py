@@ -61,7 +61,6 @@ class SocketPair(RehearsalJob):
 
     def assist(self) -> Iterator[None]:
         found = self.meeting.found()
-        assert found is not None
         host, port = found.addresses[0].split(":")
         try:
             with socket.create_connection((host, int(port)), SILENCE_S) as line, line.makefile("rwb") as root:

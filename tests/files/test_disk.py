@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fedspec.errors import FolderError
-from fedspec.files import Crash, DiskFiles
+from fedspec.files import Crash, DiskFiles, FencedFiles
 from fedspec.files.kernel import SystemKernel
 
 
@@ -20,8 +21,18 @@ def test_a_lock_that_cannot_be_had_in_time_is_done_without(tmp_path: Path):
     release = DiskFiles().hold(tmp_path / "a.lock")
     assert release is not None
     with DiskFiles().lock(tmp_path / "a.lock", 0.0) as alone:
-        assert not alone
+        assert alone is False
     release()
+
+
+@pytest.mark.parametrize("reason", [errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_where_there_are_no_locks_nobody_is_taken_for_a_holder(tmp_path: Path, reason: int):
+    class NoLocks(SystemKernel):
+        def lock(self, path: Path, timeout_s: float) -> Callable[[], None] | None:
+            raise OSError(reason, os.strerror(reason), str(path))
+
+    with FencedFiles(tmp_path, kernel=NoLocks()).lock(tmp_path / "a.lock", 1.0) as alone:
+        assert alone is None
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path):

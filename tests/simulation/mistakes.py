@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -103,13 +103,13 @@ class _InOneFile(OwnJournal):
 class ForgetsWhoLeft(WorkDistributor):
     """Keeps no copy of the journals of workers that have left."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _set_up(self) -> None:
+        super()._set_up()
         self.slots = _NoArchive(self.slots.files, self.slots.local, self.slots.workspace, self.slots.new_hex)
 
 
 class _NoArchive(Slots):
-    def archives(self) -> Iterator[tuple[str, list[bytes]]]:
+    def archives(self, known: Callable[[str], bool]) -> Iterator[tuple[str, list[bytes]]]:
         return iter(())
 
 

@@ -24,6 +24,7 @@ from fedspec.workqueue.records import (
     FIRST,
     KINDS,
     MAX_COUNT,
+    Attempt,
     Ckpt,
     Claim,
     Count,
@@ -185,6 +186,11 @@ class Share:
 
     def fold(self) -> Fold:
         return Fold(self.records())
+
+
+def by(worker: str, records: list[Record]) -> list[str]:
+    """What a worker wrote about attempts, in order."""
+    return [type(r).__name__ for r in records if r.worker == worker and isinstance(r, Attempt)]
 
 
 def local_state(machine: str) -> LocalState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,14 @@ from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
 
 from fedspec.checkpoints import CheckpointManager
 from fedspec.clock import FakeClock
+from fedspec.errors import FolderError, TakenError
 from fedspec.files import ORPHANED_S, MemoryFiles
 from fedspec.plan import Item
 from fedspec.results import from_table, to_csv
+from fedspec.workqueue import caretaker
 from fedspec.workqueue.caretaker import RENDER_EVERY_S
 from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER
+from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER, Timing
 from fedspec.workqueue.records import Ctl, Import
 from fedspec.workqueue.view import render_view
 
@@ -113,6 +116,35 @@ def test_who_waited_in_vain_to_claim_waits_no_more_anywhere(share: Share):
     assert len(waits) > 2
 
 
+class NoLock(MemoryFiles):
+    """A folder without locks, or in which something has the lock's place."""
+
+    taken = False
+
+    @contextmanager
+    def lock(self, path: Path, timeout_s: float) -> Iterator[bool | None]:
+        if self.taken and path == WORKSPACE.queue_lock:
+            raise TakenError(f"{path} is a folder.", "Delete it.")
+        yield None
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("timing", [NETWORK_SHARE, SYNC_FOLDER], ids=["a share", "a sync folder"])
+def test_where_there_is_no_lock_the_queue_is_shown_and_edits_are_taken_in(share: Share, timing: Timing, taken: bool):
+    share.enqueue(ONE, TWO)
+    mac = share.process("mac", timing=timing)
+    mac.files = files = NoLock(share.disk, "mac")
+    files.taken = taken
+    mac.join("mac", ["cpu"])
+    del share.disk.contents[WORKSPACE.view]
+    mac.caretaker.look_after(thorough=True, leaving=True)
+    assert ours(share)
+    edit(share, ONE, "cancelled")
+    mac.caretaker.look_after(thorough=True, leaving=True)
+    assert share.fold().status(ONE.id) == "cancelled"
+    assert ours(share)
+
+
 # Hand edits, where locks work
 
 
@@ -129,6 +161,31 @@ def test_what_a_person_writes_is_done_and_the_queue_is_rendered_again(share: Sha
     assert mac.caretaker.news() == []
 
 
+def test_a_file_that_nobody_could_foresee_is_kept_and_ends_no_worker(share: Share, monkeypatch: pytest.MonkeyPatch):
+    def fails(*about: Any) -> Any:
+        raise ZeroDivisionError("what a file may do\n")
+
+    share.enqueue(ONE)
+    data = edit(share, ONE, "failed")
+    monkeypatch.setattr(caretaker, "understand", fails)
+    mac = share.member("mac")
+    mac.caretaker.look_after(thorough=True)
+    assert kept(share) == [data]
+    assert ours(share)
+    assert any("ZeroDivisionError: what a file may do" in note for note in mac.caretaker.news())
+
+
+@pytest.mark.parametrize("timing", [LOCAL_DISK, SYNC_FOLDER], ids=["a disk", "a sync folder"])
+def test_half_a_character_in_the_list_ends_no_worker(share: Share, timing: Timing):
+    share.enqueue(ONE)
+    data = b'[{"method":"fedavg","alpha":0.3,"split_type":"\\ud800","status":"pending"}]'
+    share.disk.contents[WORKSPACE.view] = data
+    mac = share.member("mac", timing=timing)
+    mac.caretaker.look_after(thorough=True, leaving=True)
+    assert kept(share) == [data]
+    assert ours(share)
+
+
 def test_one_content_is_taken_in_once_whoever_looks_and_however_often_it_returns(share: Share):
     share.enqueue(ONE)
     data = edit(share, ONE, "cancelled")
@@ -139,6 +196,32 @@ def test_one_content_is_taken_in_once_whoever_looks_and_however_often_it_returns
         share.disk.contents[WORKSPACE.view] = data
     assert share.fold().status(ONE.id) == "pending"
     assert [type(r) for r in share.records() if isinstance(r, Import | Ctl)] == [Ctl, Import, Ctl]
+
+
+@pytest.mark.parametrize("timing", [LOCAL_DISK, SYNC_FOLDER], ids=["a disk", "a sync folder"])
+def test_the_same_edit_made_again_is_obeyed_again_and_an_old_copy_of_it_is_not(share: Share, timing: Timing):
+    share.enqueue(ONE, TWO)
+    mac = share.member("mac", timing=timing)
+    pass_time(mac, 2 * timing.dead)
+    mac.caretaker.look_after(thorough=True)
+    copies, told = [], []
+    for word, status in (("cancelled", "cancelled"), ("pending", "pending")) * 3:
+        copies.append(edit(share, ONE, word))
+        mac.caretaker.look_after(thorough=True)
+        assert share.fold().status(ONE.id) == status
+        assert ours(share)
+        told.append(mac.caretaker.news())
+    cancel, resume = (
+        [f"Taken over from work_queue.json: cancel {ONE.exp}."],
+        [f"Taken over from work_queue.json: resume {ONE.exp}."],
+    )
+    assert told == [cancel, resume] * 3
+    for number, copy in enumerate(copies):
+        share.disk.contents[WORKSPACE.queue / copy_name("work_queue.json", number)] = copy
+        share.disk.contents[WORKSPACE.view] = copy
+        mac.caretaker.look_after(thorough=True)
+    assert share.fold().status(ONE.id) == "pending"
+    assert mac.caretaker.news() == []
 
 
 def test_an_edit_reaches_a_worker_in_the_middle_of_an_item(share: Share):
@@ -207,6 +290,42 @@ def test_what_is_not_obeyed_is_kept_and_told(share: Share):
     mac.caretaker.look_after(thorough=True)
     assert (kept(share), ours(share)) == ([data], True)
     assert mac.caretaker.news() == [f"work_queue.json: {ONE.exp} has no result, so it is not completed."]
+
+
+def test_a_mistake_is_told_once_while_it_stays_and_again_when_it_is_made_again(share: Share):
+    share.enqueue(ONE)
+    mac = share.member("mac")
+    write = mac.files.write
+
+    def held(path: Path, data: bytes, *, durable: bool = True) -> None:
+        if path == WORKSPACE.view:
+            raise FolderError(f"Cannot write {path}: it is open elsewhere.", "Close it.")
+        write(path, data, durable=durable)
+
+    mac.files.write = held  # type: ignore[method-assign]
+    told = []
+    for again in (False, True):
+        edit(share, ONE, "completed")
+        for _ in range(3):
+            mac.caretaker.look_after(thorough=True)
+            told.append(len(mac.caretaker.news()))
+        mac.files.write = write  # type: ignore[method-assign]
+        mac.caretaker.look_after(thorough=True)
+        assert ours(share)
+        assert mac.caretaker.news() == [], again
+    assert told == [1, 0, 0, 1, 0, 0]
+
+
+def test_two_threads_may_tell_and_ask_for_news(share: Share):
+    caretaker, heard = share.member("mac").caretaker, []
+    notes = [f"note {number}" for number in range(20_000)]
+    teller = threading.Thread(target=lambda: [caretaker.tell(note) for note in notes])
+    teller.start()
+    while teller.is_alive():
+        heard += caretaker.news()
+    teller.join()
+    assert heard + caretaker.news() == notes
+    assert caretaker.news() == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -1, -30])

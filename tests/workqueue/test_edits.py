@@ -106,6 +106,21 @@ def test_an_empty_file_and_every_part_of_a_rendering_ask_for_nothing_and_need_no
         assert understand(nothing, fold(), ITEMS) == Edit("torn")
 
 
+@pytest.mark.parametrize("key", ["status", "alpha", "method", "split_type", "seed", "lr", "device", "experiment", "id"])
+def test_half_a_character_in_an_entry_makes_the_list_none(key: str):
+    for entry in (view(fold())[0], {"method": "fedavg", "alpha": 0.3}):
+        data = json.dumps([entry | {key: "\ud800"}]).encode()
+        assert data.isascii()
+        assert understand(data, fold(), ITEMS).kind == "foreign"
+
+
+def test_an_edit_with_a_slip_of_the_pen_is_no_torn_rendering():
+    data = render_view(fold("running"), ITEMS)
+    slip = data.replace(b'"status": "pending"', b'"status": failed')
+    assert slip != data
+    assert understand(slip, fold("running"), ITEMS) == Edit("foreign")
+
+
 def test_a_part_of_what_somebody_edited_is_kept():
     data = json.dumps(edited(fold("running"), status="failed"), indent=2).encode()
     assert understand(data[:-20], fold("running"), ITEMS).kind == "foreign"

@@ -19,7 +19,7 @@ from fedspec.plan import Role, encoded, published_names
 from fedspec.workqueue import wording
 from fedspec.workqueue.gangs import Gang, role_to_take
 from fedspec.workqueue.itemstate import LEAP
-from fedspec.workqueue.liveness import LOCAL_DISK
+from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
 from fedspec.workqueue.members import Members
 from fedspec.workqueue.naming import display_names
 from fedspec.workqueue.records import (
@@ -116,12 +116,13 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("timing", [LOCAL_DISK, SYNC_FOLDER], ids=["a disk", "a sync folder"])
 @pytest.mark.parametrize("name", RECORDS)
-def test_no_record_of_a_peer_keeps_an_item_from_being_finished(share: Share, name: str):
+def test_no_record_of_a_peer_keeps_an_item_from_being_finished(share: Share, name: str, timing: Timing):
     share.enqueue(ITEM)
     share.disk.contents[EVIL] = chain("evil0000-000001", *RECORDS[name])
-    queue = share.member("aaaa")
-    pass_time(queue, 2 * LOCAL_DISK.dead)
+    queue = share.member("aaaa", timing=timing)
+    pass_time(queue, 2 * timing.dead)
     held = claimed(queue)
     assert held.item == ITEM
     assert queue.must_stop(held) is None
@@ -234,6 +235,11 @@ PLANS = {
     "a configuration that is none": {"config": []},
     "thousands of roles": {"roles": [{"name": str(n), "needs": []} for n in range(1000)]},
     "roles that are none": {"roles": "root"},
+    "roles without a root": {"roles": [{"name": "a", "needs": []}, {"name": "b", "needs": []}]},
+    "two roots": {"roles": [{"name": "root", "needs": []}] * 2},
+    "two roles of one name": {"roles": [{"name": name, "needs": []} for name in ("root", "eye", "eye")]},
+    "a role that is no plain name": {"roles": [{"name": name, "needs": []} for name in ("root", "an eye")]},
+    "a role without a name": {"roles": [{"name": name, "needs": []} for name in ("root", "")]},
 }
 
 
