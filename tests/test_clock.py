@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedspec.clock import Clock, FakeClock, SystemClock, timestamp
-from fedspec.workqueue.progress import elapsed_s
+from fedspec.workqueue.wording import elapsed_s
 
 SECONDS = st.floats(0, 1e6)
 

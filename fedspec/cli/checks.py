@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from fedspec.cli.findings import Finding
 from fedspec.errors import FedspecError
 from fedspec.workqueue.modes import names
-from fedspec.workqueue.progress import in_words
-from fedspec.workqueue.wording import count
+from fedspec.workqueue.wording import count, in_words
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor

@@ -105,8 +105,7 @@ def _headline(plan: Plan) -> Iterator[tuple[str, str]]:
 def _how_long(measured: Estimate, left: int, workers: int) -> str:
     import psutil
 
-    from fedspec.workqueue.progress import in_words
-    from fedspec.workqueue.wording import count
+    from fedspec.workqueue.wording import count, in_words
 
     if not left:
         return "none, every item is done"

@@ -20,9 +20,8 @@ from fedspec.workqueue import pairing
 from fedspec.workqueue.encounter import Encounter
 from fedspec.workqueue.modes import Measured, Met, Notes, names, result
 from fedspec.workqueue.pairing import Pair
-from fedspec.workqueue.progress import in_words
 from fedspec.workqueue.slots import Slots
-from fedspec.workqueue.wording import clock_face, count
+from fedspec.workqueue.wording import clock_face, count, in_words
 from fedspec.workspace import Workspace
 
 START = "fedspec doctor --pair"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedspec.cli.findings import Finding
 from fedspec.clock import moment
-from fedspec.workqueue.progress import in_words
+from fedspec.workqueue.wording import in_words
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor

@@ -230,7 +230,7 @@ def counted(lines: Sequence[ItemLine]) -> str:
 
 
 def _cells(line: ItemLine) -> list[str]:
-    from fedspec.workqueue.progress import in_words
+    from fedspec.workqueue.wording import in_words
 
     return [
         line.experiment,

@@ -12,11 +12,13 @@ from pathlib import Path
 # How long a reader waits for a download that has just begun, and while others are late already. After that it goes on, and asks
 # again at its next poll.
 PATIENCE_S, BRIEFLY_S = 5.0, 0.05
-# A folder may come back empty of bytes as a whole; each download costs a thread.
-MANY = 8
+# A folder may come back empty of bytes as a whole; each download costs a thread. So many places are for files that were not
+# tried yet: others that never come are asked for first at each poll.
+MANY, FEW = 8, 2
 # A download that takes longer makes room for another one, though nobody can end its thread: what a dead machine never sent may
-# never come. Of such threads there are never more than the second number.
-STUCK_S, MOST = 30.0, 64
+# never come. The second number of such threads is reached soon; then one more may follow in each such time, for a file that was
+# not tried yet, up to the third.
+STUCK_S, MOST, UTMOST = 30.0, 64, 512
 
 # What iCloud leaves of a file before macOS 14, and how many bytes such a stub may have.
 _STUB = re.compile(r"\.(.+)\.icloud")
@@ -71,6 +73,7 @@ class Downloads:
         self.read, self.patience_s, self.now = read, patience_s, now
         self._whole: dict[Path, _Download] = {}
         self._limited: dict[Path, _Download] = {}
+        self._tried: set[Path] = set()  # those that were asked for, and have not come
         self._lock = threading.Lock()
         # For how long readers have waited since then.
         self._waited_s, self._since_s = 0.0, now()
@@ -91,7 +94,9 @@ class Downloads:
             late = [other for other in running.values() if now_s - other.began_s < STUCK_S]
             # Whoever reads a hundred evicted files must not wait a hundred times: only where no other is late already.
             patience_s = 0.0 if late or download is not None else self.patience_s
-            if download is None and len(late) < MANY and len(running) < MOST:
+            kept = FEW if path in self._tried else 0
+            most = MOST - kept if late or kept else UTMOST
+            if download is None and len(late) < MANY - kept and len(running) < most:
                 download = self._begin(path, offset, limit, running)
                 patience_s = min(BRIEFLY_S, self.patience_s) if late else self.patience_s
         # Nor may a thousand quick ones one after the other keep a heart waiting.
@@ -112,6 +117,7 @@ class Downloads:
         except RuntimeError:  # the system has no thread left
             return None
         running[path] = download
+        self._tried.add(path)
         return download
 
     def _run(self, download: _Download, running: dict[Path, _Download]) -> None:
@@ -124,6 +130,8 @@ class Downloads:
             # Forgotten whatever came of it: the file is here now, or whoever reads next asks for it again.
             with self._lock:
                 del running[download.path]
+                if download.error is None:
+                    self._tried.discard(download.path)
             download.ended.set()
 
 

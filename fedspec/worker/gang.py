@@ -13,9 +13,9 @@ from fedspec.worker.patience import found_base, had_in_time, pause
 from fedspec.worker.signals import Stopped
 from fedspec.workqueue import wording
 from fedspec.workqueue.fold import ROOT, weight
-from fedspec.workqueue.progress import in_words
 from fedspec.workqueue.records import Lost, Meet
 from fedspec.workqueue.rules import Held
+from fedspec.workqueue.wording import in_words
 
 if TYPE_CHECKING:
     from fedspec.worker.loop import Worker

@@ -19,8 +19,8 @@ from fedspec.worker.signals import Reporter, Stopped, StopSignal
 from fedspec.workqueue import wording
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import ROOT
-from fedspec.workqueue.progress import in_words
 from fedspec.workqueue.rules import Drained, Finished, Held, Wait
+from fedspec.workqueue.wording import in_words
 
 # How long a folder that does not answer is tried again, in times of a dead peer: a share may restart meanwhile.
 AWAY = 5

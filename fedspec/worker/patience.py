@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fedspec.errors import SupersededError
 from fedspec.worker.signals import Stopped
-from fedspec.workqueue.progress import in_words
 from fedspec.workqueue.rules import Held
+from fedspec.workqueue.wording import in_words
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,9 +24,7 @@ from fedspec.workqueue.pace import Paces
 from fedspec.workqueue.records import Start, machine_of
 from fedspec.workqueue.rules import scope
 from fedspec.workqueue.store import Beat
-from fedspec.workqueue.wording import elapsed_s as elapsed_s
-from fedspec.workqueue.wording import in_words as in_words
-from fedspec.workqueue.wording import local_time, told
+from fedspec.workqueue.wording import elapsed_s, local_time, told
 
 RULE = "=" * 40
 # Lines below the table, of each sort; 'fedspec queue why' has the rest.

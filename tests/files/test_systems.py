@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -256,19 +257,31 @@ class Stuck:
     """Reads that never return of files in ``gone``, and others that do at once; and a clock."""
 
     def __init__(self) -> None:
-        self.ends, self.now_s = threading.Event(), 0.0
+        self.ends, self.now_s, self.fails = threading.Event(), 0.0, False
         self.downloads = Downloads(self.read, 0.5, lambda: self.now_s)
 
     def read(self, path: Path, offset: int, limit: int) -> bytes:
         if path.parent.name == "gone":
             self.ends.wait(30.0)
+            if self.fails:
+                raise BlockingIOError(errno.EAGAIN, "is being downloaded")
         return b"x"
+
+    def end(self) -> None:
+        """Those that wait come, or fail."""
+        self.ends.set()
+        for thread in threading.enumerate():
+            if thread.name == "download":
+                thread.join()
+        self.ends.clear()
 
     def lose(self, count: int, limit: int) -> int:
         """Ask for files that never come; returns how many threads wait."""
+        self.downloads.patience_s, patience_s = 0.0, self.downloads.patience_s
         for number in range(count):
             with pytest.raises(BlockingIOError):
                 self.downloads.fetch(Path(f"/gone/{limit}.{number}"), 0, limit)
+        self.downloads.patience_s = patience_s
         return sum(thread.name == "download" for thread in threading.enumerate())
 
 
@@ -276,10 +289,7 @@ class Stuck:
 def stuck() -> Iterator[Stuck]:
     reads = Stuck()
     yield reads
-    reads.ends.set()
-    for thread in threading.enumerate():
-        if thread.name == "download":
-            thread.join()
+    reads.end()
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(-1, 100), (100, -1)])
@@ -288,16 +298,40 @@ def test_checkpoints_that_never_come_hold_up_no_journal_and_journals_no_checkpoi
     assert stuck.downloads.fetch(Path("/a"), 0, ours) == b"x"
 
 
-def test_a_download_that_never_ends_makes_room_for_others_after_a_while_but_not_for_ever_more(stuck: Stuck):
+def test_a_download_that_never_ends_makes_room_for_others_after_a_while(stuck: Stuck):
     assert stuck.lose(2 * MANY, 100) == MANY
     with pytest.raises(BlockingIOError):
         stuck.downloads.fetch(Path("/a"), 0, 100)
     stuck.now_s += STUCK_S
     assert stuck.lose(MANY, 100) == MANY, "none is begun twice"
     assert stuck.downloads.fetch(Path("/a"), 0, 100) == b"x"
-    for _ in range(2 * MOST // MANY):
-        assert stuck.lose(2 * MOST, 100) <= MOST
+
+
+def test_downloads_that_never_end_become_ever_fewer_and_leave_a_place_for_what_was_not_tried(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.modules[Downloads.__module__], "UTMOST", MOST + 5)
+    for step in range(2 * MOST // MANY):
+        before = stuck.lose(0, 100)
+        assert before <= min(MOST + 5, MANY * step)
+        assert stuck.lose(2 * MOST, 100) <= max(before + 1, MOST)
         stuck.now_s += STUCK_S
+        if MOST <= before < MOST + 4:
+            assert stuck.downloads.fetch(Path("/a"), 0, 100) == b"x"
+    assert stuck.lose(0, 100) == MOST + 5
+
+
+def test_what_fails_each_time_keeps_no_other_file_away(stuck: Stuck):
+    stuck.fails = True
+    for _ in range(3):
+        assert stuck.lose(2 * MANY, 100) == MANY
+        stuck.end()
+    stuck.lose(MANY, 100)
+    for _ in range(100):  # on a busy machine even this may take two looks
+        with suppress(BlockingIOError):
+            assert stuck.downloads.fetch(Path("/a"), 0, 100) == b"x"
+            return
+    raise AssertionError
 
 
 def test_a_file_that_comes_at_once_is_read_though_others_are_late(stuck: Stuck):

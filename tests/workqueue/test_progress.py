@@ -13,10 +13,10 @@ from queuekit import ALICE, BOB, WALL, Author, Share, arrived, claimed, closing,
 from fedspec.plan import Item
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK
-from fedspec.workqueue.progress import Progress, elapsed_s, in_words, progress
+from fedspec.workqueue.progress import Progress, progress
 from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Fail, Seal, Start, Yield
 from fedspec.workqueue.store import Beat
-from fedspec.workqueue.wording import local_time
+from fedspec.workqueue.wording import elapsed_s, in_words, local_time
 
 GRID = [item(alpha=alpha, method=method) for alpha in (0.1, 0.5, 1.0) for method in ("fedavg", "fedspec")]
 NOW = datetime(2026, 1, 1, 0, 0, 0, tzinfo=UTC)
