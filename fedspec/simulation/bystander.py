@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 class Sealing:
     """Machines, by number, that had a part in a seal: who wrote it, whose result it is, and those that it did not wait for.
 
-    A seal waits for no machine that its writer has never heard of, and for none that counts as gone there though it may live: a
-    person has retired it, or another machine that has a copy of its notes took its workers for its own dead.
+    A seal waits for no machine that its writer has never heard of; for none that has left, and knows of the writer's machine; and for
+    none that counts as gone there though it may live: a person has retired it, or another machine that has a copy of its notes took
+    its workers for its own dead.
     """
 
     result: Key
@@ -155,7 +156,7 @@ class Bystander:
 
     def _left_out(self) -> frozenset[int]:
         """Machines that a seal does not wait for now: see `Sealing`."""
-        fold = self.queue.store.fold
+        fold, number = self.queue.store.fold, self.machine.number
         runs = {worker: number for worker, (_, number) in self.course.books.journalled.items()}
         heard_of = {number for worker, number in runs.items() if worker in fold.workers}
         waited_for = {number for worker, number in runs.items() if worker in fold.workers and not fold.gone(worker)}
@@ -164,8 +165,10 @@ class Bystander:
             worker for hello in hellos for worker in hello.closes if runs.get(worker) not in (None, runs.get(hello.worker))
         }
         gone = {number for worker, number in runs.items() if fold.retired(worker) or worker in copied}
+        staying = [worker for worker, state in fold.workers.items() if runs.get(worker) == number and not state.bye]
+        met = {runs[w] for w, seen in self.queue.store.acks.items() if w in runs and any(seen.get(own, 0) for own in staying)}
         never_heard_of = set(range(len(self.course.machines))) - heard_of
-        return frozenset((never_heard_of | gone) - waited_for)
+        return frozenset((never_heard_of | gone | met) - waited_for)
 
     def _was_disturbed(self) -> bool:
         """Whether a folder was put back, or a machine's notes were copied."""

@@ -131,12 +131,14 @@ class WorkDistributor(Member):
         return Settlement(self.store.fold, self.store.acks, views, self.worker, apart=self.timing.syncs)
 
     def unconfirmed(self) -> list[str]:
-        """Items with a result that others have not all acknowledged, and may yet before long: who was not met in a settle time,
-        and has left before, is not waited for."""
+        """Items with a result that others have not all acknowledged, and may yet before long.
+
+        Who has left, and was not met in two settle times, is not waited for.
+        """
         with self._lock:
             fold = self.store.fold
             items = sorted(fold.unsealed & self.store.items.keys()) if self._has_company() else []
-            if not self._pulse.has_been_here():
+            if not self._pulse.has_been_here(times=2):
                 return items
             settlement = self._settlement()
             return [i for i in items if (done := fold.canonical(i)) is not None and not any(settlement.unmet(done))]

@@ -118,9 +118,9 @@ class Pulse:
         """Whether the folder has had its settle time since this machine last slept."""
         return self._watch.settled(self.clock.awake_or_asleep())
 
-    def has_been_here(self) -> bool:
-        """Whether this worker joined at least a settle time ago."""
-        return self.clock.awake_or_asleep() - self._joined_at >= self.timing.settle
+    def has_been_here(self, times: int = 1) -> bool:
+        """Whether this worker joined at least a settle time ago, or so many."""
+        return self.clock.awake_or_asleep() - self._joined_at >= times * self.timing.settle
 
     def members(self, me: str, dead: Collection[str]) -> Members:
         """Who takes part, as far as is known here."""
