@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Sealing:
     """Machines, by number, that had a part in a seal: who wrote it, whose result it is, and those that it did not wait for.
 
-    A seal waits for no machine that its writer has never heard of; for none that has left, and knows of the writer's machine; and for
-    none that counts as gone there though it may live: a person has retired it, or another machine that has a copy of its notes took
-    its workers for its own dead.
+    A seal waits for no machine that its writer has never heard of; for none that has left, and knows of the writer's machine;
+    and for none that counts as gone there though it may live: a person has retired it, or another machine that has a copy of
+    its notes took its workers for its own dead.
     """
 
     result: Key
