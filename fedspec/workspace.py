@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -232,6 +232,10 @@ class LocalState:
         A folder for each queue that was in the workspace, named by the worker by which it goes.
         """
         return self.root / f"archive-{self._key(workspace)}"
+
+    def archives(self, folders: Iterable[str]) -> list[Path]:
+        """Of ``folders`` here those that are an `archive` of some workspace."""
+        return [self.root / name for name in folders if name.startswith("archive-")]
 
     def archived(self, workspace: Workspace, origin: str, worker: str) -> Path:
         """The journal of one of them."""

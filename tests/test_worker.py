@@ -693,6 +693,18 @@ def test_where_all_has_arrived_nothing_is_waited_for(disk: MemoryDisk):
     assert (waits(process), process.of(Start)[-1].round) == ([], 3)
 
 
+def test_a_base_that_somebody_has_waited_for_in_vain_is_not_waited_for_again(disk: MemoryDisk):
+    fill(disk, item_of())
+    killed_after(disk, 3, base=1.0, timing=SYNC_FOLDER)
+    (lost,) = (path for path in disk.contents if path.parent.name == "base")
+    del disk.contents[lost]
+    killed_after(disk, 1, base=2.0, timing=SYNC_FOLDER)
+    process = Process(disk, base=2.0, timing=SYNC_FOLDER)
+    process.work()
+    check(process, item_of())
+    assert (waits(process), process.of(Start)[-1].round) == ([], 1)
+
+
 @pytest.mark.parametrize("loss", ["damaged", "deleted"])
 def test_losing_all_checkpoints_costs_all_rounds_but_never_the_result(disk: MemoryDisk, loss: str):
     # The journals go on telling of rounds that nobody has: a worker must not take them for a rival's.

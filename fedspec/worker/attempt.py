@@ -89,9 +89,11 @@ class Attempt:
         with self.queue.store.lock:
             names = dict.fromkeys([ckpt.base for ckpt in recorded] or [self.queue.store.fold.base(self.item.id)])
         timing = self.queue.timing
-        # Without it all that was saved is of no use: it is waited for as long as a peer that may be dead.
+        # Without it all that was saved is of no use: it is waited for as long as a peer that may be dead. Whoever has begun on
+        # another base has waited for the earlier one.
+        awaited = max(recorded, key=lambda ckpt: ckpt.key).base if recorded else ""
         base = yield from had_in_time(
-            self.worker, self.held, lambda: found_base(self.worker, names), timing.dead if recorded else 0.0
+            self.worker, self.held, lambda: found_base(self.worker, names, awaited), timing.dead if recorded else 0.0
         )
         together = (Place(self.worker, self.held),) if self.held.role else ()
         try:

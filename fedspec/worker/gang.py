@@ -106,7 +106,9 @@ def assist(worker: Worker, held: Held) -> Iterator[float]:
     place, met, base = Place(worker, held), None, None
     while met is None or place.announced() != met:  # while it waits for the base, a rival may come to be the root
         met = yield from _meet(worker, held, place)
-        base = yield from had_in_time(worker, held, partial(found_base, worker, [place.base()]), worker.queue.timing.dead)
+        base = yield from had_in_time(
+            worker, held, partial(found_base, worker, [place.base()], place.base()), worker.queue.timing.dead
+        )
     job = cast(GangJob, worker.open_job(held.item, base, place))
     worker.reporter.event(f"Joining {held.item.exp} as {held.role}")
     worker.queue.report.running = held.item.id

@@ -70,14 +70,14 @@ def had_in_time(worker: Worker, held: Held, look: Callable[[], tuple[T, str]], l
         yield from pause(worker, held)
 
 
-def found_base(worker: Worker, names: Iterable[str]) -> tuple[Mapping[str, Tensor] | None, str]:
-    """The first of these frozen bases that can be had; and what keeps one before it away just now, "" if nothing does."""
+def found_base(worker: Worker, names: Iterable[str], awaited: str) -> tuple[Mapping[str, Tensor] | None, str]:
+    """The first of these frozen bases that can be had; and what keeps the ``awaited`` one away just now, "" if nothing does."""
     lacking = ""
     for name in filter(None, names):
         try:
             if (found := worker.checkpoints.load_base(name)) is not None:
                 return found, lacking
-            if worker.queue.timing.syncs:  # journals are small, and arrive before what they tell of
+            if worker.queue.timing.syncs and name == awaited:  # journals are small, and arrive before what they tell of
                 lacking = lacking or "its frozen base has not arrived, or not all of it"
         except OSError as error:
             lacking = lacking or f"its frozen base cannot be read ({error.strerror or type(error).__name__})"

@@ -13,7 +13,7 @@ from fedspec.workqueue.caretaker import Caretaker
 from fedspec.workqueue.fold import Key
 from fedspec.workqueue.gangs import Gang, gang_of, is_over
 from fedspec.workqueue.journal import R
-from fedspec.workqueue.members import Settlement, have_read
+from fedspec.workqueue.members import Absent, Settlement, have_read
 from fedspec.workqueue.membership import Member
 from fedspec.workqueue.pulse import Report
 from fedspec.workqueue.records import (
@@ -98,8 +98,8 @@ class WorkDistributor(Member):
     def seal(self) -> list[str]:
         """Journal of each result that no other can come to replace any more that it never changes; returns the items' ids.
 
-        Whoever has the item in its share does it. Where copies of the folder meet later, a machine that has never heard of
-        another seals nothing: it may just not have met them.
+        Whoever has the item in its share does it, of those that have met the machines that are away. Where copies of the folder
+        meet later, a machine that has never heard of another seals nothing: it may just not have met them.
         """
         with self._lock:
             fold = self.store.fold
@@ -107,28 +107,41 @@ class WorkDistributor(Member):
                 return []
             if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
                 return []
-            crowd = self._pulse.members(self.worker, self._dead())
             settlement = self._settlement()
-            # Whose share it is takes a hash for each member: asked last.
-            ready = [
+            settled = [
                 done
                 for item_id in sorted(fold.unsealed)
                 if item_id in self.store.items
                 and (done := fold.canonical(item_id)) is not None
                 and not self._may_change(done, settlement)
-                and crowd.share_of(self.store.items[item_id]) == self.worker
             ]
+            # Whose share it is takes a hash for each member: asked last.
+            ready = self._of_this_worker(settled) if settled else []
             for done in ready:
                 line = self.store.histories.name_of(done.worker, done.seq)
                 self._append(Seal, item=done.item, attempt=done.attempt, author=done.worker, line=line)
             return [done.item for done in ready]
+
+    def _of_this_worker(self, results: list[Done]) -> list[Done]:
+        """Those that it falls to this worker to seal."""
+        crowd = self._pulse.members(self.worker, self._dead())
+        absent = {worker: self._absent(worker) for worker in crowd.live if worker != self.worker}
+        mine = []
+        for done in results:
+            able = [w for w in crowd.live if (away := absent.get(w)) is None or not any(away.unaware(done))]
+            if crowd.share_of(self.store.items[done.item], able) == self.worker:
+                mine.append(done)
+        return mine
 
     def _may_change(self, done: Done, settlement: Settlement) -> bool:
         return settlement.may_change(done)
 
     def _settlement(self) -> Settlement:
         views = {worker: beat.gone for worker, beat in self.store.told.items()}
-        return Settlement(self.store.fold, self.store.acks, views, self.worker, apart=self.timing.syncs)
+        return Settlement(self.store.fold, self.store.acks, views, self.worker, self._absent(self.worker))
+
+    def _absent(self, worker: str) -> Absent | None:
+        return Absent(self.store.fold, self.store.acks, worker) if self.timing.syncs else None
 
     def unconfirmed(self) -> list[str]:
         """Items with a result that others have not all acknowledged, and may yet before long.
@@ -140,8 +153,9 @@ class WorkDistributor(Member):
             items = sorted(fold.unsealed & self.store.items.keys()) if self._has_company() else []
             if not self._pulse.has_been_here(times=2):
                 return items
-            settlement = self._settlement()
-            return [i for i in items if (done := fold.canonical(i)) is not None and not any(settlement.unmet(done))]
+            absent = self._absent(self.worker)
+            unaware = {i for i in items if absent and (done := fold.canonical(i)) is not None and any(absent.unaware(done))}
+            return [item_id for item_id in items if item_id not in unaware]
 
     def _has_company(self) -> bool:
         return any(machine_of(worker) != machine_of(self.worker) for worker in self.store.fold.workers)

@@ -40,9 +40,13 @@ class Members:
         """The one of them that does a task for all."""
         return max(self.live, key=lambda worker: weight(task, worker), default=self.me)
 
-    def share_of(self, item: Item) -> str:
-        """Whose turn the item is, by the weights of all who can run it."""
-        able = [worker for worker, offers in self.live.items() if all(need in offers for need in item.needs)]
+    def share_of(self, item: Item, among: Collection[str] | None = None) -> str:
+        """Whose turn the item is, by the weights of all who can run it, or of those ``among`` them."""
+        able = [
+            worker
+            for worker, offers in self.live.items()
+            if (among is None or worker in among) and all(need in offers for need in item.needs)
+        ]
         return max(able or [self.me], key=lambda worker: weight(item.id, worker))
 
 
@@ -61,6 +65,50 @@ def have_read(acks: Acks, workers: Collection[str], author: str, seq: int) -> bo
     return all(acks.get(worker, {}).get(author, 0) > seq for worker in workers)
 
 
+class Absent:
+    """Machines without a worker that is known to be there, none of which has heard of ``me``.
+
+    One may have begun again, apart from this one. If an earlier worker of it has read of ``me``, its next one knows that and
+    waits; if not, it may take this machine for gone, as this one does it, and both would seal.
+    """
+
+    def __init__(self, fold: Fold, acks: Acks, me: str) -> None:
+        line = _line(fold, me)
+        met = {machine_of(worker) for worker, seen in acks.items() if any(seen.get(greeter, 0) > 0 for greeter in line)}
+        here = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)} | {machine_of(me)}
+        greeted = ((state.hello.lam, worker) for worker, state in fold.workers.items() if state.hello is not None)
+        last = {machine_of(worker): worker for _, worker in sorted(greeted)}
+        # Nobody comes back under an id that its machine has changed.
+        self._last = {
+            machine: worker
+            for machine, worker in last.items()
+            if machine not in here and machine not in met and not fold.retired(worker) and worker not in fold.inherited
+        }
+        self._seen: dict[str, list[Mapping[str, int]]] = {machine: [] for machine in self._last}
+        for worker, seen in acks.items():
+            if machine_of(worker) in self._seen:
+                self._seen[machine_of(worker)].append(seen)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def unaware(self, done: Done) -> Iterator[str]:
+        """The last worker of each that has not heard of the result either, and is not its author."""
+        for machine, worker in self._last.items():
+            if machine != machine_of(done.worker) and not any(s.get(done.worker, 0) > done.seq for s in self._seen[machine]):
+                yield worker
+
+
+def _line(fold: Fold, me: str) -> list[str]:
+    """``me``, and those that it has followed without a good-bye: who has heard of one of them thinks none of them gone."""
+    line = [me]
+    for worker in line:
+        state = fold.workers.get(worker)
+        closes = state.hello.closes if state is not None and state.hello is not None else {}
+        line += [old for old in closes if old in fold.workers and not fold.workers[old].bye and old not in line]
+    return line
+
+
 class Settlement:
     """From whom another result, or a seal, might still come, as ``me`` sees it: a result is sealed once there is nobody.
 
@@ -70,11 +118,10 @@ class Settlement:
 
     Args:
         views: of each worker, the `Fold.view_of_the_gone` that it last told: who knows of others that are gone may know a seal.
-        me: "" for who only looks.
-        apart: whether a machine may be at work again without a word of it here, since copies of the folder meet later.
+        absent: machines that may be at work again without a word of it here, where copies of the folder meet later.
     """
 
-    def __init__(self, fold: Fold, acks: Acks, views: Mapping[str, str], me: str, *, apart: bool = False) -> None:
+    def __init__(self, fold: Fold, acks: Acks, views: Mapping[str, str], me: str, absent: Absent | None = None) -> None:
         self.fold, self.acks = fold, acks
         mine = fold.view_of_the_gone()
         # Of a worker that its machine has closed nothing may have arrived here yet; -1: it never wrote a word.
@@ -91,7 +138,7 @@ class Settlement:
         )
         self._open = bool(self._strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}
-        self._unmet = _unmet(fold, acks, me) if apart else {}
+        self.absent = absent
 
     def missing(self, done: Done) -> Iterator[str]:
         """Workers from which another result, or a seal, might still come."""
@@ -100,19 +147,11 @@ class Settlement:
             if anyway or not (author_is_gone or have_read(self.acks, [worker], done.worker, done.seq)):
                 yield worker
         yield from self._strangers
-        yield from self.unmet(done)
-
-    def unmet(self, done: Done) -> Iterator[str]:
-        """Of machines that have left, and may be back without having heard of the result or of me: the last worker of each."""
-        for machine, workers in self._unmet.items():
-            if machine != machine_of(done.worker) and not any(
-                have_read(self.acks, [w], done.worker, done.seq) for w in workers
-            ):
-                yield workers[-1]
+        yield from self.absent.unaware(done) if self.absent else ()
 
     def may_change(self, done: Done) -> bool:
         """Whether any is `missing`, in a time that does not depend on how many take part."""
-        if self._open or any(self.unmet(done)):
+        if self._open or (self.absent and any(self.absent.unaware(done))):
             return True
         return self._read_count(done.worker) <= done.seq and not self._is_in_the_view(done.worker)
 
@@ -126,31 +165,3 @@ class Settlement:
             counts = (self.acks.get(worker, {}).get(author, 0) for worker in self._asked)
             self._read_by_all[author] = min(counts, default=float("inf"))
         return self._read_by_all[author]
-
-
-def _unmet(fold: Fold, acks: Acks, me: str) -> dict[str, list[str]]:
-    """Machines without a worker that is known to be there, none of which has heard of ``me``, with their workers.
-
-    One may have begun again, apart from this one. If an earlier worker of it has read of ``me``, its next one knows that and
-    waits; if not, it may take this machine for gone, as this one does it, and both would seal.
-    """
-    line = _line(fold, me) if me else [worker for worker in fold.workers if not fold.gone(worker)]
-    met = {machine_of(worker) for worker, seen in acks.items() if any(seen.get(greeter, 0) > 0 for greeter in line)}
-    here = {machine_of(worker) for worker in fold.workers if not fold.gone(worker)} | {machine_of(me)}
-    unmet: dict[str, list[str]] = {}
-    greeted = ((state.hello.lam, worker) for worker, state in fold.workers.items() if state.hello is not None)
-    for _, worker in sorted(greeted):
-        if (machine := machine_of(worker)) not in here and machine not in met and not fold.retired(worker):
-            unmet.setdefault(machine, []).append(worker)
-    # Nobody comes back under an id that its machine has changed.
-    return {machine: workers for machine, workers in unmet.items() if workers[-1] not in fold.inherited}
-
-
-def _line(fold: Fold, me: str) -> list[str]:
-    """``me``, and those that it has followed without a good-bye: who has heard of one of them thinks none of them gone."""
-    line = [me]
-    for worker in line:
-        state = fold.workers.get(worker)
-        closes = state.hello.closes if state is not None and state.hello is not None else {}
-        line += [old for old in closes if old in fold.workers and not fold.workers[old].bye and old not in line]
-    return line

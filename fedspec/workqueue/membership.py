@@ -75,6 +75,7 @@ class Member(Board):
         # One of them may have said good-bye just now, and have put its own copy away.
         self.store.catch_up()
         closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+        closes |= {old: self.store.length(old) - 1 for old in self._former_selves(machine) if old not in closes}
         self._append(
             Hello,
             machine=machine,
@@ -94,6 +95,15 @@ class Member(Board):
             self.store.relay(old, worker, lines)
         with suppress(FolderError):  # somebody is reading one; the next process that joins removes it
             self.store.remove_old_beats(machine)
+
+    def _former_selves(self, machine: str) -> Iterator[str]:
+        """Of each id that this machine had before ``machine`` the last worker: nobody need wait for another one."""
+        fold, known = self.store.fold, self.slots.known()
+        greeted = sorted((s.hello.lam, worker) for worker, s in fold.workers.items() if s.hello is not None)
+        for former, last in {machine_of(worker): worker for _, worker in greeted}.items():
+            # Where somebody has spoken under it since, it is another machine's.
+            if former != machine and last in known and last not in fold.inherited and not fold.retired(last):
+                yield last
 
     def _withdraw(self) -> None:
         """Be no member any more. What has been said already is this machine's dead worker's, for the next to close."""
@@ -141,7 +151,9 @@ class Member(Board):
                 self.join(*self._about)
             self._returning = False
             if self._cloned is None:
-                return ""
+                return (
+                    f"This machine goes on under another id, as {self.worker}: it was retired, or another one went by its id."
+                )
             (old, results), self._cloned = self._cloned, None
             self._say_again(results)
             return (

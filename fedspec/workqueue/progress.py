@@ -18,7 +18,7 @@ from fedspec.workqueue.condition import Condition, Machine
 from fedspec.workqueue.fold import ORDERS, Fold, Key
 from fedspec.workqueue.hindrances import Hindrance, Order, hindrances
 from fedspec.workqueue.liveness import Timing
-from fedspec.workqueue.members import Settlement
+from fedspec.workqueue.members import Absent, Settlement
 from fedspec.workqueue.naming import display_names
 from fedspec.workqueue.pace import Paces
 from fedspec.workqueue.records import Start, machine_of
@@ -298,7 +298,10 @@ class Reader:
     def _settlement(self) -> Settlement:
         acks = {worker: beat.seen for worker, beat in self.told.items()}
         views = {worker: beat.gone for worker, beat in self.told.items()}
-        return Settlement(self.fold, acks, views, "", apart=self.timing.syncs)
+        living = [worker for worker in self.fold.workers if not self.fold.gone(worker)]
+        # Whoever has met most of those that are away seals.
+        away = min((Absent(self.fold, acks, worker) for worker in living or [""]), key=len) if self.timing.syncs else None
+        return Settlement(self.fold, acks, views, "", away)
 
     def _unconfirmed(self) -> dict[str, list[str]]:
         """Machines that are away -> experiments whose results wait for them."""

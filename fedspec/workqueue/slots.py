@@ -18,9 +18,6 @@ from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import Record
 from fedspec.workspace import LocalState, Workspace
 
-# Journals of workers that have left are kept, of so many, for the case that the folder is put back to an earlier state.
-MAX_ARCHIVED = 200
-
 NewHex = Callable[[int], str]
 
 # Only the very first processes of a machine ever meet there.
@@ -95,11 +92,12 @@ class Slots:
         return [worker for worker in self._registered(known) if self._is_free(worker)]
 
     def known(self) -> set[str]:
-        """Workers that are or were this machine's, as far as its notes of this workspace tell."""
+        """Workers that are or were this machine's, as far as its notes tell, in whatever workspace."""
         # In this order: one that leaves meanwhile is in both.
-        slots = self.files.names(self.local.slots)
-        origins = self.files.folders(self.local.archive(self.workspace))
-        return {_worker_of(name) for name in slots}.union(*map(self._archived, origins))
+        known = {_worker_of(name) for name in self.files.names(self.local.slots)}
+        for archive in self.local.archives(self.files.folders(self.local.root)):
+            known.update(*(self._archived(archive, origin) for origin in self.files.folders(archive)))
+        return known
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
@@ -108,7 +106,7 @@ class Slots:
     def forget(self, worker: str) -> None:
         """The worker's journal is whole in the share and closed there; its slot is no longer needed.
 
-        The copy of its journal is kept for a while, should the shared folder be put back to an earlier state.
+        The copy of its journal is kept, should the shared folder be put back to an earlier state.
         """
         with suppress(FileNotFoundError):
             origin = self._noted(worker).origin or worker
@@ -118,25 +116,19 @@ class Slots:
 
     def archives(self, known: Callable[[str], bool]) -> Iterator[tuple[str, list[bytes]]]:
         """Workers that have left the queue in the folder, each with the lines of its journal. ``known`` as in `dead`."""
-        for origin in self.files.folders(self.local.archive(self.workspace)):
-            paths = [self.local.archived(self.workspace, origin, worker) for worker in self._archived(origin)]
+        archive = self.local.archive(self.workspace)
+        for origin in self.files.folders(archive):
+            paths = [self.local.archived(self.workspace, origin, worker) for worker in self._archived(archive, origin)]
             if any(known(worker) for worker in [origin, *(path.stem for path in paths)]):
-                kept = {path: self._history(path) for path in paths}
-                # Nobody has missed the oldest in so many lives of later ones.
-                oldest = sorted(paths, key=lambda path: kept[path][1][-1].lam if kept[path][1] else 0)
-                for path in oldest[: max(0, len(paths) - MAX_ARCHIVED)]:
-                    self.files.remove(path)
-                    del kept[path]
-                for path, (lines, _) in kept.items():
-                    yield path.stem, lines
+                for path in paths:
+                    yield path.stem, self._history(path)[0]
 
     def has_worked_here(self) -> bool:
         """Whether a worker of this machine has ever left a queue in this workspace."""
         return bool(self.files.folders(self.local.archive(self.workspace)))
 
-    def _archived(self, origin: str) -> list[str]:
-        names = self.files.names(self.local.archive(self.workspace) / origin)
-        return [Path(name).stem for name in names]
+    def _archived(self, archive: Path, origin: str) -> list[str]:
+        return [Path(name).stem for name in self.files.names(archive / origin)]
 
     def _history(self, path: Path) -> tuple[list[bytes], list[Record]]:
         histories = Histories()

@@ -6,14 +6,14 @@ import pytest
 from queuekit import ALICE, BOB, CAROL, Author, Share, fold_of, pass_time
 
 from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.members import Acks, Settlement
+from fedspec.workqueue.members import Absent, Acks, Settlement
 from fedspec.workqueue.records import Bye, Claim, Ctl, Done, Hello
 
 HEIR = "bbbbbbbb-000002"
 
 
 def unsettled(fold: Fold, acks: Acks, views: dict[str, str], me: str, done: Done, *, apart: bool = False) -> list[str]:
-    return list(Settlement(fold, acks, views, me, apart=apart).missing(done))
+    return list(Settlement(fold, acks, views, me, Absent(fold, acks, me) if apart else None).missing(done))
 
 
 def finished(worker: str = ALICE) -> tuple[Author, Done]:

@@ -12,7 +12,6 @@ from queuekit import WORKSPACE, Share, by, claimed, item, local_state, pass_time
 from fedspec.clock import FakeClock
 from fedspec.errors import FolderError, SupersededError
 from fedspec.files import MemoryFiles
-from fedspec.workqueue import slots
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
@@ -158,6 +157,58 @@ def test_who_begins_a_queue_in_a_folder_that_it_has_worked_in_says_so(share: Sha
         del share.disk.contents[path]
     share.enqueue(*ITEMS)
     assert [news[:12] for news in share.member("mac").caretaker.news()] == ["This machine"]
+
+
+def together(seconds: float, *queues: WorkDistributor) -> None:
+    """Let processes live on at the same time."""
+    for _ in range(int(seconds / SYNC_FOLDER.poll)):
+        for queue in queues:
+            pass_time(queue, SYNC_FOLDER.poll)
+
+
+def test_nobody_waits_for_an_id_that_its_machine_has_changed_in_another_folder(share: Share):
+    share.enqueue(*ITEMS)
+    laptop, pc = share.member("laptop", timing=SYNC_FOLDER), share.member("pc", timing=SYNC_FOLDER)
+    together(300, laptop, pc)
+    former = laptop.worker
+    for queue in (laptop, pc):
+        queue.leave("evening")
+    laptop.slots.renew(machine_of(former))
+    laptop, pc = share.member("laptop", timing=SYNC_FOLDER), share.member("pc", timing=SYNC_FOLDER)
+    assert machine_of(laptop.worker) != machine_of(former)
+    together(300, laptop, pc)
+    pc.done(claimed(pc), table(), 1, 0.5)
+    together(600, laptop, pc)
+    assert [share.fold().status(one.id) for one in ITEMS].count("sealed") == 1
+
+
+def test_whoever_has_met_a_machine_that_has_left_seals_for_who_came_later(share: Share):
+    share.enqueue(*ITEMS)
+    here, left = share.member("mac", timing=SYNC_FOLDER), share.member("pc", timing=SYNC_FOLDER)
+    together(300, here, left)
+    left.leave("evening")
+    together(120, here)
+    late = share.member("nas", timing=SYNC_FOLDER)
+    together(300, here, late)
+    for queue in (here, late, here):
+        queue.done(claimed(queue), table(), 1, 0.5)
+    together(600, here, late)
+    assert {share.fold().status(one.id) for one in ITEMS} == {"sealed"}
+
+
+def test_what_nobody_at_work_can_seal_is_said_to_wait_for_the_machine_that_left(share: Share):
+    share.enqueue(ONE)
+    left = share.member("pc", timing=SYNC_FOLDER)
+    left.leave("evening")
+    late = share.member("nas", timing=SYNC_FOLDER)
+    late.done(claimed(late), table(), 1, 0.5)
+    together(900, late)
+    assert share.fold().status(ONE.id) == "done"
+    assert late.look().unconfirmed_by(ONE.id) == [machine_of(share.records()[0].worker)]
+    assert late.unconfirmed() == []
+    back = share.member("pc", timing=SYNC_FOLDER)
+    together(300, late, back)
+    assert share.fold().status(ONE.id) == "sealed"
 
 
 @pytest.mark.parametrize("retired", [False, True])
@@ -376,18 +427,6 @@ def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):
     queue.leave("finished")
     assert share.fold().gone(worker)
     assert [path for path in share.disk.contents if path.parent.name == "slots"] == []
-
-
-def test_of_the_journals_of_those_that_have_left_the_latest_are_kept(share: Share, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(slots, "MAX_ARCHIVED", 3)
-    workers = []
-    for _ in range(6):
-        queue = share.member("mac")
-        workers.append(queue.worker)
-        queue.leave("finished")
-    share.member("mac")
-    archive = local_state("mac").archive(WORKSPACE)
-    assert sorted(path.stem for path in share.disk.contents if path.is_relative_to(archive)) == sorted(workers[3:])
 
 
 def test_who_leaves_first_brings_what_the_share_has_lost(share: Share):
