@@ -183,7 +183,8 @@ class Bystander:
             return
         # By its workers: a machine that has a copy of another's notes goes by that one's id before it has said a word.
         runs = self.course.books.journalled
-        at_work = {runs[worker][1] for worker in fold.workers if not fold.gone(worker) and worker in runs}
+        states = fold.workers.items()
+        at_work = {runs[w][1] for w, state in states if state.hello is not None and not fold.gone(w) and w in runs}
         for machine in self.course.living:
             copied = machine is not self.machine and machine.machine_id() == machine_of(self.queue.worker)
             # Of a machine that has a copy of its notes the worker must think that it is its own.

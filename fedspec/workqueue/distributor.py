@@ -158,7 +158,9 @@ class WorkDistributor(Member):
             return [item_id for item_id in items if item_id not in unaware]
 
     def _has_company(self) -> bool:
-        return any(machine_of(worker) != machine_of(self.worker) for worker in self.store.fold.workers)
+        workers, mine = self.store.fold.workers, machine_of(self.worker)
+        # A visitor only says something: who works there may not have been met.
+        return any(state.hello is not None and machine_of(worker) != mine for worker, state in workers.items())
 
     def must_stop(self, held: Held) -> str | None:
         """The gate: why work on the item must end now, or None. Reads the folder."""
