@@ -164,7 +164,9 @@ class Bystander:
         copied = {
             worker for hello in hellos for worker in hello.closes if runs.get(worker) not in (None, runs.get(hello.worker))
         }
-        gone = {number for worker, number in runs.items() if fold.retired(worker) or worker in copied}
+        # A machine that has a copy of its notes takes what it said before for its own.
+        copied |= {w for w, by in runs.items() if machine_of(w) == machine_of(self.queue.worker) and by != number}
+        gone = {by for worker, by in runs.items() if fold.retired(worker) or worker in copied}
         staying = [worker for worker, state in fold.workers.items() if runs.get(worker) == number and not state.bye]
         met = {runs[w] for w, seen in self.queue.store.acks.items() if w in runs and any(seen.get(own, 0) for own in staying)}
         never_heard_of = set(range(len(self.course.machines))) - heard_of
