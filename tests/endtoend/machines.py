@@ -352,6 +352,8 @@ def _begin(target: Callable[[Any], None], argument: Any, environment: dict[str, 
 def _command(arguments: list[str]) -> None:
     from fedspec.cli import main
 
+    # As in a terminal; whoever runs the tests in the background of a shell ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(arguments))
 
 
