@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import torch
+from torch import library
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 # A Library undeclares its schemas when it is collected.
-_declared: torch.library.Library | None = None
+_declared: library.Library | None = None
 
 
 def _import() -> ModuleType:
@@ -27,7 +27,7 @@ def _import() -> ModuleType:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
-        _declared = torch.library.Library("torchvision", "DEF")
+        _declared = library.Library("torchvision", "DEF")
         for schema in _SCHEMAS:
             _declared.define(schema)
         import torchvision

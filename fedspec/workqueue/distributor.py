@@ -103,7 +103,7 @@ class WorkDistributor(Member):
         """
         with self._lock:
             fold = self.store.fold
-            if self._journal is None or fold.gone(self.worker) or not self._pulse.settled():
+            if not fold.unsealed or self._journal is None or fold.gone(self.worker) or not self._pulse.settled():
                 return []
             if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
                 return []

@@ -23,9 +23,8 @@ class Rescue:
     def __init__(self, queue: WorkDistributor) -> None:
         self.queue = queue
         self._since: float | None = None
-        self._plans: set[str] = (
-            set()
-        )  # files of plans that were gone, or others than were read, at the last look at all of them
+        # Files of plans that were gone, or others than were read, at the last look at all of them.
+        self._plans: set[str] = set()
         self._plans_at: float | None = None
 
     def look(self, *, leaving: bool = False) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -103,20 +104,26 @@ def rescued(reader: WorkDistributor) -> list[str]:
     return reader.caretaker.rescue.look()
 
 
+def unreadable(monkeypatch: pytest.MonkeyPatch, reader: WorkDistributor, file: Path, error: int) -> set[Path]:
+    """The files that refuse to be read with this error, ``file`` for now."""
+    read, away = reader.files.read, {file}
+
+    def read_here(path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        if path in away:
+            raise OSError(error, os.strerror(error), str(path))
+        return read(path, offset, limit)
+
+    monkeypatch.setattr(reader.files, "read", read_here)
+    return away
+
+
 @pytest.mark.parametrize("lost", ["a plan", "a journal"])
 def test_what_a_sync_client_has_evicted_is_not_said_again(
     share: Share, reader: WorkDistributor, monkeypatch: pytest.MonkeyPatch, lost: str
 ):
     evicted, other = put(share, some(ALICE)), put(share, some(BOB))
     reader.refresh()
-    read, away = reader.files.read, {evicted}
-
-    def read_here(path: Path, offset: int = 0, limit: int = -1) -> bytes:
-        if path in away:
-            raise OSError(errno.EAGAIN, "is being downloaded", str(path))
-        return read(path, offset, limit)
-
-    monkeypatch.setattr(reader.files, "read", read_here)
+    unreadable(monkeypatch, reader, evicted, errno.EAGAIN)
     del share.disk.contents[WORKSPACE.plan(ONE.id) if lost == "a plan" else other]
     assert rescued(reader) == ([] if lost == "a plan" else [BOB])
     assert rescued(reader) == []
@@ -130,14 +137,7 @@ def test_a_worker_of_whom_a_file_cannot_be_read_waits_until_it_can(
     share.disk.contents[copy] = share.disk.contents[path]
     reader.refresh()
     del share.disk.contents[path]
-    read, away = reader.files.read, {copy}
-
-    def read_here(path: Path, offset: int = 0, limit: int = -1) -> bytes:
-        if path in away:
-            raise PermissionError(errno.EACCES, "is used by another process", str(path))
-        return read(path, offset, limit)
-
-    monkeypatch.setattr(reader.files, "read", read_here)
+    away = unreadable(monkeypatch, reader, copy, errno.EACCES)
     assert rescued(reader) == []
     share.disk.contents[copy] = share.disk.contents[copy][:-10]
     away.clear()
