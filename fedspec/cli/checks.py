@@ -241,6 +241,9 @@ def queue(queue: WorkDistributor) -> Iterator[Finding]:
     failed = state.count("failed")
     done = f"{count(len(state.lines), 'item')}, {state.completed} done" + (f", {failed} failed" if failed else "")
     yield Finding("ok", "queue", f"queue found: {done}")
+    for found in state.hindrances:
+        if found.about == "unconfirmed":
+            yield Finding("warn", "unconfirmed", found.text, found.fix)
     for note in queue.store.notes():
         fix = "Nothing is lost: what is damaged is left out, and written again by its owner."
         yield Finding("warn", "damaged", note, fix)

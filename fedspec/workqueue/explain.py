@@ -176,7 +176,10 @@ def _finished(reader: Reader, item: Item, line: ItemLine) -> Said:
     # Those that are here confirm within moments.
     names = [f"{machine.name} ({seen(machine)})" for machine in away or known]
     names += ["a machine whose journal has not arrived here yet"] * (len(known) < len(missing))
-    next_ = f"The result is provisional: {listed(names)} {'has' if len(names) == 1 else 'have'} not confirmed it yet."
+    has, does = ("has", "It does") if len(names) == 1 else ("have", "They do")
+    next_ = f"The result is provisional: {listed(names)} {has} not confirmed it yet."
+    if away:
+        next_ += f" {does} as soon as fedspec runs there and the folder has brought the news."
     return (
         what,
         next_,

@@ -116,6 +116,18 @@ def test_a_machine_that_has_left_is_seen_with_its_age(place: Place, claimed: Cal
     assert "ok     Mac seen ~9 min ago, has left\n" in place.fedspec("doctor").out
 
 
+def test_a_result_that_waits_for_a_machine_is_told_with_the_way_out(place: Place, claimed: Callable):
+    mac, held = claimed("Mac", behind=timedelta(minutes=9))
+    beat(mac)
+    pc = place.machine("Old PC", behind=timedelta(minutes=9))
+    beat(pc)
+    mac.done(held, {}, 1, 0.5)
+    mac.leave()
+    said = place.fedspec("doctor")
+    assert "warn   1 result waits for Old PC (last seen ~9 min ago) to confirm\n" in said.out
+    assert '       fix: If it is gone for good: fedspec queue retire "Old PC"\n' in said.out
+
+
 def test_a_sign_from_the_future_gives_a_wrong_clock_away(place: Place, claimed: Callable):
     mac, held = claimed("Mac", behind=timedelta(minutes=-10))
     mac.give_back(held, "stopped on request")

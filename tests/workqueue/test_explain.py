@@ -208,7 +208,9 @@ def test_a_provisional_result_names_the_machines_it_waits_for_and_a_sealed_one_i
     found = why(reader)
     assert found.what.startswith(f"{ONE.exp} is done: Mac finished it in attempt 1 ~")
     assert found.next.startswith("The result is provisional: Old PC (last seen ~")
-    assert found.next.endswith("has not confirmed it yet.")
+    assert found.next.endswith(
+        "has not confirmed it yet. It does as soon as fedspec runs there and the folder has brought the news."
+    )
     assert commands(found) == ['fedspec queue retire "Old PC"']
     reader.control("retire", value=machine_of(pc.worker))
     together(10, mac, reader)
