@@ -227,19 +227,20 @@ class LocalState:
         return inside(self.slots, f"{checked(worker)}.jsonl")
 
     def archive(self, workspace: Workspace) -> Path:
-        """Journals of this machine's workers that have left this workspace, should the shared ones go back in time.
-
-        A folder for each queue that was in the workspace, named by the worker by which it goes.
-        """
+        """Journals of this machine's workers that have left this workspace, should the shared ones go back in time."""
         return self.root / f"archive-{self._key(workspace)}"
 
     def archives(self, folders: Iterable[str]) -> list[Path]:
         """Of ``folders`` here those that are an `archive` of some workspace."""
         return [self.root / name for name in folders if name.startswith("archive-")]
 
-    def archived(self, workspace: Workspace, origin: str, worker: str) -> Path:
+    def archived(self, workspace: Workspace, worker: str) -> Path:
         """The journal of one of them."""
-        return self.archive(workspace) / checked(origin) / f"{checked(worker)}.jsonl"
+        return self.archive(workspace) / f"{checked(worker)}.jsonl"
+
+    def archived_slot(self, workspace: Workspace, worker: str) -> Path:
+        """What was noted in its `slot`."""
+        return self.archive(workspace) / f"{checked(worker)}.json"
 
     def snapshot(self, workspace: Workspace) -> Path:
         """What was read of this workspace, for the next process that looks."""

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Sealing:
     """Machines, by number, that had a part in a seal: who wrote it, whose result it is, and those that it did not wait for.
 
-    A seal waits for no machine that its writer has never heard of; for none that has left, and knows of the writer's machine;
-    and for none that counts as gone there though it may live: a person has retired it, or another machine that has a copy of
-    its notes took its workers for its own dead.
+    A seal waits for no machine that its writer has never heard of; for none that has left, and knows of the writer's machine
+    or has said the result itself; and for none that counts as gone there though it may live: a person has retired it, or
+    another machine that has a copy of its notes took its workers for its own dead.
     """
 
     result: Key
@@ -144,7 +144,7 @@ class Bystander:
         known = frozenset(worker for worker in fold.workers if not fold.retired(worker))
         books.seals.setdefault(seal.item, (seal.worker, known))
         sides = frozenset({self.machine.number, books.journalled[seal.author][1]})
-        sealing = Sealing((seal.attempt, seal.author), sides, self._left_out())
+        sealing = Sealing((seal.attempt, seal.author), sides, self._left_out(seal.author))
         books.sealings.setdefault(seal.item, []).append(sealing)
         told = [seen for worker, seen in self.queue.store.acks.items() if not fold.gone(worker)]
         for key, (author, seq) in books.results.get(seal.item, {}).items():
@@ -154,15 +154,16 @@ class Bystander:
             if (elsewhere or (key[1] in known and not author.dead)) and not self._was_disturbed():
                 self._broken(f"I8: {seal.worker} sealed {seal.item} and had not read the result of {key[1]}")
 
-    def _left_out(self) -> frozenset[int]:
-        """Machines that a seal does not wait for now: see `Sealing`."""
+    def _left_out(self, author: str) -> frozenset[int]:
+        """Machines that a seal of the author's result does not wait for now: see `Sealing`."""
         fold, number = self.queue.store.fold, self.machine.number
         runs = {worker: number for worker, (_, number) in self.course.books.journalled.items()}
         heard_of = {number for worker, number in runs.items() if worker in fold.workers}
         waited_for = {number for worker, number in runs.items() if worker in fold.workers and not fold.gone(worker)}
-        hellos = [state.hello for state in fold.workers.values() if state.hello is not None]
         copied = {
-            worker for hello in hellos for worker in hello.closes if runs.get(worker) not in (None, runs.get(hello.worker))
+            worker
+            for worker, closers in fold.closers.items()
+            if any(runs.get(worker) not in (None, runs.get(by)) for by in closers)
         }
         # A machine that has a copy of its notes takes what it said before for its own.
         copied |= {w for w, by in runs.items() if machine_of(w) == machine_of(self.queue.worker) and by != number}
@@ -170,7 +171,7 @@ class Bystander:
         staying = [worker for worker, state in fold.workers.items() if runs.get(worker) == number and not state.bye]
         met = {runs[w] for w, seen in self.queue.store.acks.items() if w in runs and any(seen.get(own, 0) for own in staying)}
         never_heard_of = set(range(len(self.course.machines))) - heard_of
-        return frozenset((never_heard_of | gone | met) - waited_for)
+        return frozenset((never_heard_of | gone | met | {runs[author]}) - waited_for)
 
     def _was_disturbed(self) -> bool:
         """Whether a folder was put back, or a machine's notes were copied."""

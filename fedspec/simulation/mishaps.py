@@ -70,13 +70,20 @@ def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
     if machine.dead or course.world.calm:
         return
     course.world.struck("restore", machine.name)
-    ground = machine.ground
-    for name, data in held.items():
-        path = course.workspace.root / name
-        if path.suffix != ".tmp" and ground.disk.contents.get(path) != data:
+    ground, root = machine.ground, course.workspace.root
+    there = ground.disk.contents.below(root)
+    # Some programs put files back, others the folder: what came since is gone.
+    since = there.keys() - held.keys() if course.world.random.random() < 0.5 else set[str]()
+    for name in (*held, *sorted(since)):
+        path, data = root / name, held.get(name)
+        if path.suffix == ".tmp" or there.get(name) == data:
+            continue
+        if data is None:
+            del ground.disk.contents[path]
+        else:
             ground.disk.contents[path] = data
-            if course.service is not None and ground.replica is not None:
-                course.service.changed(ground.replica, path)
+        if course.service is not None and ground.replica is not None:
+            course.service.changed(ground.replica, path)
 
 
 def _retire(course: Course) -> None:

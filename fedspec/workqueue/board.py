@@ -100,9 +100,9 @@ class Board:
             store = self.store
             store.refresh()
             store.read_beats()
-            return Reader(
-                store.fold, store.items, store.beats, self.timing, self.clock.now(), store.told, frozenset(self._own_dead())
-            )
+            read = self.slots.have_read(self._is_known) if store.fold.unsealed else {}
+            crashed = frozenset(self._own_dead())
+            return Reader(store.fold, store.items, store.beats, self.timing, self.clock.now(), store.told, crashed, read)
 
     def _own_dead(self) -> list[str]:
         """This machine's workers whose process has ended, though no journal says so yet."""

@@ -138,7 +138,7 @@ class WorkDistributor(Member):
 
     def _settlement(self) -> Settlement:
         views = {worker: beat.gone for worker, beat in self.store.told.items()}
-        return Settlement(self.store.fold, self.store.acks, views, self.worker, self._absent(self.worker))
+        return Settlement(self.store.fold, self.store.acks, views, self.worker, self._absent(self.worker), self._have_read)
 
     def _absent(self, worker: str) -> Absent | None:
         return Absent(self.store.fold, self.store.acks, worker) if self.timing.syncs else None
@@ -254,6 +254,7 @@ class WorkDistributor(Member):
                 self._own().watch(self.store.journals)
             self._own().flush()
             if due:
+                self._note_read()
                 self._pulse.beat(self.worker, self._own().seq)
             self.seal()
 

@@ -76,6 +76,7 @@ class Fold:
         self.items: dict[str, ItemState] = {}
         self.workers: dict[str, WorkerState] = {}
         self.closed: dict[str, int] = {}
+        self.closers: dict[str, set[str]] = {}  # of each closed worker those who have closed it
         self.inherited: set[str] = set()  # workers that their machine has closed under another id
         self.forks: set[str] = set()  # workers that were cloned
         self.retirements: set[str] = set()
@@ -117,16 +118,21 @@ class Fold:
     def _take_hello(self, hello: Hello) -> None:
         worker = self.workers[hello.worker]
         worker.hello = later(worker.hello, hello)
-        # Under whatever id they were its machine's: that may have changed since.
-        for dead, last in hello.closes.items():
-            self.closed[dead] = max(last, self.closed.get(dead, -1))
-            if machine_of(dead) != machine_of(hello.worker):
-                self.inherited.add(dead)
-            self._forget_items_of(dead)
+        self._close(hello)
 
     def _take_bye(self, bye: Bye) -> None:
         self.workers[bye.worker].bye = True
         self._forget_items_of(bye.worker)
+        self._close(bye)
+
+    def _close(self, by: Hello | Bye) -> None:
+        # Under whatever id they were its machine's: that may have changed since.
+        for dead, last in by.closes.items():
+            self.closed[dead] = max(last, self.closed.get(dead, -1))
+            self.closers.setdefault(dead, set()).add(by.worker)
+            if machine_of(dead) != machine_of(by.worker):
+                self.inherited.add(dead)
+            self._forget_items_of(dead)
 
     def _take_fork(self, fork: Fork) -> None:
         self.forks.add(fork.worker)
@@ -203,10 +209,10 @@ class Fold:
         """Higher comes first; 0 unless a person has said otherwise."""
         return self.item(item_id).priority[2] if item_id in self.preferred else 0
 
-    def first(self) -> str:
-        """The worker by which the queue goes, "" if none has said anything: one that was begun anew has another."""
-        greeted = [(state.hello.lam, worker) for worker, state in self.workers.items() if state.hello is not None]
-        return min(greeted)[1] if greeted else min(self.workers, default="")
+    def length(self, worker: str) -> int:
+        """How many records of the worker are here."""
+        state = self.workers.get(worker)
+        return 0 if state is None else state.length
 
     def gone(self, worker: str) -> bool:
         """The worker said good-bye, its machine has closed it, it was cloned, or a person has retired the machine: nothing

@@ -100,12 +100,16 @@ class Absent:
 
 
 def _line(fold: Fold, me: str) -> list[str]:
-    """``me``, and those that it has followed without a good-bye: who has heard of one of them thinks none of them gone."""
+    """``me``, and those that it alone has followed without a good-bye: who has heard of one of them thinks none of them gone.
+
+    Who has heard from another one that it is closed may know only that other one, which may have left since.
+    """
     line = [me]
     for worker in line:
         state = fold.workers.get(worker)
         closes = state.hello.closes if state is not None and state.hello is not None else {}
-        line += [old for old in closes if old in fold.workers and not fold.workers[old].bye and old not in line]
+        followed = (old for old in closes if fold.closers[old] == {worker})
+        line += [old for old in followed if old in fold.workers and not fold.workers[old].bye and old not in line]
     return line
 
 
@@ -119,9 +123,19 @@ class Settlement:
     Args:
         views: of each worker, the `Fold.view_of_the_gone` that it last told: who knows of others that are gone may know a seal.
         absent: machines that may be at work again without a word of it here, where copies of the folder meet later.
+        read: of each worker how many records this machine's earlier processes had read: what they have acknowledged stands
+            where the folder was put back to an earlier state.
     """
 
-    def __init__(self, fold: Fold, acks: Acks, views: Mapping[str, str], me: str, absent: Absent | None = None) -> None:
+    def __init__(
+        self,
+        fold: Fold,
+        acks: Acks,
+        views: Mapping[str, str],
+        me: str,
+        absent: Absent | None = None,
+        read: Mapping[str, int] | None = None,
+    ) -> None:
         self.fold, self.acks = fold, acks
         mine = fold.view_of_the_gone()
         # Of a worker that its machine has closed nothing may have arrived here yet; -1: it never wrote a word.
@@ -132,10 +146,10 @@ class Settlement:
             for worker in sorted([*fold.workers, *unheard])
             if worker != me and not fold.retired(worker) and not fold.read_to_the_end(worker)
         }
-        # A peer knows somebody whose first word has not arrived here.
-        self._strangers = sorted(
-            {other for seen in acks.values() for other in seen if other not in fold.workers and not fold.retired(other)}
-        )
+        # A peer knows somebody whose first word has not arrived here, or this machine knew more of somebody than is here now.
+        strangers = {other for seen in acks.values() for other in seen if other not in fold.workers}
+        strangers |= {worker for worker, length in (read or {}).items() if fold.length(worker) < length}
+        self._strangers = sorted(worker for worker in strangers if not fold.retired(worker) and worker not in fold.forks)
         self._open = bool(self._strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}
         self.absent = absent

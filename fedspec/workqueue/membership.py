@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,6 +22,10 @@ class Member(Board):
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
         self.begins_anew = False  # it has joined a queue without a word, in a folder that this machine has worked in before
+        self._have_read: dict[
+            str, int
+        ] = {}  # how many records of other machines' workers this one's earlier processes had read
+        self._noted_read: dict[str, int] = {}
         self._returning = False  # it has given up a name that counts as gone, and is to join again
         self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing
@@ -70,11 +74,7 @@ class Member(Board):
         self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
         machine = machine_of(worker)
         self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
-        # Those too that are gone already: their slots are still there.
-        dead = [old for old in self.slots.dead(self._is_known) if old != worker]
-        # One of them may have said good-bye just now, and have put its own copy away.
-        self.store.catch_up()
-        closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+        closes = self._bring_home(worker)
         closes |= {old: self.store.length(old) - 1 for old in self._former_selves(machine) if old not in closes}
         self._append(
             Hello,
@@ -87,14 +87,37 @@ class Member(Board):
         )
         # From the first word on: a folder that takes none is not to be joined.
         self._own().flush()
-        self.slots.has_begun(worker)
-        for old in dead:
+        self._note_read()
+        for old in closes:
             self.slots.forget(old)
-        for old, lines in self.slots.archives(self._is_known):
-            # The folder may have been put back to an earlier state since they left.
-            self.store.relay(old, worker, lines)
         with suppress(FolderError):  # somebody is reading one; the next process that joins removes it
             self.store.remove_old_beats(machine)
+
+    def _bring_home(self, worker: str) -> dict[str, int]:
+        """Bring to the folder what it lacks of the journals of this machine's workers that are no more.
+
+        Returns:
+            Those to be closed, each with its last seq. Those too that are gone already where their slots are still there.
+        """
+        dead = [old for old in self.slots.dead(self._is_known) if old != worker]
+        # One of them may have said good-bye just now, and have put its own copy away.
+        self.store.catch_up()
+        for other, count in self.slots.have_read(self._is_known).items():
+            self._have_read[other] = max(count, self._have_read.get(other, 0))
+        closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+        for former in self.slots.former(self._is_known):
+            # The folder may have been put back to an earlier state since it left; or it was closed in a copy of the folder.
+            last = self.store.relay(former.worker, worker, self.slots.lines(former))
+            if self._is_known(former.worker) and not self.store.fold.gone(former.worker):
+                closes[former.worker] = last
+        return closes
+
+    def _note_read(self) -> None:
+        """Note what this process has read, itself included, if that is more than before."""
+        read = {worker: state.length for worker, state in self.store.fold.workers.items()}
+        if read != self._noted_read:
+            self.slots.note(self.worker, read)
+            self._noted_read = read
 
     def _former_selves(self, machine: str) -> Iterator[str]:
         """Of each id that this machine had before ``machine`` the last worker: nobody need wait for another one."""
@@ -102,7 +125,8 @@ class Member(Board):
         greeted = sorted((s.hello.lam, worker) for worker, s in fold.workers.items() if s.hello is not None)
         for former, last in {machine_of(worker): worker for _, worker in greeted}.items():
             # Where somebody has spoken under it since, it is another machine's.
-            if former != machine and last in known and last not in fold.inherited and not fold.retired(last):
+            mine = former != machine and last in known and last not in fold.inherited and not fold.retired(last)
+            if mine and not self.slots.lives(last):  # one that lives finds out, and joins under the new id itself
                 yield last
 
     def _withdraw(self) -> None:
@@ -115,11 +139,11 @@ class Member(Board):
             with suppress(FedspecError, OSError):
                 self.slots.forget(own.worker)
 
-    def leave(self, reason: str = "") -> None:
-        """Say good-bye: nothing more comes from this process."""
+    def leave(self, reason: str = "", closes: Mapping[str, int] | None = None) -> None:
+        """Say good-bye: nothing more comes from this process. ``closes``: nor from these workers of this machine."""
         with self._lock:
             if self._journal is not None:
-                self._append(Bye, reason=reason)
+                self._append(Bye, reason=reason, closes=dict(closes or {}))
                 self._own().complete()
                 worker, self._journal = self.worker, None
                 # Free before forgetting: Windows cannot delete a lock that is held.
@@ -178,21 +202,30 @@ class Member(Board):
 
     @contextmanager
     def pen(self) -> Iterator[Callable[..., Any]]:
-        """Append records that belong to no attempt. A process without a journal opens one, and closes it again."""
+        """Append records that belong to no attempt. A process without a journal opens one, and closes it again.
+
+        With it go what this machine's dead workers had to say: it may be a machine that gives commands and nothing else.
+        """
         with self._lock:
             self.store.refresh()
             if self.joined:
                 yield self._append
                 return
-            self._open_journal()
+            worker, closes = self._open_journal(), dict[str, int]()
             try:
+                with suppress(FedspecError, OSError):  # the next process brings it
+                    closes = self._bring_home(worker)
                 yield self._append
-                self.leave("command")
+                self._note_read()
+                self.leave("command", closes)
+                for old in closes:
+                    self.slots.forget(old)
             finally:
                 self._withdraw()
 
     def _open_journal(self) -> str:
-        worker, self._free_slot = self.slots.open(self.store.fold.first())
+        self._noted_read = {worker: state.length for worker, state in self.store.fold.workers.items()}
+        worker, self._free_slot = self.slots.open(self._noted_read)
         self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
         return worker
 

@@ -153,6 +153,7 @@ class Reader:
     Attributes:
         told: of each worker the beat whose author's journal is here up to then (`Store.told`): an acknowledgement.
         crashed: workers of this machine whose process is known to have ended, though nobody has said so yet.
+        read: how many records of others this machine's earlier processes had read (`Slots.have_read`).
     """
 
     fold: Fold
@@ -162,6 +163,7 @@ class Reader:
     now: datetime
     told: Mapping[str, Beat] = field(default_factory=dict)
     crashed: Collection[str] = ()
+    read: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def machines(self) -> dict[str, str]:
@@ -301,7 +303,7 @@ class Reader:
         living = [worker for worker in self.fold.workers if not self.fold.gone(worker)]
         # Whoever has met most of those that are away seals.
         away = min((Absent(self.fold, acks, worker) for worker in living or [""]), key=len) if self.timing.syncs else None
-        return Settlement(self.fold, acks, views, "", away)
+        return Settlement(self.fold, acks, views, "", away, self.read)
 
     def _unconfirmed(self) -> dict[str, list[str]]:
         """Machines that are away -> experiments whose results wait for them."""

@@ -87,6 +87,8 @@ class Pulse:
         self._beats += 1
         self._next_beat, self._answered = now + self.timing.beat, self.store.asked
         fold, report = self.store.fold, self.report
+        # Of those that are gone it is told whose results still wait for this machine to confirm them.
+        provisional = {author for item_id in fold.unsealed for _, author in fold.item(item_id).done}
         self.store.write_beat(
             Beat(
                 worker=me,
@@ -102,7 +104,7 @@ class Pulse:
                 seen={
                     worker: state.length
                     for worker, state in fold.workers.items()
-                    if fold.retired(worker) or not fold.read_to_the_end(worker)
+                    if worker in provisional or fold.retired(worker) or not fold.read_to_the_end(worker)
                 },
                 have=dict(report.have),
                 gone=fold.view_of_the_gone(),

@@ -6,6 +6,7 @@ A line is ``crc32 (8 hex) SP canonical JSON LF``. Pure: bytes in, values out.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ FIRST = "0" * 16
 MAX_TABLE_BYTES = 8 << 20
 
 # Becomes a part of file names. What follows the machine's id is new for each process.
-WorkerName = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z]{1,32}-[0-9a-z]{1,32}\Z")]
+_WORKER = r"^[0-9a-z]{1,32}-[0-9a-z]{1,32}\Z"
+WorkerName = Annotated[str, msgspec.Meta(pattern=_WORKER)]
 # Numbers that a reader can count on from, show, and write again.
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Lamport = Annotated[int, msgspec.Meta(ge=0, le=MAX_LAM)]
@@ -50,15 +52,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     wall: str
 
 
+# A process closes dead workers of its machine: nothing more comes from them than up to the last seq of each.
+Closes = dict[WorkerName, LastSeq]
+
+
 class Hello(Record, frozen=True, kw_only=True, gc=False, tag="hello", tag_field="type"):
-    """A process joins. ``closes`` are dead workers of its machine with the last seq of each: nothing more comes from them."""
+    """A process joins."""
 
     machine: str
     name: str
     capabilities: list[str] = []
     fedspec: str = ""
     mode: str = "lock"
-    closes: dict[WorkerName, LastSeq] = {}
+    closes: Closes = {}
 
 
 class Attempt(Record, frozen=True, kw_only=True, gc=False):
@@ -168,9 +174,10 @@ class Import(Record, frozen=True, kw_only=True, gc=False, tag="import", tag_fiel
 
 
 class Bye(Record, frozen=True, kw_only=True, gc=False, tag="bye", tag_field="type"):
-    """The process leaves in order; nothing more comes from it."""
+    """The process leaves in order; nothing more comes from it. One that came for a command closes here: it said no hello."""
 
     reason: str = ""
+    closes: Closes = {}
 
 
 class Fork(Record, frozen=True, kw_only=True, gc=False):
@@ -198,6 +205,11 @@ class _Type(msgspec.Struct):
 
 
 _type = msgspec.json.Decoder(_Type)
+
+
+def is_worker(name: str) -> bool:
+    """Whether a worker may be called so."""
+    return re.match(_WORKER, name) is not None
 
 
 def machine_of(worker: str) -> str:

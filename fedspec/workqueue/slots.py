@@ -7,15 +7,16 @@ machine knows about its own workers at once, where peers have to wait.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from fedspec.files import Files
 from fedspec.workqueue.histories import Histories
-from fedspec.workqueue.records import Record
+from fedspec.workqueue.records import Record, is_worker
 from fedspec.workspace import LocalState, Workspace
 
 NewHex = Callable[[int], str]
@@ -29,10 +30,24 @@ class _Machine(msgspec.Struct):
 
 
 class _Slot(msgspec.Struct):
-    """``origin``: the worker by which the queue goes that this one has joined, "" where it is the first of all."""
+    """``read``: how many records of each worker, itself among them, this one had read: by whom it had met, a queue is known."""
 
     workspace: str
-    origin: str = ""
+    read: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A worker of this machine that has left, or was closed.
+
+    Attributes:
+        journal: this machine's own copy of it.
+        read: how many records of each worker it had read.
+    """
+
+    worker: str
+    journal: Path
+    read: Mapping[str, int]
 
 
 class Slots:
@@ -63,25 +78,21 @@ class Slots:
         self.files.write(self.local.machine, msgspec.json.encode(machine))
         return machine.id
 
-    def open(self, origin: str = "") -> tuple[str, Callable[[], None]]:
+    def open(self, read: Mapping[str, int]) -> tuple[str, Callable[[], None]]:
         """Take a new slot. Returns the new worker's name, and what frees the slot when the process leaves in order.
 
-        ``origin``: `Fold.first` of the queue.
+        ``read``: how many records of each worker it has read.
         """
         worker = f"{self.machine_id()}-{self.new_hex(3)}"
         release = self.files.hold(self.local.slot_lock(worker))
         if release is None:
             raise RuntimeError(f"the new worker name {worker} is in use")
-        self._note(worker, origin)
+        self.note(worker, read)
         return worker, release
 
-    def has_begun(self, worker: str) -> None:
-        """The worker's first word is in the folder: if it is the first of all, the queue goes by it from now on."""
-        if not self._noted(worker).origin:
-            self._note(worker, worker)
-
-    def _note(self, worker: str, origin: str) -> None:
-        self.files.write(self.local.slot(worker), msgspec.json.encode(_Slot(str(self.workspace.root), origin)))
+    def note(self, worker: str, read: Mapping[str, int]) -> None:
+        """Note what the worker has read by now. Done before it tells: this machine must not forget what peers rely on."""
+        self.files.write(self.local.slot(worker), msgspec.json.encode(_Slot(str(self.workspace.root), dict(read))))
 
     def dead(self, known: Callable[[str], bool]) -> list[str]:
         """Workers of this machine in this workspace whose process has ended without closing its slot.
@@ -94,10 +105,20 @@ class Slots:
     def known(self) -> set[str]:
         """Workers that are or were this machine's, as far as its notes tell, in whatever workspace."""
         # In this order: one that leaves meanwhile is in both.
-        known = {_worker_of(name) for name in self.files.names(self.local.slots)}
-        for archive in self.local.archives(self.files.folders(self.local.root)):
-            known.update(*(self._archived(archive, origin) for origin in self.files.folders(archive)))
-        return known
+        return {*self._named(self.local.slots), *(worker for archive in self._archives() for worker in self._named(archive))}
+
+    def lives(self, worker: str) -> bool:
+        """Whether it is a process of this machine that has not ended."""
+        return worker in self._named(self.local.slots) and not self._is_free(worker)
+
+    def have_read(self, known: Callable[[str], bool]) -> dict[str, int]:
+        """How many records of each other machine's worker this one's had read that are no more. ``known`` as in `dead`."""
+        read: list[Mapping[str, int]] = [self._noted(self.local.slot(worker)).read for worker in self.dead(known)]
+        read += [former.read for former in self.former(known)]
+        own, most = self.known(), dict[str, int]()
+        for worker, count in (pair for counts in read for pair in counts.items() if pair[0] not in own):
+            most[worker] = max(count, most.get(worker, 0))
+        return most
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
@@ -106,29 +127,53 @@ class Slots:
     def forget(self, worker: str) -> None:
         """The worker's journal is whole in the share and closed there; its slot is no longer needed.
 
-        The copy of its journal is kept, should the shared folder be put back to an earlier state.
+        The copy of its journal is kept, should the shared folder be put back to an earlier state, and what it had read.
         """
-        with suppress(FileNotFoundError):
-            origin = self._noted(worker).origin or worker
-            self.files.move(self.local.journal_copy(worker), self.local.archived(self.workspace, origin, worker))
+        for path, place in (
+            (self.local.journal_copy(worker), self.local.archived(self.workspace, worker)),
+            (self.local.slot(worker), self.local.archived_slot(self.workspace, worker)),
+        ):
+            with suppress(FileNotFoundError):
+                self.files.move(path, place)
         for path in (self.local.slot(worker), self.local.slot_lock(worker)):
             self.files.remove(path)
 
-    def archives(self, known: Callable[[str], bool]) -> Iterator[tuple[str, list[bytes]]]:
-        """Workers that have left the queue in the folder, each with the lines of its journal. ``known`` as in `dead`."""
-        archive = self.local.archive(self.workspace)
-        for origin in self.files.folders(archive):
-            paths = [self.local.archived(self.workspace, origin, worker) for worker in self._archived(archive, origin)]
-            if any(known(worker) for worker in [origin, *(path.stem for path in paths)]):
-                for path in paths:
-                    yield path.stem, self._history(path)[0]
+    def former(self, known: Callable[[str], bool]) -> list[Former]:
+        """Workers that have left the queue in the folder, wherever it lay then. ``known`` as in `dead`.
+
+        They have met a worker that the folder knows, or one that this machine's other workers here have met.
+        """
+        left = [
+            Former(w, a / f"{w}.jsonl", self._noted(a / f"{w}.json").read) for a in self._archives() for w in self._named(a)
+        ]
+        found: list[Former] = []
+        met = {name for worker in self._registered(known) for name in (worker, *self._noted(self.local.slot(worker)).read)}
+        while more := [f for f in left if not met.isdisjoint({f.worker, *f.read}) or any(map(known, (f.worker, *f.read)))]:
+            found += more
+            met.update(*({f.worker, *f.read} for f in more))
+            left = [f for f in left if f not in more]
+        return found
+
+    def lines(self, former: Former) -> list[bytes]:
+        """The lines of its journal, without line feeds; none where they cannot be read: they are only spare."""
+        try:
+            return self._history(former.journal)[0]
+        except OSError:
+            return []
 
     def has_worked_here(self) -> bool:
-        """Whether a worker of this machine has ever left a queue in this workspace."""
-        return bool(self.files.folders(self.local.archive(self.workspace)))
+        """Whether a worker of this machine has ever been in a queue in this workspace."""
+        here = str(self.workspace.root)
+        slots = (self._noted(self.local.slot(worker)).workspace for worker in self._named(self.local.slots))
+        return bool(self._named(self.local.archive(self.workspace))) or here in slots
 
-    def _archived(self, archive: Path, origin: str) -> list[str]:
-        return [Path(name).stem for name in self.files.names(archive / origin)]
+    def _archives(self) -> list[Path]:
+        return self.local.archives(self.files.folders(self.local.root))
+
+    def _named(self, folder: Path) -> list[str]:
+        """Workers that files of a folder are named by; people and systems leave others there."""
+        names = {name.partition(".")[0] for name in self.files.names(folder)}
+        return sorted(name for name in names if is_worker(name))
 
     def _history(self, path: Path) -> tuple[list[bytes], list[Record]]:
         histories = Histories()
@@ -143,16 +188,15 @@ class Slots:
 
     def _registered(self, known: Callable[[str], bool]) -> list[str]:
         # By any of its files: a power cut may keep one that the slot's end had deleted, and take the others.
-        workers = sorted({_worker_of(name) for name in self.files.names(self.local.slots)})
-        return [worker for worker in workers if known(worker) or self._belongs(self._noted(worker), known)]
+        return [w for w in self._named(self.local.slots) if known(w) or self._belongs(self._noted(self.local.slot(w)), known)]
 
     def _belongs(self, slot: _Slot, known: Callable[[str], bool]) -> bool:
-        return slot.workspace == str(self.workspace.root) and (not slot.origin or known(slot.origin))
+        return slot.workspace == str(self.workspace.root) and (not slot.read or any(map(known, slot.read)))
 
-    def _noted(self, worker: str) -> _Slot:
+    def _noted(self, path: Path) -> _Slot:
         try:
-            return msgspec.json.decode(self.files.read(self.local.slot(worker)), type=_Slot)
-        except (FileNotFoundError, msgspec.MsgspecError):
+            return msgspec.json.decode(self.files.read(path), type=_Slot)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return _Slot("")
 
     def _is_free(self, worker: str) -> bool:
@@ -161,7 +205,3 @@ class Slots:
             return False
         release()
         return True
-
-
-def _worker_of(name: str) -> str:
-    return name.rpartition(".")[0] or name

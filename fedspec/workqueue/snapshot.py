@@ -27,7 +27,7 @@ from fedspec.workqueue.store import Store
 from fedspec.workqueue.tail import Tail
 from fedspec.workspace import LocalState, Workspace
 
-MAGIC = b"fedspec snapshot 1\n"
+MAGIC = b"fedspec snapshot 2\n"
 # Of a smaller queue everything is read as quickly; a larger one has millions of records.
 LEAST_RECORDS, MAX_BYTES = 2000, 1 << 30
 # A snapshot is kept again when this share of what is known has come since.
@@ -42,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
 
     workers: dict[str, WorkerState]
     closed: dict[str, int]
+    closers: dict[str, set[str]]
     inherited: set[str]
     forks: set[str]
     retirements: set[str]

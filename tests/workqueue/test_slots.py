@@ -71,7 +71,7 @@ def test_a_damaged_id_is_replaced(process: Process):
 
 def test_a_worker_s_name_tells_its_machine_and_is_new_each_time(process: Process):
     slots = process()
-    (one, free_one), (other, free_other) = slots.open(), slots.open()
+    (one, free_one), (other, free_other) = slots.open({}), slots.open({})
     assert one != other
     assert {one.partition("-")[0], other.partition("-")[0]} == {slots.machine_id()}
     free_one()
@@ -79,7 +79,7 @@ def test_a_worker_s_name_tells_its_machine_and_is_new_each_time(process: Process
 
 
 def test_a_process_that_lives_is_not_dead_and_one_that_ended_is(process: Process):
-    worker, die = process().open()
+    worker, die = process().open({})
     observer = process()
     assert observer.dead(nobody) == []
     die()
@@ -87,14 +87,14 @@ def test_a_process_that_lives_is_not_dead_and_one_that_ended_is(process: Process
 
 
 def test_looking_at_a_slot_does_not_keep_it(process: Process):
-    worker, die = process().open()
+    worker, die = process().open({})
     die()
     assert process().dead(nobody) == process().dead(nobody) == [worker]
 
 
 def test_a_closed_worker_is_forgotten(process: Process):
     slots = process()
-    worker, die = slots.open()
+    worker, die = slots.open({})
     slots.files.append(slots.local.journal_copy(worker), b"line\n")
     die()
     slots.forget(worker)
@@ -104,21 +104,21 @@ def test_a_closed_worker_is_forgotten(process: Process):
 
 
 def test_workers_of_another_workspace_are_left_alone_unless_their_journal_is_here(process: Process):
-    worker, die = process(workspace="here").open()
+    worker, die = process(workspace="here").open({})
     die()
     assert process(workspace="elsewhere").dead(nobody) == []
     assert process(workspace="moved").dead(lambda name: name == worker) == [worker]
 
 
 def test_workers_of_another_machine_are_unknown(process: Process):
-    _, die = process(local="mac").open()
+    _, die = process(local="mac").open({})
     die()
     assert process(local="pc").dead(lambda name: True) == []
 
 
 def test_a_damaged_slot_is_nobody_s_unless_its_journal_is_here(process: Process):
     slots = process()
-    worker, die = slots.open()
+    worker, die = slots.open({})
     die()
     for damage in (b"", b"[]", b'"\xff"'):
         slots.files.write(slots.local.slot(worker), damage)
