@@ -72,8 +72,11 @@ def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
     course.world.struck("restore", machine.name)
     ground, root = machine.ground, course.workspace.root
     there = ground.disk.contents.below(root)
-    # Some programs put files back, others the folder: what came since is gone.
-    since = there.keys() - held.keys() if course.world.random.random() < 0.5 else set[str]()
+    # Some programs put files back, others the folder: what came since is gone. Not plans, which nobody has but who is at work;
+    # and a folder without a word of anybody is one to begin anew in.
+    begun = any((root / name).parent == course.workspace.journals for name in held)
+    since = there.keys() - held.keys() if begun and course.world.random.random() < 0.5 else set[str]()
+    since = {name for name in since if (root / name).parent != course.workspace.plans}
     for name in (*held, *sorted(since)):
         path, data = root / name, held.get(name)
         if path.suffix == ".tmp" or there.get(name) == data:

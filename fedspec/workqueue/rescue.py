@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fedspec.errors import FolderError
-from fedspec.workqueue.records import machine_of
 from fedspec.workqueue.store import author_of
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class Rescue:
                 if not store.files.names(store.workspace.plans):
                     return []
                 self._put_plans_back()
-                # This machine's own have their copy here.
-                lost = {worker for worker in map(author_of, store.short) if machine_of(worker) != machine_of(queue.worker)}
+                # What it has lost of its own journal a process says again itself.
+                lost = {author_of(name) for name in store.short} - {queue.worker}
                 held = store.held(lost)
                 for worker, length in sorted(held.items()):
                     if missing := store.histories.lines(worker, length):

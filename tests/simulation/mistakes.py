@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from fedspec.workqueue.journal import OwnJournal
 from fedspec.workqueue.members import Settlement, have_read
 from fedspec.workqueue.records import Attempt, Ctl, Done, Opaque, Record, line_hash, pack_rows, unpack_rows
 from fedspec.workqueue.rules import Situation
-from fedspec.workqueue.slots import Slots
+from fedspec.workqueue.slots import Former, Slots
 from fedspec.workqueue.store import Beat, Store
 from fedspec.workqueue.view import Publisher
 
@@ -109,8 +109,8 @@ class ForgetsWhoLeft(WorkDistributor):
 
 
 class _NoArchive(Slots):
-    def archives(self, known: Callable[[str], bool]) -> Iterator[tuple[str, list[bytes]]]:
-        return iter(())
+    def lines(self, former: Former) -> list[bytes]:
+        return []
 
 
 # Who may go on, and who is dead
