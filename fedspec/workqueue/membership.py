@@ -22,10 +22,8 @@ class Member(Board):
         self.capabilities: frozenset[str] = frozenset()
         self._about = ("", frozenset[str](), "")
         self.begins_anew = False  # it has joined a queue without a word, in a folder that this machine has worked in before
-        self._have_read: dict[
-            str, int
-        ] = {}  # how many records of other machines' workers this one's earlier processes had read
-        self._noted_read: dict[str, int] = {}
+        self._have_read: dict[str, int] = {}  # `Slots.have_read` of the machine's earlier processes
+        self._noted_read: dict[str, int] = {}  # what this process has noted for its next one
         self._returning = False  # it has given up a name that counts as gone, and is to join again
         self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing

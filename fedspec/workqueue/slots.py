@@ -143,15 +143,18 @@ class Slots:
 
         They have met a worker that the folder knows, or one that this machine's other workers here have met.
         """
-        left = [
-            Former(w, a / f"{w}.jsonl", self._noted(a / f"{w}.json").read) for a in self._archives() for w in self._named(a)
-        ]
+        left = {
+            archive / f"{worker}.jsonl": (worker, self._noted(archive / f"{worker}.json").read)
+            for archive in self._archives()
+            for worker in self._named(archive)
+        }
         found: list[Former] = []
         met = {name for worker in self._registered(known) for name in (worker, *self._noted(self.local.slot(worker)).read)}
-        while more := [f for f in left if not met.isdisjoint({f.worker, *f.read}) or any(map(known, (f.worker, *f.read)))]:
-            found += more
-            met.update(*({f.worker, *f.read} for f in more))
-            left = [f for f in left if f not in more]
+        while more := [path for path, (worker, read) in left.items() if any(w in met or known(w) for w in (worker, *read))]:
+            for path in more:
+                worker, read = left.pop(path)
+                found.append(Former(worker, path, read))
+                met.update((worker, *read))
         return found
 
     def lines(self, former: Former) -> list[bytes]:
