@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from fedspec.workqueue.records import (
     Start,
     WorkerName,
     Yield,
+    decode,
     encode,
     line_hash,
 )
@@ -136,17 +137,22 @@ ANY_RECORD: st.SearchStrategy[Record] = st.one_of([records_of(kind) for kind in 
 
 
 class Share:
-    """A shared folder in memory, and the processes of machines that use it, each with its own clock."""
+    """A shared folder in memory, and the processes of machines that use it, each with its own clock.
 
-    def __init__(self) -> None:
+    Args:
+        numbers: what the names of machines and workers are made of: several folders must not make one name twice.
+    """
+
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
         self.disk = MemoryDisk()
-        self._numbers = itertools.count(1)
+        self._numbers = numbers or itertools.count(1)
 
     def process(
         self,
         machine: str,
         *,
         kind: type[WorkDistributor] = WorkDistributor,
+        workspace: Workspace = WORKSPACE,
         timing: Timing = LOCAL_DISK,
         skew: timedelta = timedelta(0),
         before_write: Callable[[str], None] = lambda step: None,
@@ -154,7 +160,7 @@ class Share:
         """A process that has not joined. Its machine's own folder is outside the share."""
         name = f"{machine}-{next(self._numbers)}"
         return kind(
-            WORKSPACE,
+            workspace,
             files=MemoryFiles(self.disk, name, before_write),
             clock=FakeClock(skew),
             timing=timing,
@@ -176,6 +182,25 @@ class Share:
     def enqueue(self, *items: Item) -> None:
         self.process("planner").enqueue(items)
 
+    def backup(self) -> dict[str, bytes]:
+        """What the folder holds now, by the paths in it."""
+        return self.disk.contents.below(WORKSPACE.root)
+
+    def empty(self) -> None:
+        """Somebody deletes what the folder holds."""
+        for name in self.backup():
+            del self.disk.contents[WORKSPACE.root / name]
+
+    def put(self, backup: Mapping[str, bytes], workspace: Workspace = WORKSPACE) -> None:
+        """Somebody copies the files of a backup into a folder; what else is there stays."""
+        for name, data in backup.items():
+            self.disk.contents[workspace.root / name] = data
+
+    def restore(self, backup: Mapping[str, bytes]) -> None:
+        """The folder is put back to how it was; what came since is gone."""
+        self.empty()
+        self.put(backup)
+
     def records(self) -> list[Record]:
         """What a reader that comes now accepts."""
         histories = Histories()
@@ -186,6 +211,15 @@ class Share:
 
     def fold(self) -> Fold:
         return Fold(self.records())
+
+
+def fork(share: Share, worker: str, seq: int) -> None:
+    """Another process writes as the worker: its machine was copied after ``seq`` records, or put back to how it was then."""
+    line = next(line for line in share.disk.contents[WORKSPACE.journal(worker, 0)].split(b"\n") if b'"seq":%d,' % seq in line)
+    record = decode(line)
+    assert record is not None
+    path = WORKSPACE.journals / f"{worker}.0000 {seq}.jsonl"
+    share.disk.contents[path] = encode(msgspec.structs.replace(record, wall="2026-01-01T00:00:05Z"))
 
 
 def by(worker: str, records: list[Record]) -> list[str]:
@@ -211,3 +245,11 @@ def pass_time(queue: WorkDistributor, seconds: float) -> None:
     while clock.seconds < until:
         clock.advance(queue.timing.poll)
         queue.tick()
+
+
+def together(seconds: float, *queues: WorkDistributor) -> None:
+    """Let processes live on, side by side."""
+    poll = max(queue.timing.poll for queue in queues)
+    for _ in range(round(seconds / poll)):
+        for queue in queues:
+            pass_time(queue, poll)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from queuekit import Share, claimed, item, pass_time, table
+from queuekit import Share, claimed, item, pass_time, table, together
 
 from fedspec.clock import FakeClock
 from fedspec.config import FederatedConfig
@@ -28,13 +28,6 @@ def words(reader: WorkDistributor, of: Item = ONE) -> tuple[str, str]:
     """State and condition."""
     found = line(reader, of)
     return found.state, found.condition
-
-
-def together(seconds: float, *queues: WorkDistributor) -> None:
-    """All processes live on, side by side."""
-    for _ in range(round(seconds / LOCAL_DISK.poll)):
-        for queue in queues:
-            pass_time(queue, LOCAL_DISK.poll)
 
 
 def train(queue: WorkDistributor, held: Held, seconds: list[float], *others: WorkDistributor) -> None:

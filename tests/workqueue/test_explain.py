@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from queuekit import Share, claimed, item, pass_time, table
+from queuekit import Share, claimed, item, pass_time, table, together
 
 from fedspec.config import FederatedConfig
 from fedspec.plan import Item, Role, make_item
@@ -41,12 +41,6 @@ def save(queue: WorkDistributor, held, round_: int) -> str:
     queue.saved(held, round_, file, "s", "b" * 12, 0.5)
     queue.report.running, queue.report.round, queue.report.clients = held.item.id, round_, "3/10"
     return file
-
-
-def together(seconds: float, *queues: WorkDistributor) -> None:
-    for _ in range(round(seconds / 2)):
-        for queue in queues:
-            pass_time(queue, 2)
 
 
 def test_pending_says_what_comes_before_it_and_who_is_busy(share: Share, reader: WorkDistributor):

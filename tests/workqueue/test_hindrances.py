@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from queuekit import WORKSPACE, Share, claimed, item, pass_time, table
+from queuekit import WORKSPACE, Share, claimed, item, pass_time, table, together
 
 from fedspec.plan import encoded
 from fedspec.workqueue.condition import quiet_s
@@ -27,13 +27,6 @@ def found(reader: WorkDistributor) -> dict[str, Hindrance]:
     by = {one.about: one for one in told}
     assert len(by) == len(told)
     return by
-
-
-def together(seconds: float, *queues: WorkDistributor) -> None:
-    poll = min(queue.timing.poll for queue in queues)
-    for _ in range(round(seconds / poll)):
-        for queue in queues:
-            pass_time(queue, poll)
 
 
 @pytest.fixture

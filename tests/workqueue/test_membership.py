@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
-from queuekit import WORKSPACE, Share, by, claimed, item, local_state, pass_time, table
+from queuekit import WORKSPACE, Share, by, claimed, fork, item, local_state, pass_time, table, together
 
 from fedspec.clock import FakeClock
 from fedspec.errors import FolderError, SupersededError
@@ -15,20 +14,11 @@ from fedspec.files import MemoryFiles
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER
-from fedspec.workqueue.records import Hello, decode, encode, machine_of
+from fedspec.workqueue.records import Hello, machine_of
 from fedspec.workqueue.rules import Held
 
 ITEMS = [item(seed) for seed in (1, 2, 3)]
 ONE = ITEMS[0]
-
-
-def fork(share: Share, worker: str, seq: int) -> None:
-    """Another process writes as the worker: its machine was copied after ``seq`` records, or put back to how it was then."""
-    line = next(line for line in share.disk.contents[WORKSPACE.journal(worker, 0)].split(b"\n") if b'"seq":%d,' % seq in line)
-    record = decode(line)
-    assert record is not None
-    path = WORKSPACE.journals / f"{worker}.0000 {seq}.jsonl"
-    share.disk.contents[path] = encode(msgspec.structs.replace(record, wall="2026-01-01T00:00:05Z"))
 
 
 def test_a_process_whose_journal_has_forked_goes_on_under_another_name(share: Share):
@@ -124,19 +114,16 @@ def test_who_has_emptied_the_folder_begins_anew_and_what_the_former_queue_said_c
     crashed = share.member("mac")
     crashed.done(claimed(crashed), table(), 1, 0.5)
     share.kill(crashed)
-    former = {path: data for path, data in share.disk.contents.items() if path.is_relative_to(WORKSPACE.root)}
-    for path in former:
-        del share.disk.contents[path]
+    former = share.backup()
     assert len(former) > len(ITEMS)
+    share.empty()
     share.enqueue(*ITEMS)
     share.process("mac").control("pause")
     anew = share.member("mac")
     assert share.fold().finished == set()
     assert {machine_of(worker) for worker in share.fold().workers} == {machine_of(anew.worker)}
     anew.leave()
-    for path in [path for path in share.disk.contents if path.is_relative_to(WORKSPACE.root)]:
-        del share.disk.contents[path]
-    share.disk.contents.update(former)
+    share.restore(former)
     # That folder has lost a result meanwhile.
     del share.disk.contents[first]
     back = share.member("mac")
@@ -153,17 +140,9 @@ def test_who_begins_a_queue_in_a_folder_that_it_has_worked_in_says_so(share: Sha
     mac = share.member("mac")
     assert mac.caretaker.news() == []
     mac.leave()
-    for path in [path for path in share.disk.contents if path.is_relative_to(WORKSPACE.root)]:
-        del share.disk.contents[path]
+    share.empty()
     share.enqueue(*ITEMS)
     assert [news[:12] for news in share.member("mac").caretaker.news()] == ["This machine"]
-
-
-def together(seconds: float, *queues: WorkDistributor) -> None:
-    """Let processes live on at the same time."""
-    for _ in range(int(seconds / SYNC_FOLDER.poll)):
-        for queue in queues:
-            pass_time(queue, SYNC_FOLDER.poll)
 
 
 def test_nobody_waits_for_an_id_that_its_machine_has_changed_in_another_folder(share: Share):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import secrets
 from collections.abc import Callable
@@ -34,6 +35,10 @@ def process(request: pytest.FixtureRequest, tmp_path: Path) -> Process:
 
 def nobody(worker: str) -> bool:
     return False
+
+
+def everybody(worker: str) -> bool:
+    return True
 
 
 def test_the_machine_id_is_made_once(process: Process):
@@ -113,7 +118,7 @@ def test_workers_of_another_workspace_are_left_alone_unless_their_journal_is_her
 def test_workers_of_another_machine_are_unknown(process: Process):
     _, die = process(local="mac").open({})
     die()
-    assert process(local="pc").dead(lambda name: True) == []
+    assert process(local="pc").dead(everybody) == []
 
 
 def test_a_damaged_slot_is_nobody_s_unless_its_journal_is_here(process: Process):
@@ -124,6 +129,54 @@ def test_a_damaged_slot_is_nobody_s_unless_its_journal_is_here(process: Process)
         slots.files.write(slots.local.slot(worker), damage)
         assert slots.dead(nobody) == []
         assert slots.dead(lambda name: name == worker) == [worker]
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "aaaaaaaa-000001 (1).json", "aaaaaaaa-000001 copy.jsonl"])
+def test_what_people_and_systems_leave_beside_the_notes_is_nobody_s(process: Process, name: str):
+    slots = process()
+    worker, die = slots.open({})
+    die()
+    slots.files.write(slots.local.slots / name, b"{}")
+    assert slots.dead(everybody) == [worker]
+    slots.forget(worker)
+    slots.files.write(slots.local.archive(slots.workspace) / name, b"{}")
+    assert slots.known() == {worker}
+    assert [former.worker for former in slots.former(everybody)] == [worker]
+
+
+class BadSectors(MemoryFiles):
+    """A disk on which nothing of what has left can be read any more."""
+
+    def read(self, path: Path, offset: int = 0, limit: int = -1) -> bytes:
+        if path.parent.name.startswith("archive-"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return super().read(path, offset, limit)
+
+
+def test_who_has_left_with_notes_that_cannot_be_read_is_known_and_says_nothing_more(tmp_path: Path):
+    files = BadSectors(MemoryDisk())
+    slots = Slots(files, LocalState(tmp_path / "local"), Workspace(tmp_path / "share"))
+    worker, free = slots.open({"bbbbbbbb-000001": 3})
+    files.append(slots.local.journal_copy(worker), b"line\n")
+    free()
+    slots.forget(worker)
+    (former,) = slots.former(everybody)
+    assert (former.worker, former.read, slots.lines(former)) == (worker, {}, [])
+
+
+def test_who_has_left_is_known_by_whom_it_had_met_or_by_whom_those_had_met(process: Process):
+    slots = process()
+    early, free_early = slots.open({})
+    free_early()
+    late, free_late = slots.open({early: 1, "bbbbbbbb-000001": 2})
+    free_late()
+    for worker in (early, late):
+        slots.forget(worker)
+    for workspace in ("share", "moved"):
+        observer = process(workspace=workspace)
+        assert observer.former(nobody) == []
+        assert {former.worker for former in observer.former("bbbbbbbb-000001".__eq__)} == {early, late}
+        assert observer.have_read("bbbbbbbb-000001".__eq__) == {"bbbbbbbb-000001": 2}
 
 
 @pytest.mark.parametrize("torn", [0, 10])

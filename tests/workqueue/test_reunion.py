@@ -1,0 +1,349 @@
+"""Copies of the folder meet again, or one was put back, moved or copied: what was said and confirmed before stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from queuekit import WORKSPACE, Share, claimed, fork, item, local_state, pass_time, table, together
+from replicas import Replicas
+
+from fedspec.errors import FolderError
+from fedspec.files.memory import Crash
+from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER, Timing
+from fedspec.workqueue.records import machine_of
+from fedspec.workqueue.rules import Held
+from fedspec.workspace import Workspace
+
+ITEMS = [item(seed) for seed in (1, 2, 3)]
+ONE = ITEMS[0]
+OTHER = Workspace(Path("/other"))
+
+
+@pytest.fixture
+def replicas() -> Replicas:
+    """A Mac's and a PC's copy of a folder with three items."""
+    copies = Replicas("mac", "pc")
+    copies.copies["mac"].enqueue(*ITEMS)
+    copies.meet()
+    return copies
+
+
+def finish(queue: WorkDistributor) -> str:
+    """Run one item; returns its id."""
+    held = claimed(queue)
+    queue.done(held, table(), 1, 0.5)
+    return held.item.id
+
+
+def finish_all(queue: WorkDistributor, accuracy: float) -> None:
+    """Run all that nobody else has or has done, as far as this machine knows."""
+    while isinstance(held := queue.claim(), Held):
+        queue.done(held, table(accuracy=accuracy), 1, accuracy)
+
+
+def statuses(fold: Fold) -> set[str]:
+    return {fold.status(one.id) for one in ITEMS}
+
+
+def results(fold: Fold) -> set[float | None]:
+    """The accuracies of the results that count."""
+    return {done.accuracy for one in ITEMS if (done := fold.canonical(one.id)) is not None}
+
+
+def sealed_by(mac: WorkDistributor, pc: WorkDistributor, meet: Callable[[], None] = lambda: None) -> None:
+    """The one runs and seals all, since the other one has confirmed it and is not heard for a while.
+
+    At a late Lamport time: of two seals that meet the earlier one counts, so a rival's would.
+    """
+    for _ in range(10):
+        mac.give_back(claimed(mac), "later")
+    finish_all(mac, 0.7)
+    meet()
+    pass_time(pc, 2 * pc.timing.beat)
+    meet()
+    pass_time(mac, 2 * mac.timing.dead)
+    meet()
+    pc.refresh()
+    assert statuses(pc.store.fold) == {"sealed"}
+    assert {worker for one in ITEMS for _, worker, _ in pc.store.fold.item(one.id).seals} == {mac.worker}
+
+
+def test_a_machine_whose_copy_was_put_back_does_not_seal_against_what_it_had_confirmed(replicas: Replicas):
+    mac, pc = replicas.member("mac"), replicas.member("pc")
+    replicas.together(300, mac, pc)
+    mac.leave("evening")
+    replicas.together(120, pc)
+    backup = replicas.copies["pc"].backup()
+    mac = replicas.member("mac")
+    replicas.together(300, mac, pc)
+    sealed_by(mac, pc, replicas.meet)
+    replicas.copies["pc"].kill(pc)
+    replicas.copies["pc"].restore(backup)
+    pc = replicas.member("pc")
+    together(1200, pc)
+    finish_all(pc, 0.5)
+    together(1200, mac, pc)
+    assert statuses(pc.store.fold) == {"done"}
+    replicas.together(1200, mac, pc)
+    for machine in ("mac", "pc"):
+        assert statuses(replicas.fold(machine)) == {"sealed"}
+        assert results(replicas.fold(machine)) == {0.7}
+
+
+def test_a_sealed_result_stays_in_a_share_that_was_put_back_while_its_sealer_was_away(share: Share):
+    share.enqueue(*ITEMS)
+    for queue in (share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)):
+        queue.leave()
+    backup = share.backup()
+    mac, pc = share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)
+    together(300, mac, pc)
+    sealed_by(mac, pc)
+    share.kill(pc)
+    sealer = machine_of(mac.worker)
+    mac.leave()
+    share.restore(backup)
+    pc = share.member("pc", timing=NETWORK_SHARE)
+    together(300, pc)
+    finish_all(pc, 0.5)
+    together(600, pc)
+    assert statuses(pc.store.fold) == {"done"}
+    assert pc.look().unconfirmed_by(ONE.id) == [sealer]
+    mac = share.member("mac", timing=NETWORK_SHARE)
+    together(600, mac, pc)
+    assert statuses(share.fold()) == {"sealed"}
+    assert results(share.fold()) == {0.7}
+
+
+def two_heirs(replicas: Replicas, machine: str) -> tuple[WorkDistributor, WorkDistributor]:
+    """Two processes of a machine that begin at the same time, and both close its dead one."""
+    second: list[WorkDistributor] = []
+
+    def begin(step: str) -> None:
+        if step.startswith("move") and not second:  # the first one is about to forget it
+            second.append(replicas.member(machine))
+
+    return replicas.member(machine, before_write=begin), second[0]
+
+
+def test_who_has_heard_of_one_of_two_that_closed_a_worker_does_not_pass_for_having_met_the_other(replicas: Replicas):
+    before = {machine: replicas.member(machine) for machine in ("mac", "pc")}
+    replicas.together(300, *before.values())
+    heirs = {}
+    for machine, dead in before.items():
+        replicas.copies[machine].kill(dead)
+        heirs[machine] = two_heirs(replicas, machine)
+        assert heirs[machine][0].store.fold.closers[dead.worker] == {heir.worker for heir in heirs[machine]}
+    for machine, other in (("mac", "pc"), ("pc", "mac")):
+        leaves = heirs[machine][0]
+        journal = WORKSPACE.journals / leaves.worker
+        leaves.leave("started twice")
+        replicas.send(machine, other, journal)  # its last heartbeat, which tells of the one that stays, is late
+    mac, pc = heirs["mac"][1], heirs["pc"][1]
+    together(300, mac, pc)
+    finish_all(mac, 0.7)
+    finish_all(pc, 0.5)
+    together(900, mac, pc)
+    assert statuses(mac.store.fold) == statuses(pc.store.fold) == {"done"}
+    replicas.together(900, mac, pc)
+    assert statuses(replicas.fold("mac")) == statuses(replicas.fold("pc")) == {"sealed"}
+
+
+def test_machines_that_work_in_shifts_confirm_the_results_of_those_that_have_left(share: Share):
+    share.enqueue(*ITEMS)
+    for day in range(4):
+        for machine in ("mac", "pc", "nas"):
+            queue = share.member(machine, timing=SYNC_FOLDER)
+            pass_time(queue, 300)
+            if day == 1:
+                finish(queue)
+            pass_time(queue, 3600)
+            queue.leave("end of shift")
+    assert statuses(share.fold()) == {"sealed"}
+
+
+def test_a_machine_that_works_by_night_confirms_the_results_of_the_day(share: Share):
+    share.enqueue(*ITEMS)
+    share.member("nas", timing=SYNC_FOLDER).leave()
+    for _ in ITEMS:
+        mac, pc = share.member("mac", timing=SYNC_FOLDER), share.member("pc", timing=SYNC_FOLDER)
+        together(600, mac, pc)
+        finish(mac)
+        together(600, mac, pc)
+        mac.leave()
+        pass_time(pc, 3600)
+        pc.leave()
+    assert statuses(share.fold()) == {"done"}
+    night = share.member("nas", timing=SYNC_FOLDER)
+    pass_time(night, 3600)
+    night.leave()
+    pc = share.member("pc", timing=SYNC_FOLDER)
+    pass_time(pc, 3600)
+    assert statuses(share.fold()) == {"sealed"}
+
+
+@pytest.mark.parametrize("place", [WORKSPACE, OTHER])
+def test_what_was_said_since_the_backup_is_said_again_wherever_that_is_put(share: Share, place: Workspace):
+    share.enqueue(ONE)
+    share.member("mac").leave()
+    backup = share.backup()
+    mac = share.member("mac")
+    finish(mac)
+    mac.leave()
+    share.empty()
+    share.put(backup, place)
+    assert share.member("mac", workspace=place).store.fold.finished == {ONE.id}
+
+
+class Refusal:
+    """Once it is ``on``, the shared folder takes no journal line of a process any more; the machine's own disk does."""
+
+    on = False
+
+    def __call__(self, step: str) -> None:
+        if self.on and step.startswith("append") and step.count(".") > 1:  # the machine's own copy has no number
+            raise FolderError("No space left.", "Free some.")
+
+
+def test_a_worker_that_was_closed_in_a_copy_of_the_folder_is_heard_and_closed_in_the_folder_too(share: Share):
+    share.enqueue(*ITEMS)
+    refusal, pc = Refusal(), share.member("pc")
+    crashed = share.member("mac", before_write=refusal)
+    pass_time(pc, 10)
+    held = claimed(crashed)
+    refusal.on = True
+    crashed.done(held, table(), 1, 0.5)
+    share.kill(crashed)
+    share.put(share.backup(), OTHER)
+    copy = share.member("mac", workspace=OTHER)
+    assert copy.store.fold.finished == {held.item.id}
+    mac = share.member("mac")
+    assert share.fold().finished == {held.item.id}
+    together(120, mac, pc)
+    assert share.fold().status(held.item.id) == "sealed"
+
+
+def test_of_two_machines_that_began_apart_each_knows_its_first_journal_in_what_the_other_had_begun(replicas: Replicas):
+    pc = replicas.member("pc")
+    mac = replicas.member("mac")
+    backup = replicas.copies["pc"].backup()  # without a word of the Mac
+    done = finish(mac)
+    replicas.together(300, mac, pc)
+    for queue in (mac, pc):
+        queue.leave()
+    replicas.restore(backup)
+    replicas.member("mac")
+    assert replicas.fold("mac").finished == {done}
+
+
+def test_a_machine_knows_what_it_said_in_company_in_a_folder_of_before_the_others_came(replicas: Replicas):
+    pc = replicas.member("pc")
+    together(120, pc)
+    pc.leave()
+    backup = replicas.copies["pc"].backup()
+    mac = replicas.member("mac")  # nothing but the plan has arrived: it takes itself for the first
+    replicas.together(120, mac)
+    pc = replicas.member("pc")
+    replicas.together(300, mac, pc)
+    done = finish(pc)
+    replicas.together(300, mac, pc)
+    for queue in (mac, pc):
+        queue.leave()
+    replicas.restore(backup)
+    replicas.member("pc")
+    assert replicas.fold("pc").finished == {done}
+
+
+def killed_command(share: Share, machine: str, op: str, timing: Timing = LOCAL_DISK) -> None:
+    """A command that has done what a person asked for, and is killed before its good-bye."""
+    appended: list[str] = []
+
+    def die(step: str) -> None:
+        if step.startswith("append"):
+            appended.append(step)
+        if len(appended) == 3:  # after the machine's own copy and the folder comes the good-bye
+            raise Crash
+
+    command = share.process(machine, timing=timing, before_write=die)
+    with pytest.raises(Crash):
+        command.control(op, ONE, "3")
+    share.kill(command)
+
+
+@pytest.mark.parametrize("timing", [LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER])
+def test_a_command_that_was_killed_is_waited_for_until_the_next_one_on_its_machine(share: Share, timing: Timing):
+    share.enqueue(*ITEMS)
+    mac, pc = share.member("mac", timing=timing), share.member("pc", timing=timing)
+    together(300, mac, pc)
+    killed_command(share, "laptop", "priority", timing)
+    finish(mac)
+    together(600, mac, pc)
+    assert share.fold().status(ONE.id) == "done"
+    share.process("laptop", timing=timing).control("priority", ONE, "4")
+    assert [path for path in share.disk.contents if path.parent == local_state("laptop").slots] == []
+    together(600, mac, pc)
+    assert share.fold().status(ONE.id) == "sealed"
+
+
+def test_a_command_that_the_folder_refused_is_said_by_the_next_one(share: Share):
+    share.enqueue(ONE)
+    share.member("mac")
+    refusal = Refusal()
+    refused = share.process("laptop", before_write=refusal)
+    refusal.on = True
+    with pytest.raises(FolderError):
+        refused.control("cancel", ONE)
+    share.kill(refused)
+    share.process("laptop").control("priority", ONE, "1")
+    assert share.fold().status(ONE.id) == "cancelled"
+
+
+def test_a_worker_that_lives_is_not_closed_when_its_machine_has_changed_its_id_in_another_folder(share: Share):
+    share.enqueue(*ITEMS)
+    share.put(share.backup(), OTHER)
+    mac, pc, living = share.member("mac"), share.member("pc"), share.member("mac", workspace=OTHER)
+    held = claimed(living)
+    pc.control("retire", value=machine_of(mac.worker))
+    mac.claim()
+    sibling = share.member("mac", workspace=OTHER)
+    assert machine_of(sibling.worker) != machine_of(living.worker)
+    assert living.must_stop(held) is None
+    assert claimed(sibling).item != held.item
+
+
+def test_a_worker_that_lives_is_not_closed_when_its_sibling_was_cloned(share: Share):
+    share.enqueue(*ITEMS)
+    cloned, living = share.member("mac"), share.member("mac")
+    held = claimed(living)
+    fork(share, cloned.worker, 0)
+    assert claimed(cloned).item != held.item
+    assert machine_of(cloned.worker) != machine_of(living.worker)
+    assert living.must_stop(held) is None
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+def test_who_begins_anew_where_only_one_of_its_workers_has_ever_been_says_so(share: Share, crashes: bool):
+    share.enqueue(ONE)
+    backup = share.backup()
+    mac = share.member("mac")
+    if crashes:
+        share.kill(mac)
+    else:
+        mac.leave()
+    share.restore(backup)
+    mac = share.member("mac")
+    assert [news[:12] for news in mac.caretaker.news()] == ["This machine"]
+    assert set(mac.store.fold.workers) == {mac.worker}
+
+
+def test_a_command_that_was_killed_in_a_former_queue_is_not_said_in_the_one_after_it(share: Share):
+    share.enqueue(ONE)
+    killed_command(share, "mac", "cancel")
+    assert share.fold().status(ONE.id) == "cancelled"
+    share.empty()
+    share.enqueue(ONE)
+    share.member("mac")
+    assert share.fold().status(ONE.id) == "pending"
