@@ -167,11 +167,13 @@ class Board:
 
     def find_machine(self, name: str) -> tuple[str, str]:
         """The id and the display name of the machine with this id or name. Raises UsageError if none takes part that has it."""
-        self.refresh()
-        fold = self.store.fold
+        reader = self.look()
+        fold = reader.fold
         names, found = display_names(fold), machine_called(fold, name)
         if found is not None and found not in fold.retirements:
             return found, names[found]
+        if found is None and name in map(machine_of, reader.strangers):
+            return name, name
         known = ", ".join(sorted(shown for machine, shown in names.items() if machine not in fold.retirements)) or "none yet"
         if found is not None:
             what = f"{names[found].removesuffix(RETIRED)} was retired, and nothing that is said to it counts."

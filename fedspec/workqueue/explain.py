@@ -12,6 +12,7 @@ from fedspec.plan import Item
 from fedspec.workqueue.condition import Machine, ending, lacks, last_key, seen, succession
 from fedspec.workqueue.fold import MAX_DEATHS, Key
 from fedspec.workqueue.gangs import gang_of
+from fedspec.workqueue.hindrances import stranger
 from fedspec.workqueue.progress import ItemLine, Reader
 from fedspec.workqueue.records import Yield
 from fedspec.workqueue.rules import scope
@@ -175,7 +176,8 @@ def _finished(reader: Reader, item: Item, line: ItemLine) -> Said:
     away = sorted((machine for machine in known if not machine.alive), key=lambda machine: -(machine.age_s or 0))
     # Those that are here confirm within moments.
     names = [f"{machine.name} ({seen(machine)})" for machine in away or known]
-    names += ["a machine whose journal has not arrived here yet"] * (len(known) < len(missing))
+    strangers = [machine for machine in missing if machine not in reader.crew]
+    names += map(stranger, strangers)
     has, does = ("has", "It does") if len(names) == 1 else ("have", "They do")
     next_ = f"The result is provisional: {listed(names)} {has} not confirmed it yet."
     if away:
@@ -186,7 +188,8 @@ def _finished(reader: Reader, item: Item, line: ItemLine) -> Said:
         tuple(
             Fix(f"If {machine.name} is gone for good", f"fedspec queue retire {typed(machine.name, machine.id)}")
             for machine in away
-        ),
+        )
+        + tuple(Fix(f"If {machine} is gone for good", f"fedspec queue retire {machine}") for machine in strangers),
     )
 
 

@@ -182,9 +182,11 @@ def _unconfirmed(unconfirmed: Mapping[str, Sequence[str]], crew: Mapping[str, Ma
         results = f"{count(len(names), 'result')} {'waits' if len(names) == 1 else 'wait'}"
         known = [crew[machine_id] for machine_id in ids if machine_id in crew]
         lost = sorted((machine for machine in known if machine.id != mine), key=lambda machine: -(machine.age_s or 0))
-        if len(known) < len(ids):
-            text = f"{results} for a machine whose journal has not arrived here yet"
-            yield Hindrance("unconfirmed", text, "Let the folder finish syncing", names)
+        if strangers := sorted(machine_id for machine_id in ids if machine_id not in crew):
+            text = f"{results} for {listed([stranger(machine_id) for machine_id in strangers])}"
+            retire = f"fedspec queue retire {strangers[0]}"
+            fix = f"Let the folder finish syncing; if {'it' if len(strangers) == 1 else 'one'} is gone for good: {retire}"
+            yield Hindrance("unconfirmed", text, fix, names)
         if lost:
             text = f"{results} for {listed([f'{machine.name} ({seen(machine)})' for machine in lost])} to confirm"
             retire = f"fedspec queue retire {typed(lost[0].name, lost[0].id)}"
@@ -208,6 +210,11 @@ def _files(damaged: Sequence[str], copies: Sequence[str]) -> Iterator[Hindrance]
     if others:
         lie = "1 conflict copy lies" if len(others) == 1 else f"{len(others)} conflict copies lie"
         yield Hindrance("copies", f"{lie} in the folder, {one_line(others[0])} for one", "fedspec doctor")
+
+
+def stranger(machine_id: str) -> str:
+    """A machine of which nothing is here: somebody has read of it, or did so in an earlier state of the folder."""
+    return f"machine {machine_id} (its journal has not arrived here yet)"
 
 
 def some(names: Sequence[str]) -> str:

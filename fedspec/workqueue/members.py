@@ -146,11 +146,11 @@ class Settlement:
             for worker in sorted([*fold.workers, *unheard])
             if worker != me and not fold.retired(worker) and not fold.read_to_the_end(worker)
         }
-        # A peer knows somebody whose first word has not arrived here, or this machine knew more of somebody than is here now.
+        # Peers know somebody whose first word has not arrived here, or this machine knew more of somebody than is here now.
         strangers = {other for seen in acks.values() for other in seen if other not in fold.workers}
         strangers |= {worker for worker, length in (read or {}).items() if fold.length(worker) < length}
-        self._strangers = sorted(worker for worker in strangers if not fold.retired(worker) and worker not in fold.forks)
-        self._open = bool(self._strangers) or any(self._asked.values())
+        self.strangers = sorted(worker for worker in strangers if not fold.retired(worker) and worker not in fold.forks)
+        self._open = bool(self.strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}
         self.absent = absent
 
@@ -160,7 +160,7 @@ class Settlement:
         for worker, anyway in self._asked.items():
             if anyway or not (author_is_gone or have_read(self.acks, [worker], done.worker, done.seq)):
                 yield worker
-        yield from self._strangers
+        yield from self.strangers
         yield from self.absent.unaware(done) if self.absent else ()
 
     def may_change(self, done: Done) -> bool:

@@ -214,6 +214,8 @@ class Member(Board):
                 with suppress(FedspecError, OSError):  # the next process brings it
                     closes = self._bring_home(worker)
                 yield self._append
+                # Only then: a queue in which nobody knows it is not known by itself.
+                self._own().flush()
                 self._note_read()
                 self.leave("command", closes)
                 for old in closes:

@@ -296,6 +296,11 @@ class Reader:
             return []
         return list(dict.fromkeys(machine_of(worker) for worker in self._settlement.missing(done)))
 
+    @property
+    def strangers(self) -> Sequence[str]:
+        """Workers of whom more has been read than is here, by peers or by this machine before the folder was put back."""
+        return self._settlement.strangers
+
     @cached_property
     def _settlement(self) -> Settlement:
         acks = {worker: beat.seen for worker, beat in self.told.items()}

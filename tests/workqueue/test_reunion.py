@@ -12,6 +12,7 @@ from replicas import Replicas
 from fedspec.errors import FolderError
 from fedspec.files.memory import Crash
 from fedspec.workqueue.distributor import WorkDistributor
+from fedspec.workqueue.explain import explain
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER, Timing
 from fedspec.workqueue.records import machine_of
@@ -116,6 +117,31 @@ def test_a_sealed_result_stays_in_a_share_that_was_put_back_while_its_sealer_was
     together(600, mac, pc)
     assert statuses(share.fold()) == {"sealed"}
     assert results(share.fold()) == {0.7}
+
+
+def test_a_machine_of_which_the_folder_has_lost_every_word_can_be_retired_by_its_id(share: Share):
+    share.enqueue(*ITEMS)
+    first = share.member("pc")
+    backup = share.backup()
+    mac = share.member("mac")
+    finish(mac)
+    together(30, first, mac)
+    for queue in (first, mac):
+        share.kill(queue)
+    share.restore(backup)
+    pc = share.member("pc")
+    lost = machine_of(mac.worker)
+    finish_all(pc, 0.5)
+    together(300, pc)
+    assert statuses(pc.store.fold) == {"done"}
+    assert pc.progress().hindrances[-1].text == f"3 results wait for machine {lost} (its journal has not arrived here yet)"
+    found = explain(pc.look(), ONE)
+    assert f"machine {lost} (its journal has not arrived here yet) has not confirmed it" in found.next
+    assert [fix.command for fix in found.fixes] == [f"fedspec queue retire {lost}"]
+    pc.control("retire", value=pc.find_machine(lost)[0])
+    together(300, pc)
+    assert statuses(pc.store.fold) == {"sealed"}
+    assert pc.progress().hindrances == ()
 
 
 def two_heirs(replicas: Replicas, machine: str) -> tuple[WorkDistributor, WorkDistributor]:
@@ -288,9 +314,11 @@ def test_a_command_that_was_killed_is_waited_for_until_the_next_one_on_its_machi
     assert share.fold().status(ONE.id) == "sealed"
 
 
-def test_a_command_that_the_folder_refused_is_said_by_the_next_one(share: Share):
+@pytest.mark.parametrize("company", [True, False])
+def test_a_command_that_the_folder_refused_is_said_by_the_next_one(share: Share, company: bool):
     share.enqueue(ONE)
-    share.member("mac")
+    if company:
+        share.member("mac")
     refusal = Refusal()
     refused = share.process("laptop", before_write=refusal)
     refusal.on = True
