@@ -182,8 +182,8 @@ class Bystander:
         self._replaces(path)
         item = next((item for item in self.course.items if path.parent == self.paths.generations(item.exp)), None)
         fold = self.queue.store.fold
-        # Where a folder was put back, somebody may have lost the later ones since it told of them.
-        if item is None or fold.status(item.id) == "sealed" or self.course.counts["restore"]:
+        # Where a folder was put back as a whole, somebody may have lost the later ones since it told of them.
+        if item is None or fold.status(item.id) == "sealed" or self.course.counts["rewind"]:
             return
         # By its workers: a machine that has a copy of another's notes goes by that one's id before it has said a word.
         runs = self.course.books.journalled

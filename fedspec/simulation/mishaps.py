@@ -77,6 +77,8 @@ def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
     begun = any((root / name).parent == course.workspace.journals for name in held)
     since = there.keys() - held.keys() if begun and course.world.random.random() < 0.5 else set[str]()
     since = {name for name in since if (root / name).parent != course.workspace.plans}
+    if since:
+        course.world.struck("rewind", machine.name)
     for name in (*held, *sorted(since)):
         path, data = root / name, held.get(name)
         if path.suffix == ".tmp" or there.get(name) == data:

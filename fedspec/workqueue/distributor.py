@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from fedspec.errors import FolderError, SupersededError
+from fedspec.errors import FedspecError, FolderError, SupersededError
 from fedspec.plan import Item
 from fedspec.workqueue import rules
 from fedspec.workqueue.caretaker import Caretaker
@@ -107,6 +108,8 @@ class WorkDistributor(Member):
                 return []
             if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
                 return []
+            if self._acquainted != len(fold.workers):
+                self._meet()
             settlement = self._settlement()
             settled = [
                 done
@@ -138,7 +141,8 @@ class WorkDistributor(Member):
 
     def _settlement(self) -> Settlement:
         views = {worker: beat.gone for worker, beat in self.store.told.items()}
-        return Settlement(self.store.fold, self.store.acks, views, self.worker, self._absent(self.worker), self._have_read)
+        absent = partial(self._absent, self.worker)
+        return Settlement(self.store.fold, self.store.acks, views, self.worker, absent, self._have_read)
 
     def _absent(self, worker: str) -> Absent | None:
         return Absent(self.store.fold, self.store.acks, worker) if self.timing.syncs else None
@@ -254,7 +258,8 @@ class WorkDistributor(Member):
                 self._own().watch(self.store.journals)
             self._own().flush()
             if due:
-                self._note_read()
+                with suppress(FedspecError, OSError):  # a machine whose own disk refuses ends with its next record
+                    self._note_read()
                 self._pulse.beat(self.worker, self._own().seq)
             self.seal()
 

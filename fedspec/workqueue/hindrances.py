@@ -181,6 +181,13 @@ def _unconfirmed(unconfirmed: Mapping[str, Sequence[str]], crew: Mapping[str, Ma
     for names, ids in together.items():
         results = f"{count(len(names), 'result')} {'waits' if len(names) == 1 else 'wait'}"
         known = [crew[machine_id] for machine_id in ids if machine_id in crew]
+        for machine in (machine for machine in known if machine.alive):
+            text = f"{results} for what {machine.name} had said, and the folder has lost"
+            fix = (
+                f"Restart fedspec there; if that does not bring it back: fedspec queue retire {typed(machine.name, machine.id)}"
+            )
+            yield Hindrance("unconfirmed", text, fix, names)
+        known = [machine for machine in known if not machine.alive]
         lost = sorted((machine for machine in known if machine.id != mine), key=lambda machine: -(machine.age_s or 0))
         if strangers := sorted(machine_id for machine_id in ids if machine_id not in crew):
             text = f"{results} for {listed([stranger(machine_id) for machine_id in strangers])}"

@@ -5,12 +5,13 @@ Pure: the fold, the acknowledgements and the judgement of who is silent come in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from fedspec.plan import Item
 from fedspec.workqueue.fold import Fold, weight
-from fedspec.workqueue.records import Done, machine_of
+from fedspec.workqueue.records import Done, is_worker, machine_of
 
 # worker -> how many records of each other worker it has said to have read.
 Acks = Mapping[str, Mapping[str, int]]
@@ -100,15 +101,15 @@ class Absent:
 
 
 def _line(fold: Fold, me: str) -> list[str]:
-    """``me``, and those that it alone has followed without a good-bye: who has heard of one of them thinks none of them gone.
+    """``me``, and those that it has followed without a good-bye: who has heard of one of them thinks none of them gone.
 
-    Who has heard from another one that it is closed may know only that other one, which may have left since.
+    Not if another one that has followed it too has left: who has heard that from both knows of nobody else.
     """
     line = [me]
     for worker in line:
         state = fold.workers.get(worker)
         closes = state.hello.closes if state is not None and state.hello is not None else {}
-        followed = (old for old in closes if fold.closers[old] == {worker})
+        followed = (old for old in closes if all(by == worker or not fold.gone(by) for by in fold.closers[old]))
         line += [old for old in followed if old in fold.workers and not fold.workers[old].bye and old not in line]
     return line
 
@@ -122,7 +123,7 @@ class Settlement:
 
     Args:
         views: of each worker, the `Fold.view_of_the_gone` that it last told: who knows of others that are gone may know a seal.
-        absent: machines that may be at work again without a word of it here, where copies of the folder meet later.
+        absent: finds the machines that may be at work again without a word of it here, where copies of the folder meet later.
         read: of each worker how many records this machine's earlier processes had read: what they have acknowledged stands
             where the folder was put back to an earlier state.
     """
@@ -133,7 +134,7 @@ class Settlement:
         acks: Acks,
         views: Mapping[str, str],
         me: str,
-        absent: Absent | None = None,
+        absent: Callable[[], Absent | None] = lambda: None,
         read: Mapping[str, int] | None = None,
     ) -> None:
         self.fold, self.acks = fold, acks
@@ -149,10 +150,12 @@ class Settlement:
         # Peers know somebody whose first word has not arrived here, or this machine knew more of somebody than is here now.
         strangers = {other for seen in acks.values() for other in seen if other not in fold.workers}
         strangers |= {worker for worker, length in (read or {}).items() if fold.length(worker) < length}
-        self.strangers = sorted(worker for worker in strangers if not fold.retired(worker) and worker not in fold.forks)
+        self.strangers = sorted(
+            worker for worker in strangers if is_worker(worker) and not fold.retired(worker) and worker not in fold.forks
+        )
         self._open = bool(self.strangers) or any(self._asked.values())
         self._read_by_all: dict[str, float] = {}
-        self.absent = absent
+        self._find_absent = absent
 
     def missing(self, done: Done) -> Iterator[str]:
         """Workers from which another result, or a seal, might still come."""
@@ -161,13 +164,17 @@ class Settlement:
             if anyway or not (author_is_gone or have_read(self.acks, [worker], done.worker, done.seq)):
                 yield worker
         yield from self.strangers
-        yield from self.absent.unaware(done) if self.absent else ()
+        yield from self._absent.unaware(done) if self._absent else ()
 
     def may_change(self, done: Done) -> bool:
         """Whether any is `missing`, in a time that does not depend on how many take part."""
-        if self._open or (self.absent and any(self.absent.unaware(done))):
+        if self._open or (self._read_count(done.worker) <= done.seq and not self._is_in_the_view(done.worker)):
             return True
-        return self._read_count(done.worker) <= done.seq and not self._is_in_the_view(done.worker)
+        return bool(self._absent and any(self._absent.unaware(done)))
+
+    @cached_property
+    def _absent(self) -> Absent | None:
+        return self._find_absent()
 
     def _is_in_the_view(self, author: str) -> bool:
         """Beats leave out those that are gone, but the retired; a peer with the same view has read all that they wrote."""

@@ -13,6 +13,9 @@ from fedspec.workqueue.liveness import Lag
 from fedspec.workqueue.pulse import Pulse, Report
 from fedspec.workqueue.records import Bye, Claim, Done, Hello, machine_of
 
+# Of so many whom a worker has met first, and as many of the last, its machine knows the queue again.
+SOME = 8
+
 
 class Member(Board):
     """A process that may have a journal of its own. Before `join` it only looks."""
@@ -23,7 +26,9 @@ class Member(Board):
         self._about = ("", frozenset[str](), "")
         self.begins_anew = False  # it has joined a queue without a word, in a folder that this machine has worked in before
         self._have_read: dict[str, int] = {}  # `Slots.have_read` of the machine's earlier processes
-        self._noted_read: dict[str, int] = {}  # what this process has noted for its next one
+        self._brought: set[str] = set()  # former workers of which the folder has what this machine has
+        self._acquainted = 0  # how many workers the fold held at the last look at the machine's notes
+        self._noted = -1  # `Store.asked` when this process last noted what it has read
         self._returning = False  # it has given up a name that counts as gone, and is to join again
         self._cloned: tuple[str, list[Done]] | None = None  # a former name, with results that count no more under it
         self._folder_timing = self.timing
@@ -72,7 +77,11 @@ class Member(Board):
         self._pulse = Pulse(self.store, self.clock, self._folder_timing, self._pulse.lag)
         machine = machine_of(worker)
         self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
-        closes = self._bring_home(worker)
+        self._recall()
+        dead = self._bring_home(worker)
+        # Of whom somebody has closed already, and all is here, nothing need be said.
+        closes = {old: last for old, last in dead.items() if not self.store.fold.read_to_the_end(old)}
+        closes |= self._bring_back(worker)
         closes |= {old: self.store.length(old) - 1 for old in self._former_selves(machine) if old not in closes}
         self._append(
             Hello,
@@ -86,36 +95,62 @@ class Member(Board):
         # From the first word on: a folder that takes none is not to be joined.
         self._own().flush()
         self._note_read()
-        for old in closes:
-            self.slots.forget(old)
+        self._forget(dead)
         with suppress(FolderError):  # somebody is reading one; the next process that joins removes it
             self.store.remove_old_beats(machine)
 
     def _bring_home(self, worker: str) -> dict[str, int]:
-        """Bring to the folder what it lacks of the journals of this machine's workers that are no more.
-
-        Returns:
-            Those to be closed, each with its last seq. Those too that are gone already where their slots are still there.
-        """
+        """Bring to the folder what it lacks of the journals of this machine's dead workers; returns the last seq of each."""
         dead = [old for old in self.slots.dead(self._is_known) if old != worker]
         # One of them may have said good-bye just now, and have put its own copy away.
         self.store.catch_up()
-        for other, count in self.slots.have_read(self._is_known).items():
-            self._have_read[other] = max(count, self._have_read.get(other, 0))
-        closes = {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+        return {old: self.store.relay(old, worker, self.slots.history(old)[0]) for old in dead}
+
+    def _bring_back(self, worker: str) -> dict[str, int]:
+        """The same of those that have left, once: the folder may have been put back to an earlier state since.
+
+        Returns:
+            Those that are not known to be gone: their good-bye was lost, or they were closed in a copy of the folder.
+        """
+        open_ = {}
         for former in self.slots.former(self._is_known):
-            # The folder may have been put back to an earlier state since it left; or it was closed in a copy of the folder.
-            last = self.store.relay(former.worker, worker, self.slots.lines(former))
-            if self._is_known(former.worker) and not self.store.fold.gone(former.worker):
-                closes[former.worker] = last
-        return closes
+            if former.worker not in self._brought:
+                last = self.store.relay(former.worker, worker, self.slots.lines(former))
+                self._brought.add(former.worker)
+                if self._is_known(former.worker) and not self.store.fold.gone(former.worker):
+                    open_[former.worker] = last
+        return open_
+
+    def _forget(self, closed: Collection[str]) -> None:
+        for old in closed:
+            with suppress(FedspecError, OSError):  # the next process does
+                self.slots.forget(old)
+
+    def _meet(self) -> None:
+        """Somebody is here who was not known: a folder that is put back may come back in pieces."""
+        self._recall()
+        with suppress(FolderError):  # the next process brings it
+            self._bring_home(self.worker)
+            self._bring_back(self.worker)
+
+    def _recall(self) -> None:
+        """Look up what this machine has acknowledged before."""
+        self._acquainted = len(self.store.fold.workers)
+        for worker, count in self.slots.have_read(self._is_known).items():
+            self._have_read[worker] = max(count, self._have_read.get(worker, 0))
 
     def _note_read(self) -> None:
-        """Note what this process has read, itself included, if that is more than before."""
-        read = {worker: state.length for worker, state in self.store.fold.workers.items()}
-        if read != self._noted_read:
-            self.slots.note(self.worker, read)
-            self._noted_read = read
+        """Note what this process has read of other members, if there is more to confirm than before."""
+        if self._noted != self.store.asked:
+            members = ((worker, state) for worker, state in self.store.fold.workers.items() if state.hello is not None)
+            more = {worker: state.length for worker, state in members if state.length > self._have_read.get(worker, 0)}
+            self.slots.note(self.worker, {**self._company(), **more, self.worker: 0})
+            self._noted = self.store.asked
+
+    def _company(self) -> dict[str, int]:
+        """Some that this process has met. Notes that held all would grow with the square of their number."""
+        met = list(self.store.fold.workers)
+        return dict.fromkeys([*met[:SOME], *met[-SOME:]], 0)
 
     def _former_selves(self, machine: str) -> Iterator[str]:
         """Of each id that this machine had before ``machine`` the last worker: nobody need wait for another one."""
@@ -135,7 +170,7 @@ class Member(Board):
         self._free_slot()
         if not own.seq:
             with suppress(FedspecError, OSError):
-                self.slots.forget(own.worker)
+                self.slots.discard(own.worker)
 
     def leave(self, reason: str = "", closes: Mapping[str, int] | None = None) -> None:
         """Say good-bye: nothing more comes from this process. ``closes``: nor from these workers of this machine."""
@@ -209,23 +244,26 @@ class Member(Board):
             if self.joined:
                 yield self._append
                 return
-            worker, closes = self._open_journal(), dict[str, int]()
+            worker, dead = self._open_journal(), dict[str, int]()
             try:
                 with suppress(FedspecError, OSError):  # the next process brings it
-                    closes = self._bring_home(worker)
+                    dead = self._bring_home(worker)
                 yield self._append
                 # Only then: a queue in which nobody knows it is not known by itself.
                 self._own().flush()
-                self._note_read()
+                with suppress(FedspecError, OSError):
+                    self.slots.note(worker, {**self._company(), worker: 0})
+                # Members are left to this machine's next one, which peers that knew them know again as it follows them.
+                workers = self.store.fold.workers
+                closes = {old: last for old, last in dead.items() if old in workers and workers[old].hello is None}
                 self.leave("command", closes)
-                for old in closes:
-                    self.slots.forget(old)
+                self._forget(closes)
             finally:
                 self._withdraw()
 
     def _open_journal(self) -> str:
-        self._noted_read = {worker: state.length for worker, state in self.store.fold.workers.items()}
-        worker, self._free_slot = self.slots.open(self._noted_read)
+        worker, self._free_slot = self.slots.open(self._company())
+        self._noted = -1
         self._journal = OwnJournal(self.files, self.clock, self.workspace, self.slots.local, worker, self.store.add_line)
         return worker
 

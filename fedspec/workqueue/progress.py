@@ -306,8 +306,11 @@ class Reader:
         acks = {worker: beat.seen for worker, beat in self.told.items()}
         views = {worker: beat.gone for worker, beat in self.told.items()}
         living = [worker for worker in self.fold.workers if not self.fold.gone(worker)]
-        # Whoever has met most of those that are away seals.
-        away = min((Absent(self.fold, acks, worker) for worker in living or [""]), key=len) if self.timing.syncs else None
+
+        def away() -> Absent | None:
+            # Whoever has met most of those that are away seals.
+            return min((Absent(self.fold, acks, worker) for worker in living or [""]), key=len) if self.timing.syncs else None
+
         return Settlement(self.fold, acks, views, "", away, self.read)
 
     def _unconfirmed(self) -> dict[str, list[str]]:
@@ -329,9 +332,14 @@ class Reader:
         return away
 
     def _is_away(self, machine: str) -> bool:
-        """Whether the machine has been silent for so long that others take its items over, or is not known here at all."""
+        """Whether the machine has been silent for so long that others take its items over, or is not known here, or not all of
+        it that was."""
         known = self.crew.get(machine)
-        return known is None or (not known.alive and (known.age_s is None or known.age_s > self.timing.dead))
+        return (
+            known is None
+            or machine in map(machine_of, self.strangers)
+            or (not known.alive and (known.age_s is None or known.age_s > self.timing.dead))
+        )
 
 
 def _conditioned(line: ItemLine, found: Condition) -> ItemLine:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedspec.errors import FolderError
 from fedspec.files import Files
 from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import Record, is_worker
@@ -30,7 +31,9 @@ class _Machine(msgspec.Struct):
 
 
 class _Slot(msgspec.Struct):
-    """``read``: how many records of each worker, itself among them, this one had read: by whom it had met, a queue is known."""
+    """``read``: how many records of each worker this one had read that earlier notes do not tell, and 0 of some it had met,
+    itself among them once others may have read of it: by these its queue is known.
+    """
 
     workspace: str
     read: dict[str, int] = {}
@@ -42,12 +45,17 @@ class Former:
 
     Attributes:
         journal: this machine's own copy of it.
-        read: how many records of each worker it had read.
+        slot: what was noted of it.
     """
 
     worker: str
     journal: Path
-    read: Mapping[str, int]
+    slot: _Slot
+
+    @property
+    def company(self) -> tuple[str, ...]:
+        """It, and some that it had met."""
+        return (self.worker, *self.slot.read)
 
 
 class Slots:
@@ -55,6 +63,7 @@ class Slots:
 
     def __init__(self, files: Files, local: LocalState, workspace: Workspace, new_hex: NewHex = secrets.token_hex) -> None:
         self.files, self.local, self.workspace, self.new_hex = files, local, workspace, new_hex
+        self._archived: dict[Path, _Slot] = {}  # these never change
 
     def machine_id(self) -> str:
         """8 hex digits that are this installation's for good; made when first asked for."""
@@ -112,13 +121,28 @@ class Slots:
         return worker in self._named(self.local.slots) and not self._is_free(worker)
 
     def have_read(self, known: Callable[[str], bool]) -> dict[str, int]:
-        """How many records of each other machine's worker this one's had read that are no more. ``known`` as in `dead`."""
-        read: list[Mapping[str, int]] = [self._noted(self.local.slot(worker)).read for worker in self.dead(known)]
-        read += [former.read for former in self.former(known)]
+        """How many records of each other machine's worker this one's had read that are no more. ``known`` as in `dead`.
+
+        In a copy of a folder that is in use elsewhere only what was read in the copy counts: the rest need never come here.
+        """
+        slots = [self._noted(self.local.slot(worker)) for worker in self.dead(known)]
+        slots += [former.slot for former in self.former(known)]
         own, most = self.known(), dict[str, int]()
-        for worker, count in (pair for counts in read for pair in counts.items() if pair[0] not in own):
-            most[worker] = max(count, most.get(worker, 0))
+        elsewhere = {place for place in {slot.workspace for slot in slots} if self._is_in_use(place)}
+        for slot in slots:
+            for worker, count in slot.read.items() if slot.workspace not in elsewhere else ():
+                if worker not in own:
+                    most[worker] = max(count, most.get(worker, 0))
         return most
+
+    def _is_in_use(self, place: str) -> bool:
+        """Whether another folder has a queue."""
+        if place in ("", str(self.workspace.root)):
+            return False
+        try:
+            return bool(self.files.names(Workspace(Path(place)).journals))
+        except (OSError, FolderError):
+            return False
 
     def history(self, worker: str) -> tuple[list[bytes], list[Record]]:
         """The worker's own copy of its journal: intact lines without line feed, and the records they hold."""
@@ -143,18 +167,21 @@ class Slots:
 
         They have met a worker that the folder knows, or one that this machine's other workers here have met.
         """
-        left = {
-            archive / f"{worker}.jsonl": (worker, self._noted(archive / f"{worker}.json").read)
+        left = [
+            Former(worker, archive / f"{worker}.jsonl", self._once_noted(archive / f"{worker}.json"))
             for archive in self._archives()
             for worker in self._named(archive)
-        }
+        ]
         found: list[Former] = []
         met = {name for worker in self._registered(known) for name in (worker, *self._noted(self.local.slot(worker)).read)}
-        while more := [path for path, (worker, read) in left.items() if any(w in met or known(w) for w in (worker, *read))]:
-            for path in more:
-                worker, read = left.pop(path)
-                found.append(Former(worker, path, read))
-                met.update((worker, *read))
+        while left:
+            more, rest = list[Former](), list[Former]()
+            for former in left:
+                (more if any(worker in met or known(worker) for worker in former.company) else rest).append(former)
+            if not more:
+                break
+            found, left = found + more, rest
+            met.update(worker for former in more for worker in former.company)
         return found
 
     def lines(self, former: Former) -> list[bytes]:
@@ -170,12 +197,22 @@ class Slots:
         slots = (self._noted(self.local.slot(worker)).workspace for worker in self._named(self.local.slots))
         return bool(self._named(self.local.archive(self.workspace))) or here in slots
 
+    def discard(self, worker: str) -> None:
+        """The worker has never said a word."""
+        for path in (self.local.journal_copy(worker), self.local.slot(worker), self.local.slot_lock(worker)):
+            self.files.remove(path)
+
     def _archives(self) -> list[Path]:
         return self.local.archives(self.files.folders(self.local.root))
 
     def _named(self, folder: Path) -> list[str]:
         """Workers that files of a folder are named by; people and systems leave others there."""
-        names = {name.partition(".")[0] for name in self.files.names(folder)}
+        try:
+            names = {name.partition(".")[0] for name in self.files.names(folder)}
+        except (OSError, FolderError):
+            if folder == self.local.slots:
+                raise
+            return []  # the archives are only spare
         return sorted(name for name in names if is_worker(name))
 
     def _history(self, path: Path) -> tuple[list[bytes], list[Record]]:
@@ -196,10 +233,15 @@ class Slots:
     def _belongs(self, slot: _Slot, known: Callable[[str], bool]) -> bool:
         return slot.workspace == str(self.workspace.root) and (not slot.read or any(map(known, slot.read)))
 
+    def _once_noted(self, path: Path) -> _Slot:
+        if path not in self._archived:
+            self._archived[path] = self._noted(path)
+        return self._archived[path]
+
     def _noted(self, path: Path) -> _Slot:
         try:
             return msgspec.json.decode(self.files.read(path), type=_Slot)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _Slot("")
 
     def _is_free(self, worker: str) -> bool:

@@ -13,7 +13,7 @@ HEIR = "bbbbbbbb-000002"
 
 
 def unsettled(fold: Fold, acks: Acks, views: dict[str, str], me: str, done: Done, *, apart: bool = False) -> list[str]:
-    return list(Settlement(fold, acks, views, me, Absent(fold, acks, me) if apart else None).missing(done))
+    return list(Settlement(fold, acks, views, me, lambda: Absent(fold, acks, me) if apart else None).missing(done))
 
 
 def finished(worker: str = ALICE) -> tuple[Author, Done]:

@@ -149,7 +149,7 @@ def two_heirs(replicas: Replicas, machine: str) -> tuple[WorkDistributor, WorkDi
     second: list[WorkDistributor] = []
 
     def begin(step: str) -> None:
-        if step.startswith("move") and not second:  # the first one is about to forget it
+        if step.startswith("append") and not second:  # the first one is about to say so
             second.append(replicas.member(machine))
 
     return replicas.member(machine, before_write=begin), second[0]
