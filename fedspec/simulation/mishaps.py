@@ -75,7 +75,7 @@ def _restore(course: Course, machine: Machine, held: dict[str, bytes]) -> None:
     # Some programs put files back, others the folder: what came since is gone. Not plans, which nobody has but who is at work;
     # and a folder without a word of anybody is one to begin anew in.
     begun = any((root / name).parent == course.workspace.journals for name in held)
-    since = there.keys() - held.keys() if begun and course.world.random.random() < 0.5 else set[str]()
+    since = there.keys() - held.keys() if begun and course.world.random.random() < 0.8 else set[str]()
     since = {name for name in since if (root / name).parent != course.workspace.plans}
     if since:
         course.world.struck("rewind", machine.name)

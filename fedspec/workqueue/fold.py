@@ -222,7 +222,7 @@ class Fold:
 
     def retired(self, worker: str) -> bool:
         """Whether a person has said that the worker's machine does not come back."""
-        return machine_of(worker) in self.retirements
+        return bool(self.retirements) and machine_of(worker) in self.retirements
 
     @remembered
     def live(self, item_id: str) -> tuple[Key, ...]:

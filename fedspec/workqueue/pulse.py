@@ -71,8 +71,9 @@ class Pulse:
         self._watch.poll(now, self._signs(me))
         for peer in before:
             self.lag.forget(peer)
+        mine = machine_of(me)
         for peer, seen in self.store.acks.items():
-            if machine_of(peer) != machine_of(me):
+            if machine_of(peer) != mine:
                 self.lag.acknowledged(peer, seen.get(me, 0), now)
         if self.lag.samples is not samples:
             self._watch.timing = self._given.with_lag(self.lag)

@@ -196,6 +196,7 @@ class Opaque(Record, frozen=True, kw_only=True, gc=False):
 
 KINDS = Hello | Claim | Start | Ckpt | Yield | Fail | Done | Seal | Meet | Lost | Ctl | Import | Bye
 _TYPES = frozenset(str(kind.__struct_config__.tag) for kind in KINDS.__args__)
+_is_worker = re.compile(_WORKER).match
 _known = msgspec.json.Decoder(KINDS)
 _unknown = msgspec.json.Decoder(Opaque)
 
@@ -209,7 +210,7 @@ _type = msgspec.json.Decoder(_Type)
 
 def is_worker(name: str) -> bool:
     """Whether a worker may be called so."""
-    return re.match(_WORKER, name) is not None
+    return _is_worker(name) is not None
 
 
 def machine_of(worker: str) -> str:

@@ -98,6 +98,7 @@ class Store:
         # Journals of which the folder once held more, by file name: bytes that it held.
         self.short: dict[str, int] = {}
         self.journals: dict[str, int] = {}  # file name -> size, when the folder was last listed
+        self._all_read = False  # whether nothing was unread or missing then
         self._begins_anew = False
         self._odd_plans, self._odd_beats, self._odd_journals = Puzzles(), Puzzles(), Puzzles()
 
@@ -260,14 +261,19 @@ class Store:
         if self._begins_anew:
             # A history has ended before a record whose successors were read by an earlier process.
             self.fold, self.histories, self.tails, self._begins_anew = self.fold_type(), Histories(), {}, False
+            self._all_read = False
             self._read_journals()
 
     def _read_journals(self, *, doubting: bool = False) -> None:
-        sizes = self.journals = self.files.sizes(self.workspace.journals)
-        self._note_short(sizes)
-        if doubting:
-            self._doubt(sizes)
+        sizes = self.files.sizes(self.workspace.journals)
+        as_before = self._all_read and sizes == self.journals
+        self.journals = sizes
+        if not as_before:
+            self._note_short(sizes)
+        if not (doubting and self._doubt(sizes)) and as_before:
+            return  # as nearly always
         unread = {name: size - self._seen(name) for name, size in sizes.items() if self._seen(name, -1) != size}
+        self._all_read = not unread and all(name in sizes for name in self.tails)
         left = MAX_POLL_BYTES
         for name in sorted(unread, key=lambda name: max(unread[name], MUCH_BYTES)):
             if left > 0:
@@ -277,10 +283,13 @@ class Store:
         tail = self.tails.get(name)
         return none if tail is None else tail.seen
 
-    def _doubt(self, sizes: dict[str, int]) -> None:
+    def _doubt(self, sizes: dict[str, int]) -> bool:
         """Take back what was read of journals that may have been other bytes on their way, so that they are read again.
 
         A file that a sync client preallocates, or fills block by block, need not change its size or its end when it is right.
+
+        Returns:
+            Whether there are such.
         """
         behind = self._behind()
         doubted = {n for n, tail in self.tails.items() if tail.is_odd or (behind and author_of(n) in behind)}
@@ -298,6 +307,7 @@ class Store:
         for name in doubted:
             if name not in odd:
                 odd.failed(name, first=DOUBTED_POLLS, held=sizes.get(name, 0))
+        return bool(doubted)
 
     def _behind(self) -> set[str]:
         """Workers of whom more exists than was read: lines whose predecessors are not here, or a beat that tells."""

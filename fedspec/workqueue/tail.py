@@ -100,7 +100,8 @@ class Puzzles:
 
     def due(self) -> list[str]:
         """Those whose wait is over, the longest overdue first."""
-        return sorted((name for name, state in self._files.items() if state[2] <= self._poll), key=lambda n: self._files[n][2])
+        late = [name for name, state in self._files.items() if state[2] <= self._poll]
+        return sorted(late, key=lambda name: self._files[name][2]) if late else late
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
