@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from queuekit import WORKSPACE, Share, claimed, item, pass_time, table, together
+from queuekit import WORKSPACE, Share, claimed, item, local_state, pass_time, table, together
 
 from fedspec.plan import encoded
 from fedspec.workqueue.condition import quiet_s
@@ -192,6 +192,30 @@ def test_results_that_wait_for_a_machine_that_is_away_name_it_and_retiring_it_se
     together(2 * timing.beat, mac, reader)
     assert "unconfirmed" not in found(reader)
     assert reader.progress().count("sealed") == 1
+
+
+def test_what_the_folder_has_lost_of_a_machine_that_is_here_is_told_with_the_way_out(share: Share):
+    share.enqueue(*ITEMS)
+    share.member("pc").leave()
+    backup, spare = share.backup(), share.disk.contents.below(local_state("pc").root)
+    mac, pc = share.member("mac"), share.member("pc")
+    together(30, mac, pc)
+    for queue in (mac, pc):
+        queue.leave()
+    share.restore(backup)
+    for name in share.disk.contents.below(local_state("pc").root).keys() - spare.keys():
+        del share.disk.contents[local_state("pc").root / name]  # the PC's own disk was put back too
+    mac, pc = share.member("mac"), share.member("pc")
+    together(30, mac, pc)
+    for _ in ITEMS:
+        mac.done(claimed(mac), table(), 1, 0.5)
+    together(300, mac, pc)
+    told = found(mac)["unconfirmed"]
+    assert told.text.endswith(" for what pc had said, and the folder has lost")
+    assert told.fix == "Restart fedspec there; if that does not bring it back: fedspec queue retire pc"
+    mac.control("retire", value=machine_of(pc.worker))
+    together(300, mac)
+    assert mac.progress().count("sealed") == len(ITEMS)
 
 
 def test_damaged_files_and_conflict_copies_are_told_in_a_line_each(share: Share, reader: WorkDistributor):

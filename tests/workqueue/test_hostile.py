@@ -35,7 +35,7 @@ from fedspec.workqueue.records import (
     line_hash,
     unpack_rows,
 )
-from fedspec.workqueue.store import Store
+from fedspec.workqueue.store import Beat, Store
 from fedspec.workqueue.view import render_view
 
 ITEM = item()
@@ -301,3 +301,20 @@ def test_a_name_reason_and_file_name_of_a_peer_come_as_one_plain_line(share: Sha
     for shown in (queue.machine_name("evil0000-000001"), state.lines[0].why, *state.notes):
         assert shown
         assert not set(shown) & {"\n", "\r", "\x1b", "\x9b", "\u202e"}
+
+
+@pytest.mark.parametrize("name", ["x;reboot;\x1b[2J\nfoo-1", "aaaaaaaa-000001\n", "-1", "Mac", ""])
+def test_nobody_waits_for_a_name_in_a_heartbeat_that_no_worker_can_have(name: str):
+    share = Share()
+    share.enqueue(item())
+    mac, pc = share.member("mac"), share.member("pc")
+    path = WORKSPACE.beat(pc.worker)
+    beat = msgspec.json.decode(share.disk.contents[path], type=Beat)
+    pc.leave()
+    share.disk.contents[path] = msgspec.json.encode(msgspec.structs.replace(beat, n=beat.n + 1, seen={name: 3}))
+    pass_time(mac, 10)
+    assert mac.store.acks[beat.worker] == {name: 3}
+    assert mac.look().strangers == []
+    mac.done(claimed(mac), table(), 1, 0.5)
+    pass_time(mac, 30)
+    assert mac.store.fold.status(item().id) == "sealed"

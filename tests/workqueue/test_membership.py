@@ -263,6 +263,16 @@ def test_who_was_closed_by_a_copy_of_its_notes_is_heard_out(share: Share):
     assert [share.fold().status(one) for one in share.fold().finished] == ["sealed"]
 
 
+def test_a_command_on_a_copy_of_a_machine_does_not_close_a_worker_that_lives_on_the_machine(share: Share):
+    share.enqueue(*ITEMS)
+    mac = share.member("mac")
+    held = claimed(mac)
+    copy_notes(share, "mac", "copy")
+    share.process("copy").control("priority", ITEMS[2], "1")
+    assert mac.must_stop(held) is None
+    assert not share.fold().gone(mac.worker)
+
+
 def test_a_copy_of_a_machine_that_is_lost_can_be_retired_while_the_machine_goes_on(share: Share):
     """Under one id it would be waited for for ever, since the machine lives that it seemed to be."""
     share.enqueue(*ITEMS)
@@ -325,7 +335,11 @@ class Refusing(MemoryFiles):
 
 def refusing(share: Share, machine: str) -> tuple[WorkDistributor, Refusing]:
     files = Refusing(share.disk, f"{machine} refusing")
-    return WorkDistributor(WORKSPACE, files=files, clock=FakeClock(), timing=LOCAL_DISK, local=local_state(machine)), files
+    return process_on(files, machine), files
+
+
+def process_on(files: MemoryFiles, machine: str) -> WorkDistributor:
+    return WorkDistributor(WORKSPACE, files=files, clock=FakeClock(), timing=LOCAL_DISK, local=local_state(machine))
 
 
 @pytest.mark.parametrize("step", range(16))
@@ -398,6 +412,31 @@ def test_a_visitor_whose_own_disk_refuses_is_no_member_and_its_slot_is_freed(sha
     assert share.fold().status(ONE.id) == "cancelled"
     mac = share.member("mac")
     assert all(share.fold().gone(worker) for worker in share.fold().workers if worker != mac.worker)
+
+
+class NoNotes(MemoryFiles):
+    """A machine whose own disk takes no notes any more once it is ``full``; the folder takes heartbeats."""
+
+    full = False
+
+    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        if self.full and not path.is_relative_to(WORKSPACE.root):
+            raise FolderError("No space left.", "Free some.")
+        super().write(path, data, durable=durable)
+
+
+def test_a_worker_whose_own_notes_are_refused_goes_on_beating_while_it_has_nothing_to_say(share: Share):
+    share.enqueue(ONE)
+    files = NoNotes(share.disk, "mac without notes")
+    mac, pc = process_on(files, "mac"), share.member("pc")
+    mac.join("Mac", {"cpu"})
+    together(30, mac, pc)
+    held = claimed(mac)
+    files.full = True
+    share.member("nas")  # there is more to note
+    together(2 * LOCAL_DISK.dead, mac, pc)
+    assert not isinstance(pc.claim(), Held)
+    assert mac.must_stop(held) is None
 
 
 def test_who_leaves_says_so_and_keeps_nothing_on_its_machine(share: Share):

@@ -18,9 +18,9 @@ from fedspec.workqueue.records import Claim
 ONE, TWO = item(), item(43)
 
 
-def finished_and_lost(share: Share, reader: WorkDistributor, *, vanished: bool = False) -> bytes:
+def finished_and_lost(share: Share, reader: WorkDistributor, *, vanished: bool = False, machine: str = "mac") -> bytes:
     """A machine finishes an item, all read it, it dies, and the folder is put back to before. Returns what was lost."""
-    author = share.member("mac", timing=SYNC_FOLDER)
+    author = share.member(machine, timing=SYNC_FOLDER)
     held = claimed(author)
     path = WORKSPACE.journal(author.worker, 0)
     earlier = share.disk.contents[path]
@@ -42,11 +42,12 @@ def reader(share: Share) -> WorkDistributor:
     return share.member("pc", timing=SYNC_FOLDER)
 
 
+@pytest.mark.parametrize("machine", ["mac", "pc"])  # of another machine, and of the reader's own
 @pytest.mark.parametrize("vanished", [False, True])
 def test_a_result_that_the_folder_lost_with_its_author_is_said_again_by_whoever_has_read_it(
-    share: Share, reader: WorkDistributor, vanished: bool
+    share: Share, reader: WorkDistributor, vanished: bool, machine: str
 ):
-    finished_and_lost(share, reader, vanished=vanished)
+    finished_and_lost(share, reader, vanished=vanished, machine=machine)
     reader.refresh()
     reader.caretaker.rescue.look()
     pass_time(reader, SYNC_FOLDER.dead / 2)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
-from queuekit import WORKSPACE, Share, claimed, fork, item, local_state, pass_time, table, together
+from grid import ITEMS, ONE, OTHER, Refusal, finish, finish_all, results, sealed_by, statuses
+from queuekit import WORKSPACE, Share, claimed, fork, pass_time, table, together
 from replicas import Replicas
 
 from fedspec.errors import FolderError
-from fedspec.files.memory import Crash
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.explain import explain
-from fedspec.workqueue.fold import Fold
-from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER, Timing
+from fedspec.workqueue.liveness import NETWORK_SHARE, SYNC_FOLDER
 from fedspec.workqueue.records import machine_of
-from fedspec.workqueue.rules import Held
 from fedspec.workspace import Workspace
-
-ITEMS = [item(seed) for seed in (1, 2, 3)]
-ONE = ITEMS[0]
-OTHER = Workspace(Path("/other"))
 
 
 @pytest.fixture
@@ -31,46 +22,6 @@ def replicas() -> Replicas:
     copies.copies["mac"].enqueue(*ITEMS)
     copies.meet()
     return copies
-
-
-def finish(queue: WorkDistributor) -> str:
-    """Run one item; returns its id."""
-    held = claimed(queue)
-    queue.done(held, table(), 1, 0.5)
-    return held.item.id
-
-
-def finish_all(queue: WorkDistributor, accuracy: float) -> None:
-    """Run all that nobody else has or has done, as far as this machine knows."""
-    while isinstance(held := queue.claim(), Held):
-        queue.done(held, table(accuracy=accuracy), 1, accuracy)
-
-
-def statuses(fold: Fold) -> set[str]:
-    return {fold.status(one.id) for one in ITEMS}
-
-
-def results(fold: Fold) -> set[float | None]:
-    """The accuracies of the results that count."""
-    return {done.accuracy for one in ITEMS if (done := fold.canonical(one.id)) is not None}
-
-
-def sealed_by(mac: WorkDistributor, pc: WorkDistributor, meet: Callable[[], None] = lambda: None) -> None:
-    """The one runs and seals all, since the other one has confirmed it and is not heard for a while.
-
-    At a late Lamport time: of two seals that meet the earlier one counts, so a rival's would.
-    """
-    for _ in range(10):
-        mac.give_back(claimed(mac), "later")
-    finish_all(mac, 0.7)
-    meet()
-    pass_time(pc, 2 * pc.timing.beat)
-    meet()
-    pass_time(mac, 2 * mac.timing.dead)
-    meet()
-    pc.refresh()
-    assert statuses(pc.store.fold) == {"sealed"}
-    assert {worker for one in ITEMS for _, worker, _ in pc.store.fold.item(one.id).seals} == {mac.worker}
 
 
 def test_a_machine_whose_copy_was_put_back_does_not_seal_against_what_it_had_confirmed(replicas: Replicas):
@@ -178,6 +129,49 @@ def test_who_has_heard_of_one_of_two_that_closed_a_worker_does_not_pass_for_havi
     assert statuses(replicas.fold("mac")) == statuses(replicas.fold("pc")) == {"sealed"}
 
 
+def crashed_by_night(replicas: Replicas) -> str:
+    """The PC has left in the evening, having met the Mac's worker; that one crashed later. Returns its name."""
+    mac, pc = replicas.member("mac"), replicas.member("pc")
+    replicas.together(300, mac, pc)
+    pc.leave("evening")
+    replicas.together(300, mac)
+    replicas.copies["mac"].kill(mac)
+    return mac.worker
+
+
+def test_who_had_left_knows_whoever_follows_a_worker_that_it_had_met_whatever_command_came_in_between(replicas: Replicas):
+    crashed_by_night(replicas)
+    replicas.copies["mac"].process("mac", timing=SYNC_FOLDER).control("priority", ONE, "1")
+    mac = replicas.member("mac")
+    finish_all(mac, 0.5)
+    together(900, mac)
+    assert statuses(mac.store.fold) == {"sealed"}
+
+
+def test_who_had_left_knows_both_of_two_that_follow_a_worker_that_it_had_met_while_both_are_there(replicas: Replicas):
+    crashed = crashed_by_night(replicas)
+    heirs = two_heirs(replicas, "mac")
+    assert heirs[0].store.fold.closers[crashed] == {heir.worker for heir in heirs}
+    finish_all(heirs[0], 0.5)
+    together(900, *heirs)
+    assert statuses(heirs[0].store.fold) == {"sealed"}
+
+
+def test_of_a_worker_that_is_closed_already_whoever_comes_later_says_nothing(replicas: Replicas):
+    crashed = crashed_by_night(replicas)
+
+    def scan(step: str) -> None:
+        if step.startswith(f"move {crashed}"):
+            raise FolderError("In use.", "Close it.")
+
+    mac = replicas.member("mac", before_write=scan)
+    replicas.member("mac").leave("started twice")
+    finish_all(mac, 0.5)
+    together(900, mac)
+    assert mac.store.fold.closers[crashed] == {mac.worker}
+    assert statuses(mac.store.fold) == {"sealed"}
+
+
 def test_machines_that_work_in_shifts_confirm_the_results_of_those_that_have_left(share: Share):
     share.enqueue(*ITEMS)
     for day in range(4):
@@ -222,16 +216,6 @@ def test_what_was_said_since_the_backup_is_said_again_wherever_that_is_put(share
     share.empty()
     share.put(backup, place)
     assert share.member("mac", workspace=place).store.fold.finished == {ONE.id}
-
-
-class Refusal:
-    """Once it is ``on``, the shared folder takes no journal line of a process any more; the machine's own disk does."""
-
-    on = False
-
-    def __call__(self, step: str) -> None:
-        if self.on and step.startswith("append") and step.count(".") > 1:  # the machine's own copy has no number
-            raise FolderError("No space left.", "Free some.")
 
 
 def test_a_worker_that_was_closed_in_a_copy_of_the_folder_is_heard_and_closed_in_the_folder_too(share: Share):
@@ -283,52 +267,6 @@ def test_a_machine_knows_what_it_said_in_company_in_a_folder_of_before_the_other
     assert replicas.fold("pc").finished == {done}
 
 
-def killed_command(share: Share, machine: str, op: str, timing: Timing = LOCAL_DISK) -> None:
-    """A command that has done what a person asked for, and is killed before its good-bye."""
-    appended: list[str] = []
-
-    def die(step: str) -> None:
-        if step.startswith("append"):
-            appended.append(step)
-        if len(appended) == 3:  # after the machine's own copy and the folder comes the good-bye
-            raise Crash
-
-    command = share.process(machine, timing=timing, before_write=die)
-    with pytest.raises(Crash):
-        command.control(op, ONE, "3")
-    share.kill(command)
-
-
-@pytest.mark.parametrize("timing", [LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER])
-def test_a_command_that_was_killed_is_waited_for_until_the_next_one_on_its_machine(share: Share, timing: Timing):
-    share.enqueue(*ITEMS)
-    mac, pc = share.member("mac", timing=timing), share.member("pc", timing=timing)
-    together(300, mac, pc)
-    killed_command(share, "laptop", "priority", timing)
-    finish(mac)
-    together(600, mac, pc)
-    assert share.fold().status(ONE.id) == "done"
-    share.process("laptop", timing=timing).control("priority", ONE, "4")
-    assert [path for path in share.disk.contents if path.parent == local_state("laptop").slots] == []
-    together(600, mac, pc)
-    assert share.fold().status(ONE.id) == "sealed"
-
-
-@pytest.mark.parametrize("company", [True, False])
-def test_a_command_that_the_folder_refused_is_said_by_the_next_one(share: Share, company: bool):
-    share.enqueue(ONE)
-    if company:
-        share.member("mac")
-    refusal = Refusal()
-    refused = share.process("laptop", before_write=refusal)
-    refusal.on = True
-    with pytest.raises(FolderError):
-        refused.control("cancel", ONE)
-    share.kill(refused)
-    share.process("laptop").control("priority", ONE, "1")
-    assert share.fold().status(ONE.id) == "cancelled"
-
-
 def test_a_worker_that_lives_is_not_closed_when_its_machine_has_changed_its_id_in_another_folder(share: Share):
     share.enqueue(*ITEMS)
     share.put(share.backup(), OTHER)
@@ -350,28 +288,3 @@ def test_a_worker_that_lives_is_not_closed_when_its_sibling_was_cloned(share: Sh
     assert claimed(cloned).item != held.item
     assert machine_of(cloned.worker) != machine_of(living.worker)
     assert living.must_stop(held) is None
-
-
-@pytest.mark.parametrize("crashes", [True, False])
-def test_who_begins_anew_where_only_one_of_its_workers_has_ever_been_says_so(share: Share, crashes: bool):
-    share.enqueue(ONE)
-    backup = share.backup()
-    mac = share.member("mac")
-    if crashes:
-        share.kill(mac)
-    else:
-        mac.leave()
-    share.restore(backup)
-    mac = share.member("mac")
-    assert [news[:12] for news in mac.caretaker.news()] == ["This machine"]
-    assert set(mac.store.fold.workers) == {mac.worker}
-
-
-def test_a_command_that_was_killed_in_a_former_queue_is_not_said_in_the_one_after_it(share: Share):
-    share.enqueue(ONE)
-    killed_command(share, "mac", "cancel")
-    assert share.fold().status(ONE.id) == "cancelled"
-    share.empty()
-    share.enqueue(ONE)
-    share.member("mac")
-    assert share.fold().status(ONE.id) == "pending"

@@ -125,7 +125,7 @@ def test_a_damaged_slot_is_nobody_s_unless_its_journal_is_here(process: Process)
     slots = process()
     worker, die = slots.open({})
     die()
-    for damage in (b"", b"[]", b'"\xff"'):
+    for damage in (b"", b"[]", b'"\xff"', b'{"x":' + b"[" * 100_000):
         slots.files.write(slots.local.slot(worker), damage)
         assert slots.dead(nobody) == []
         assert slots.dead(lambda name: name == worker) == [worker]
