@@ -108,8 +108,6 @@ class WorkDistributor(Member):
                 return []
             if self.timing.syncs and not (self._pulse.has_been_here() and self._has_company()):
                 return []
-            if self._acquainted != len(fold.workers):
-                self._meet()
             settlement = self._settlement()
             settled = [
                 done
@@ -249,6 +247,8 @@ class WorkDistributor(Member):
             if self._journal is None:
                 return
             self.store.refresh()
+            if self._acquainted != len(self.store.fold.workers):
+                self._meet()
             self._pulse.look(self.worker)
             self.timing = self._pulse.timing
             if self._held is not None and self._stop is None:

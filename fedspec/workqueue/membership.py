@@ -26,6 +26,7 @@ class Member(Board):
         self._about = ("", frozenset[str](), "")
         self.begins_anew = False  # it has joined a queue without a word, in a folder that this machine has worked in before
         self._have_read: dict[str, int] = {}  # `Slots.have_read` of the machine's earlier processes
+        self._unclosed: dict[str, int] = {}  # workers that this one has met since it said hello
         self._brought: set[str] = set()  # former workers of which the folder has what this machine has
         self._acquainted = 0  # how many workers the fold held at the last look at the machine's notes
         self._noted = -1  # `Store.asked` when this process last noted what it has read
@@ -79,6 +80,7 @@ class Member(Board):
         self.capabilities = frozenset({*capabilities, f"machine:{machine}", f"machine:{name}"})
         self._recall()
         dead = self._bring_home(worker)
+        self._unclosed = {}
         # Of whom somebody has closed already, and all is here, nothing need be said.
         closes = {old: last for old, last in dead.items() if not self.store.fold.read_to_the_end(old)}
         closes |= self._bring_back(worker)
@@ -114,8 +116,8 @@ class Member(Board):
         """
         open_ = {}
         for former in self.slots.former(self._is_known):
-            if former.worker not in self._brought:
-                last = self.store.relay(former.worker, worker, self.slots.lines(former))
+            if former.worker not in self._brought and (lines := self.slots.lines(former)) is not None:
+                last = self.store.relay(former.worker, worker, lines)
                 self._brought.add(former.worker)
                 if self._is_known(former.worker) and not self.store.fold.gone(former.worker):
                     open_[former.worker] = last
@@ -128,10 +130,9 @@ class Member(Board):
 
     def _meet(self) -> None:
         """Somebody is here who was not known: a folder that is put back may come back in pieces."""
-        self._recall()
-        with suppress(FolderError):  # the next process brings it
-            self._bring_home(self.worker)
-            self._bring_back(self.worker)
+        with suppress(FedspecError, OSError):  # it is tried again
+            self._unclosed |= self._bring_home(self.worker) | self._bring_back(self.worker)
+            self._recall()
 
     def _recall(self) -> None:
         """Look up what this machine has acknowledged before."""
@@ -142,8 +143,12 @@ class Member(Board):
     def _note_read(self) -> None:
         """Note what this process has read of other members, if there is more to confirm than before."""
         if self._noted != self.store.asked:
-            members = ((worker, state) for worker, state in self.store.fold.workers.items() if state.hello is not None)
-            more = {worker: state.length for worker, state in members if state.length > self._have_read.get(worker, 0)}
+            own = self.slots.known()  # what these have said lies beside
+            more = {
+                worker: state.length
+                for worker, state in self.store.fold.workers.items()
+                if state.hello is not None and worker not in own and state.length > self._have_read.get(worker, 0)
+            }
             self.slots.note(self.worker, {**self._company(), **more, self.worker: 0})
             self._noted = self.store.asked
 
@@ -176,8 +181,11 @@ class Member(Board):
         """Say good-bye: nothing more comes from this process. ``closes``: nor from these workers of this machine."""
         with self._lock:
             if self._journal is not None:
-                self._append(Bye, reason=reason, closes=dict(closes or {}))
+                ended = {**self._unclosed, **(closes or {})}
+                closes = {old: last for old, last in ended.items() if not self.store.fold.read_to_the_end(old)}
+                self._append(Bye, reason=reason, closes=closes)
                 self._own().complete()
+                self._forget(ended)
                 worker, self._journal = self.worker, None
                 # Free before forgetting: Windows cannot delete a lock that is held.
                 self._free_slot()
@@ -257,7 +265,6 @@ class Member(Board):
                 workers = self.store.fold.workers
                 closes = {old: last for old, last in dead.items() if old in workers and workers[old].hello is None}
                 self.leave("command", closes)
-                self._forget(closes)
             finally:
                 self._withdraw()
 

@@ -184,12 +184,12 @@ class Slots:
             met.update(worker for former in more for worker in former.company)
         return found
 
-    def lines(self, former: Former) -> list[bytes]:
-        """The lines of its journal, without line feeds; none where they cannot be read: they are only spare."""
+    def lines(self, former: Former) -> list[bytes] | None:
+        """The lines of its journal, without line feeds; None where they cannot be read just now: they are only spare."""
         try:
             return self._history(former.journal)[0]
         except OSError:
-            return []
+            return None
 
     def has_worked_here(self) -> bool:
         """Whether a worker of this machine has ever been in a queue in this workspace."""

@@ -109,7 +109,7 @@ class ForgetsWhoLeft(WorkDistributor):
 
 
 class _NoArchive(Slots):
-    def lines(self, former: Former) -> list[bytes]:
+    def lines(self, former: Former) -> list[bytes] | None:
         return []
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 from grid import ITEMS, ONE, OTHER, Refusal, finish, finish_all, results, sealed_by, statuses
-from queuekit import WORKSPACE, Share, by, local_state, together
+from queuekit import WORKSPACE, Share, by, claimed, local_state, together
 
 from fedspec.errors import FolderError
+from fedspec.files.evicted import stub_of
 from fedspec.files.memory import Crash
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK, NETWORK_SHARE, SYNC_FOLDER, Timing
@@ -62,16 +63,24 @@ def test_who_began_before_the_journals_were_back_says_again_what_its_machine_had
     share.member("pc").leave()
     backup = share.backup()
     before = share.member("pc")
-    worker = before.worker
-    finish(before)
+    worker, done = before.worker, finish(before)
     if crashed:
         share.kill(before)
     else:
         before.leave()
     pc = begun_before_the_journals_are_back(share, backup)
-    finish(pc)
+    copy = local_state("pc").journal_copy(worker) if crashed else local_state("pc").archived(WORKSPACE, worker)
+    whole = share.disk.contents.pop(copy)
+    share.disk.contents[stub_of(copy)] = b""  # it cannot be read just now
+    together(10, pc)
+    del share.disk.contents[stub_of(copy)]
+    share.disk.contents[copy] = whole
+    share.member("mac")  # whoever comes, it is tried again
     together(30, pc)
     assert by(worker, share.records()) == ["Claim", "Done"]
+    assert claimed(pc).item.id != done
+    pc.leave()
+    assert share.fold().gone(worker)
 
 
 def test_a_copy_of_a_folder_that_is_in_use_waits_for_nobody_who_came_later_in_the_original(share: Share):

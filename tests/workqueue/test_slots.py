@@ -161,7 +161,7 @@ def test_who_has_left_with_notes_that_cannot_be_read_is_known_and_says_nothing_m
     free()
     slots.forget(worker)
     (former,) = slots.former(everybody)
-    assert (former.worker, former.slot.read, slots.lines(former)) == (worker, {}, [])
+    assert (former.worker, former.slot.read, slots.lines(former)) == (worker, {}, None)
 
 
 def test_who_has_left_is_known_by_whom_it_had_met_or_by_whom_those_had_met(process: Process):
