@@ -70,6 +70,17 @@ class Books:
         return any(a.result != b.result and a.sides & b.left_out and b.sides & a.left_out for a, b in pairs)
 
 
+def may_give_way(course: Course, item_id: str, sealed: tuple[int, str, str], now: Done | None) -> bool:
+    """Whether what was seen sealed (attempt, worker and rows) need not be the result now.
+
+    Neither of two sides waited for the other; or its author is gone for good, and a folder that was put back as a whole lost
+    its journal, as whoever had read that may have ended: then the very same rows come from another attempt.
+    """
+    _, worker, rows = sealed
+    perished = course.counts["rewind"] and course.machines[course.books.journalled[worker][1]].dead
+    return course.books.torn(item_id) or bool(perished and (now is None or now.rows == rows))
+
+
 class Bystander:
     """The witness (`hands.Witness`) of one process, whose queue it may look into."""
 
@@ -210,14 +221,14 @@ class Bystander:
             self._broken(f"I16: {self.process.name} put something else in the place of what a person wrote into {path.name}")
 
     def looks(self) -> None:
-        """I8: what this machine has once seen sealed is still the result, unless neither of two sides waited for the other."""
+        """I8: what this machine has once seen sealed is still the result, but where it `may_give_way`."""
         self._watch()
         fold = self.queue.store.fold
         for item in self.course.items:
             if (done := fold.canonical(item.id)) is not None and fold.status(item.id) == "sealed":
                 told = (done.attempt, done.worker, done.rows)
                 first = self.course.books.seen_sealed.setdefault((self.machine.number, item.id), told)
-                if first != told and not self.course.books.torn(item.id):
+                if first != told and not may_give_way(self.course, item.id, first, done):
                     self._broken(f"I8: {item.exp} was sealed, and has another result now")
 
     def _takes(self, claim: Claim) -> None:

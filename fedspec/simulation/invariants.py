@@ -24,6 +24,7 @@ from msgspec.structs import asdict
 from fedspec.errors import DamagedError
 from fedspec.results import MACHINE_COLUMNS, Row, to_csv
 from fedspec.simulation.agreement import Readers, judgement
+from fedspec.simulation.bystander import may_give_way
 from fedspec.simulation.machine import Machine
 from fedspec.simulation.rehearsal import expected_rows
 from fedspec.simulation.schedule import WORKSPACE, Course, left_over
@@ -209,14 +210,14 @@ def _little_is_repeated(ending: Ending) -> Iterator[str]:
 
 
 def _sealed_stays(ending: Ending) -> Iterator[str]:
-    """I8: what any machine has ever seen sealed is the result everywhere in the end, unless neither of two sides waited for the
-    other."""
+    """I8: what any machine has ever seen sealed is the result everywhere in the end, but where it `may_give_way`."""
     course = ending.course
     for machine in course.living:
         fold = ending.queue(machine).store.fold
         for (number, item_id), told in course.books.seen_sealed.items():
             done = fold.canonical(item_id)
-            if (done is None or (done.attempt, done.worker, done.rows) != told) and not course.books.torn(item_id):
+            held = done is not None and (done.attempt, done.worker, done.rows) == told
+            if not held and not may_give_way(course, item_id, told, done):
                 yield f"I8: m{number} saw {item_id} sealed, and {machine.name} has another result"
 
 
