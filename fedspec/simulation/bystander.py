@@ -70,15 +70,14 @@ class Books:
         return any(a.result != b.result and a.sides & b.left_out and b.sides & a.left_out for a, b in pairs)
 
 
-def may_give_way(course: Course, item_id: str, sealed: tuple[int, str, str], now: Done | None) -> bool:
-    """Whether what was seen sealed (attempt, worker and rows) need not be the result now.
+def may_give_way(course: Course, item_id: str, author: str) -> bool:
+    """Whether the result of an author that was seen sealed need not be the result now.
 
     Neither of two sides waited for the other; or its author is gone for good, and a folder that was put back as a whole lost
-    its journal, as whoever had read that may have ended: then the very same rows come from another attempt.
+    its journal, as whoever had read that may have ended: then another attempt gives the same (I4).
     """
-    _, worker, rows = sealed
-    perished = course.counts["rewind"] and course.machines[course.books.journalled[worker][1]].dead
-    return course.books.torn(item_id) or bool(perished and (now is None or now.rows == rows))
+    perished = course.counts["rewind"] and course.machines[course.books.journalled[author][1]].dead
+    return course.books.torn(item_id) or bool(perished)
 
 
 class Bystander:
@@ -228,7 +227,7 @@ class Bystander:
             if (done := fold.canonical(item.id)) is not None and fold.status(item.id) == "sealed":
                 told = (done.attempt, done.worker, done.rows)
                 first = self.course.books.seen_sealed.setdefault((self.machine.number, item.id), told)
-                if first != told and not may_give_way(self.course, item.id, first, done):
+                if first != told and not may_give_way(self.course, item.id, first[1]):
                     self._broken(f"I8: {item.exp} was sealed, and has another result now")
 
     def _takes(self, claim: Claim) -> None:

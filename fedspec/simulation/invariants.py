@@ -217,7 +217,7 @@ def _sealed_stays(ending: Ending) -> Iterator[str]:
         for (number, item_id), told in course.books.seen_sealed.items():
             done = fold.canonical(item_id)
             held = done is not None and (done.attempt, done.worker, done.rows) == told
-            if not held and not may_give_way(course, item_id, told, done):
+            if not held and not may_give_way(course, item_id, told[1]):
                 yield f"I8: m{number} saw {item_id} sealed, and {machine.name} has another result"
 
 
