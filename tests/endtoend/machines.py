@@ -143,8 +143,9 @@ class Running:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
+        """Send it a signal, unless it has ended just now."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def wait(self, seconds: float = PATIENCE_S) -> int:
         """Wait for its end; returns its exit code, or minus the signal that ended it."""
