@@ -233,7 +233,7 @@ class Bystander:
     def _takes(self, claim: Claim) -> None:
         """I13. This machine's own dead are known at once, and who has copied another machine's notes may be wrong about those.
 
-        A sleep of our own may add two polls to a peer's age.
+        A sleep of our own may add two polls to a peer's age, and the witness may see a sign two polls after the process.
         """
         self._watch()
         store, timing = self.queue.store, self.course.profile.timing
@@ -243,7 +243,7 @@ class Bystander:
         if claim.role:
             return  # who takes a place in a gang takes it from nobody
         silent_s = self.process.monotonic() - self._signs[owner[1]][1]
-        if silent_s < timing.dead - 4 * timing.poll:
+        if silent_s < timing.dead - 6 * timing.poll:
             self._broken(f"I13: {claim.worker} took over from {owner[1]}, silent for {silent_s:.0f} s")
 
     def _yields(self, given: Yield) -> None:
