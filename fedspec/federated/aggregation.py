@@ -37,14 +37,14 @@ class Aggregation:
         server: the method's next state.
         layers: each layer's statistics.
         tails: what the rank of this round could not hold.
-        folded: what went into the base weights.
+        installed: what the method has made of each layer.
     """
 
     weights: Weights
     server: ServerState
     layers: dict[str, LayerStatistics]
     tails: Tails
-    folded: tuple[LowRank, ...]
+    installed: Mapping[str, Installed]
 
 
 def aggregate(
@@ -57,7 +57,7 @@ def aggregate(
 ) -> Aggregation:
     """One round of ``method``, at the rank that the rank rule asks for; without updates the model stays as it was."""
     if not updates:
-        return Aggregation(before, server, {}, Tails(0.0, 0.0), ())
+        return Aggregation(before, server, {}, Tails(0.0, 0.0), {})
     samples = sum(update.samples for update in updates)
     shares = tuple(update.samples / samples for update in updates)
     stacks = {name: _stack(config, before, updates, shares, round, name) for name in before.adapter}
@@ -72,7 +72,7 @@ def aggregate(
         server=server,
         layers={name: statistics.measure(stack, installed[name], moves[name]) for name, stack in stacks.items()},
         tails=tails,
-        folded=tuple(layer.folded for layer in installed.values() if layer.folded is not None),
+        installed=installed,
     )
 
 
@@ -89,6 +89,7 @@ def _stack(
         ideal=ideal,
         spectrum=ideal.svd(),
         rank=before.adapter[name].rank,
+        round=round,
         split=config.singular_split,
         purpose=(config.seed, round, name),
     )

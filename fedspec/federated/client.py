@@ -6,7 +6,7 @@ factors, no data moves but the shuffled order: that is what a bare PyTorch loop 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedspec.config import TrainingConfig
 from fedspec.data.base import Split
+from fedspec.federated.aggregators.base import BOTH, Part
 from fedspec.federated.lora import adapt, dtype_of, scale_of
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import Weights
@@ -39,18 +40,23 @@ class Resident:
         self._head = dict(model.get_submodule(model.head).named_parameters()) if config.head == "aggregate" else {}
         for parameter in self._head.values():
             parameter.requires_grad_(True)
+        self._parts: Collection[Part] = BOTH
         self._start: list[Tensor] = []
         self._folded: set[str] = set()
 
     def trained(self) -> list[nn.Parameter]:
         """The parameters that training changes."""
-        return [p for layer in self.layers.values() for p in (layer.B, layer.A)] + list(self._head.values())
+        factors = [getattr(layer, part) for layer in self.layers.values() for part in ("B", "A") if part in self._parts]
+        return factors + list(self._head.values())
 
     @torch.no_grad()
-    def install(self, weights: Weights) -> None:
-        """Take over ``weights``, which every `rewind` comes back to."""
+    def install(self, weights: Weights, trained: Collection[Part] = BOTH) -> None:
+        """Take over ``weights``, which every `rewind` comes back to; of the factors only those ``trained`` will change."""
+        self._parts = trained
         for name, layer in self.layers.items():
             layer.set(weights.adapter[name])
+            layer.B.requires_grad_("B" in trained)
+            layer.A.requires_grad_("A" in trained)
             if name in weights.delta or name in self._folded:
                 base = self._base_weights[name]
                 layer.base.weight.copy_(base + weights.delta[name] if name in weights.delta else base)

@@ -63,9 +63,16 @@ def dtype_of(config: TrainingConfig) -> torch.dtype:
 
 def fresh(layer: nn.Linear, rank: int, *purpose: str | int) -> Factors:
     """A new adapter for ``layer`` in float64: A random, B zero, so that the product is zero and B learns first."""
-    empty = Factors(
-        torch.zeros(layer.out_features, 0, dtype=torch.float64), torch.zeros(0, layer.in_features, dtype=torch.float64)
-    )
+    return _drawn(layer.out_features, layer.in_features, rank, *purpose)
+
+
+def restarted(factors: Factors, rank: int, *purpose: str | int) -> Factors:
+    """A new adapter of the shape of ``factors``, as `fresh`."""
+    return _drawn(factors.B.shape[0], factors.A.shape[1], rank, *purpose)
+
+
+def _drawn(out: int, width: int, rank: int, *purpose: str | int) -> Factors:
+    empty = Factors(torch.zeros(out, 0, dtype=torch.float64), torch.zeros(0, width, dtype=torch.float64))
     return grown(empty, rank, *purpose)
 
 

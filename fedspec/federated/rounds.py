@@ -6,7 +6,7 @@ and one that never stopped are the same, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from math import isfinite
 
 import torch
@@ -14,8 +14,8 @@ import torch
 from fedspec.config import FederatedConfig
 from fedspec.errors import ExperimentError
 from fedspec.federated import statistics
-from fedspec.federated.aggregation import Aggregation, ClientUpdate, aggregate
-from fedspec.federated.aggregators.base import Aggregator
+from fedspec.federated.aggregation import ClientUpdate, aggregate
+from fedspec.federated.aggregators.base import Aggregator, Installed, Part
 from fedspec.federated.client import train
 from fedspec.federated.evaluation import evaluate
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
@@ -56,8 +56,9 @@ def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event
 def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, state: State) -> Generator[Event, None, State]:
     number = state["round"] + 1
     before = Weights.from_state(state)
+    trained = method.trained(number)
     resident = experiment.resident
-    resident.install(before)
+    resident.install(before, trained)
 
     updates: list[ClientUpdate] = []
     for client, data in enumerate(experiment.clients):
@@ -71,7 +72,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
     result = aggregate(config, method, state["server"], before, updates, number)
     yield Aggregated(number, len(updates), result.layers)
 
-    resident.install(result.weights)
+    resident.install(result.weights, trained)
     row = make_row(
         experiment,
         round=number,
@@ -80,7 +81,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
         participating=len(updates),
         train_loss=_train_loss(experiment, updates),
         **statistics.columns(result.layers, result.tails),
-        **_traffic(experiment, before, result),
+        **_traffic(experiment, before, trained, result.installed),
     )
     state = {"round": number, "server": result.server, **result.weights.to_state()}
     yield RoundDone(number, row, state)
@@ -96,14 +97,16 @@ def _train_loss(experiment: Experiment, updates: list[ClientUpdate]) -> float:
     return sum(samples * loss for samples, loss in losses) / sum(samples for samples, _ in losses)
 
 
-def _traffic(experiment: Experiment, before: Weights, result: Aggregation) -> dict[str, int]:
+def _traffic(
+    experiment: Experiment, before: Weights, trained: Collection[Part], installed: Mapping[str, Installed]
+) -> dict[str, int]:
     clients = len(experiment.clients)
     return statistics.traffic(
         sent=clients,
-        received=clients,
+        received=clients if installed else 0,  # where the previous model stays, everybody has it
         before=before.adapter,
-        after=result.weights.adapter,
+        trained=trained,
+        installed=installed.values(),
         head=before.head,
-        folded=result.folded,
         itemsize=dtype_of(experiment.config).itemsize,
     )

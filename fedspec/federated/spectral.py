@@ -17,6 +17,9 @@ from fedspec.federated.lora import Factors, grown
 # Directions weaker than this, relative to the strongest, are below what float32 factors can tell from nothing.
 DEAD = torch.finfo(torch.float32).eps
 
+# Directions weaker than this are what float64 makes of zero: the few hundred sums of an SVD lose that many digits.
+ROUNDING = 1e-12
+
 Split = Literal["even", "b", "a"]
 
 
@@ -113,3 +116,15 @@ def refactor(spectrum: Spectrum, rank: int, scale: float, split: Split, *purpose
     U, S, V = spectrum.U[:, :alive], S[:alive] / scale, spectrum.V[:alive]
     to_b, to_a = {"even": (S.sqrt(), S.sqrt()), "b": (S, torch.ones_like(S)), "a": (torch.ones_like(S), S)}[split]
     return grown(Factors(U * to_b, to_a[:, None] * V), rank, *purpose)
+
+
+def tail(spectrum: Spectrum, rank: int, strongest: float | None = None) -> LowRank | None:
+    """What the first ``rank`` directions leave out, without those that are rounding; ``None`` if nothing is left.
+
+    Args:
+        strongest: the singular value that rounding is relative to; the spectrum's own first where not given.
+    """
+    S = spectrum.S
+    most = float(S[:1].sum()) if strongest is None else strongest
+    end = max(rank, int((S > ROUNDING * most).sum()))
+    return LowRank(spectrum.U[:, rank:end] * S[rank:end], spectrum.V[rank:end]) if end > rank else None

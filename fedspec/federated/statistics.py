@@ -6,7 +6,7 @@ these as float32 adds a relative 1e-7 that no column contains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, fsum, hypot, log
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
-from fedspec.federated.aggregators.base import Installed, LayerUpdates
-from fedspec.federated.lora import Adapter
+from fedspec.federated.aggregators.base import Installed, LayerUpdates, Part
+from fedspec.federated.lora import Adapter, Factors
 from fedspec.federated.spectral import LowRank
 
 
@@ -141,28 +141,32 @@ def traffic(
     sent: int,
     received: int,
     before: Adapter,
-    after: Adapter,
+    trained: Collection[Part],
+    installed: Iterable[Installed],
     head: Mapping[str, Tensor],
-    folded: Iterable[LowRank] = (),
     itemsize: int,
 ) -> dict[str, int]:
     """A round's byte columns of `fedspec.results.Row`: numbers times their size, without headers.
 
-    Up go the factors (and head) of each client that trained; down goes the new model, at its new rank, to each client.
+    Up go the factors that each client has trained, and its head; down go, to each client, the factors that are new to it, the
+    head, and what was folded into base weights, in its cheapest exact form.
 
     Args:
         sent: clients that sent an update, also those that were rejected.
         received: clients that download the result.
         before: the adapter that this round trained.
-        after: the adapter that it installed.
+        trained: the factors of it that the clients trained.
+        installed: what each layer computes with now.
         head: the head's tensors where they are aggregated, else empty.
-        folded: what was folded into base weights, sent in its cheapest exact form.
         itemsize: bytes of one number.
     """
+    layers = list(installed)
     head_bytes = sum(tensor.nbytes for tensor in head.values())
-    residual_bytes = received * itemsize * sum(matrix.numel for matrix in folded)
-    up = sent * (sum(factors.nbytes for factors in before.values()) + head_bytes)
-    down = received * (sum(factors.nbytes for factors in after.values()) + head_bytes) + residual_bytes
+    residual_bytes = received * itemsize * sum(layer.folded.numel for layer in layers if layer.folded is not None)
+    factors_up = sum(_numel(factors, trained) for factors in before.values())
+    factors_down = sum(_numel(layer.factors, layer.download) for layer in layers)
+    up = sent * (itemsize * factors_up + head_bytes)
+    down = received * (itemsize * factors_down + head_bytes) + residual_bytes
     return {
         "bytes_up": up,
         "bytes_down": down,
@@ -170,6 +174,10 @@ def traffic(
         "bytes_residual": residual_bytes,
         "communication_bytes": up + down,
     }
+
+
+def _numel(factors: Factors, parts: Collection[Part]) -> int:
+    return sum(getattr(factors, part).numel() for part in parts)
 
 
 def _ratio(part: float, whole: float) -> float | None:

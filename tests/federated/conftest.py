@@ -47,6 +47,7 @@ def make_updates(
         ideal=ideal,
         spectrum=ideal.svd(),
         rank=rank or factors[0].rank,
+        round=more.get("round", 1),
         split=more.get("split", "even"),
         purpose=more.get("purpose", (0, 1, "layer")),
     )
@@ -63,6 +64,25 @@ def factors() -> Callable[..., Factors]:
 def updates_of() -> Callable[..., LayerUpdates]:
     """`make_updates`."""
     return make_updates
+
+
+@pytest.fixture(params=[1, 2])
+def turn(request: pytest.FixtureRequest) -> int:
+    """Two rounds in a row: what a method trains may alternate."""
+    return int(request.param)
+
+
+@pytest.fixture
+def sent(method: Aggregator, turn: int) -> Callable[..., LayerUpdates]:
+    """`make_updates` as clients of ``method`` send them in round ``turn``: factors that it does not train are as they were."""
+    previous = draw(torch.Generator().manual_seed(9))
+    parts = method.trained(turn)
+
+    def make(factors: list[Factors], weights: list[float] | None = None, **more: Any) -> LayerUpdates:
+        as_trained = [Factors(f.B if "B" in parts else previous.B, f.A if "A" in parts else previous.A) for f in factors]
+        return make_updates(as_trained, weights, previous=previous, round=turn, **more)
+
+    return make
 
 
 @pytest.fixture(params=AGGREGATORS)

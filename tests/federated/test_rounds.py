@@ -18,7 +18,7 @@ from fedspec.config import CentralizedConfig, config_hash
 from fedspec.data.base import Split
 from fedspec.errors import DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
-from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise
+from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates, Layerwise
 from fedspec.federated.client import train
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.federated.experiment import Config, Experiment, prepare
@@ -95,7 +95,9 @@ def test_resuming_equals_never_stopping_from_every_round(variant: str, method_na
         if rest:
             assert_same(rest[-1].state, whole[-1].state)
     if variant == "grows":
-        assert [event.row.rank for event in whole] == [4, 6, 7, 7]
+        # Where one factor is everybody's alike, the rank holds all: there is nothing to grow for.
+        grows = method_name not in ("ffa", "rolora")
+        assert [event.row.rank for event in whole] == ([4, 6, 7, 7] if grows else [4, 4, 4, 4])
 
 
 def test_a_round_tells_of_each_client_then_the_aggregation_then_the_round(small: Small) -> None:
@@ -177,9 +179,12 @@ def test_fedspecs_gap_is_never_above_fedavgs_on_the_same_updates(small: Small, m
         row = event.row
         assert row.cf_gap_fedspec is not None
         assert row.cf_gap_fedavg is not None
-        assert row.cf_gap_fedspec <= row.cf_gap_fedavg
-        expected = row.cf_gap_fedspec if method_name == "fedspec" else row.cf_gap_fedavg
-        assert row.frobenius_gap == pytest.approx(expected, rel=1e-6)
+        assert row.ideal_norm is not None
+        nothing = 1e-12 * row.ideal_norm
+        assert row.cf_gap_fedspec <= row.cf_gap_fedavg + nothing
+        exact = method_name not in ("fedavg", "fedavg_rebalanced", "fedspec")
+        expected = 0.0 if exact else row.cf_gap_fedspec if method_name == "fedspec" else row.cf_gap_fedavg
+        assert row.frobenius_gap == pytest.approx(expected, rel=1e-6, abs=nothing)
 
 
 def test_the_model_learns(small: Small, method_name: str) -> None:
@@ -195,7 +200,9 @@ def test_two_preparations_of_one_configuration_are_the_same_experiment(small: Sm
     assert_same(done(list(rounds(one)))[0].state, done(list(rounds(other)))[0].state)
 
 
-def test_a_client_with_infinite_updates_is_rejected_and_the_others_go_on(small: Small, method_name: str) -> None:
+def test_a_client_with_infinite_updates_is_rejected_and_the_others_go_on(
+    small: Small, method_name: str, method: Aggregator
+) -> None:
     experiment = poisoned(small(method=method_name, rounds=1), 1)
     events = list(rounds(experiment))
     [rejected] = [event for event in events if isinstance(event, ClientRejected)]
@@ -204,7 +211,7 @@ def test_a_client_with_infinite_updates_is_rejected_and_the_others_go_on(small: 
     assert event.row.participating == 2
     assert all(torch.isfinite(layer["B"]).all() for layer in event.state["adapter"].values())
     # The weights of the others sum to one.
-    experiment.resident.install(experiment.initial_weights())
+    experiment.resident.install(experiment.initial_weights(), method.trained(1))
     others = [trained_alone(experiment, client).adapter for client in (0, 2)]
     samples = [len(experiment.clients[client]) for client in (0, 2)]
     shares = [number / sum(samples) for number in samples]

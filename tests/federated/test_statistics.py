@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from fedspec.config import FederatedConfig
-from fedspec.federated.aggregators.base import Installed, LayerUpdates
+from fedspec.federated.aggregators.base import BOTH, Installed, LayerUpdates
 from fedspec.federated.aggregators.fedavg import FedAvg
 from fedspec.federated.aggregators.fedavg_rebalanced import FedAvgRebalanced
 from fedspec.federated.aggregators.fedspec import FedSpec
@@ -127,14 +128,17 @@ def test_totals_are_norms_over_all_layers() -> None:
 
 
 def test_bytes_are_numbers_times_their_size() -> None:
-    before = {"layer": Factors(torch.zeros(10, 2), torch.zeros(2, 5))}  # 30 numbers
-    after = {"layer": Factors(torch.zeros(10, 3), torch.zeros(3, 5))}  # 45 numbers
+    before = {"layer": Factors(torch.zeros(10, 2), torch.zeros(2, 5))}  # B 20 and A 10 numbers
+    after = Factors(torch.zeros(10, 3), torch.zeros(3, 5))  # B 30 and A 15 numbers
     head = {"weight": torch.zeros(4, 2), "bias": torch.zeros(2)}  # 10 numbers
-    folded = [LowRank(torch.zeros(10, 1), torch.zeros(1, 5))]  # 15 numbers
-    assert traffic(sent=2, received=3, before=before, after=after, head=head, folded=folded, itemsize=4) == {
+    folded = LowRank(torch.zeros(10, 1), torch.zeros(1, 5))  # 15 numbers
+    more: dict[str, Any] = {"sent": 2, "received": 3, "before": before, "head": head, "itemsize": 4}
+    assert traffic(trained=BOTH, installed=[Installed(after, folded)], **more) == {
         "bytes_up": 2 * 4 * (30 + 10),
         "bytes_down": 3 * 4 * (45 + 10 + 15),
         "bytes_head": 5 * 4 * 10,
         "bytes_residual": 3 * 4 * 15,
         "communication_bytes": 2 * 4 * 40 + 3 * 4 * 70,
     }
+    half = traffic(trained={"B"}, installed=[Installed(after, download=frozenset({"A"}))], **more)
+    assert (half["bytes_up"], half["bytes_down"]) == (2 * 4 * (20 + 10), 3 * 4 * (15 + 10))

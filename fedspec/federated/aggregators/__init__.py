@@ -12,4 +12,9 @@ AGGREGATORS: dict[str, Entry] = {
     "fedavg": Entry("fedspec.federated.aggregators.fedavg:FedAvg", "FedAvg"),
     "fedavg_rebalanced": Entry("fedspec.federated.aggregators.fedavg_rebalanced:FedAvgRebalanced", "FedAvg rebalanced"),
     "fedspec": Entry("fedspec.federated.aggregators.fedspec:FedSpec", "FedSpec"),
+    "fedspec_residual": Entry("fedspec.federated.aggregators.fedspec_residual:FedSpecResidual", "FedSpec + residual"),
+    "fedex": Entry("fedspec.federated.aggregators.fedex:FedEx", "FedEx-LoRA"),
+    "ffa": Entry("fedspec.federated.aggregators.ffa:FFA", "FFA-LoRA"),
+    "flora": Entry("fedspec.federated.aggregators.flora:FLoRA", "FLoRA"),
+    "rolora": Entry("fedspec.federated.aggregators.rolora:RoLoRA", "RoLoRA"),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from fedspec.federated.lora import Adapter, Factors
 from fedspec.federated.spectral import LowRank, Spectrum, Split
 
+# One of the two factors of an adapter.
+Part = Literal["B", "A"]
+BOTH: frozenset[Part] = frozenset({"B", "A"})
 # What a method carries from round to round: plain values and CPU tensors, nested in dicts and lists.
 ServerState = dict[str, Any]
 
@@ -38,6 +41,7 @@ class LayerUpdates:
         ideal: dW* = s sum_i w_i B_i A_i.
         spectrum: the SVD of ``ideal``.
         rank: the rank to install, no lower than that of ``previous``.
+        round: from 1.
         split: where a refactoring puts singular values.
         purpose: names the random numbers of this round and layer.
     """
@@ -49,6 +53,7 @@ class LayerUpdates:
     ideal: LowRank
     spectrum: Spectrum
     rank: int
+    round: int
     split: Split
     purpose: tuple[str | int, ...]
 
@@ -67,14 +72,20 @@ class Installed:
     Attributes:
         factors: the new adapter, of the rank that was asked for.
         folded: what is added to the base weight on top of what earlier rounds folded, or ``None``; clients download it.
+        download: the factors that clients download; the others they have, or draw themselves from the seed.
     """
 
     factors: Factors
     folded: LowRank | None = None
+    download: frozenset[Part] = BOTH
 
 
 class Aggregator(ABC):
     """A method; it holds nothing but its options, and what it remembers is in the state that it returns."""
+
+    def trained(self, round: int) -> frozenset[Part]:
+        """The factors that the clients of a round train, and send; the others stay as they are."""
+        return BOTH
 
     @abstractmethod
     def init(self, adapter: Adapter) -> ServerState:
