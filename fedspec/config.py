@@ -32,9 +32,11 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         rounds: communication rounds (for the centralized baseline: passes are ``rounds * local_epochs`` all the same).
-        lr: step size of AdamW on the LoRA factors.
+        lr: step size of the clients' optimizer.
         rank: LoRA rank r0 at the start; the scale ``lora_alpha / rank`` stays constant when the rank grows.
         head: ``aggregate`` trains the classifier head and averages it by sample counts, ``frozen`` leaves it alone.
+        tune: ``lora`` trains adapters beside frozen layers, ``full`` all parameters.
+        optimizer: of the clients, in each round anew: AdamW, or SGD with ``momentum``.
         engine: how the clients of a round are trained on one machine.
         threads: CPU threads of one worker; sums, and so the last bits of a result, depend on it.
         device: what a machine must have to take the experiment; ``any`` lets each use its best.
@@ -48,6 +50,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     batch_size: int = 16
     lr: float = FALLBACK_LR
     weight_decay: float = 0.0
+    tune: Literal["lora", "full"] = "lora"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.0
     rank: int = 4
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
@@ -64,6 +69,10 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     Attributes:
         alpha: Dirichlet concentration; ``None`` where the split is ``iid``.
         min_client_samples: partitions with a smaller client are drawn again.
+        participation: the share of the clients that each round samples, at least one.
+        prox: FedProx's mu, which pulls a client back to where it started; 0 is none.
+        server: what the server does with the clients' mean: install it, or take it for a step (``momentum`` FedAvgM, ``adam``
+            FedAdam) of size ``server_lr`` with decay ``server_momentum``.
         rank_rule: ``fixed``, or grow by ``rank_step`` up to ``max_rank`` while the tail share that the truncation drops
             exceeds ``tail_threshold``: its nuclear norm, or its energy relative to the round's movement.
         singular_split: where the refactoring puts the singular values: ``even`` in both factors, or all in one.
@@ -74,6 +83,11 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     alpha: float | None = 0.5
     clients: int = 10
     min_client_samples: int = 8
+    participation: float = 1.0
+    prox: float = 0.0
+    server: Literal["average", "momentum", "adam"] = "average"
+    server_lr: float = 1.0
+    server_momentum: float = 0.9
     rank_rule: Literal["fixed", "nuclear", "energy"] = "fixed"
     rank_step: int = 2
     max_rank: int = 16
@@ -116,6 +130,9 @@ TRAINING_SUFFIXES: dict[str, str] = {
     "dtype": "_{}",
     "threads": "_t{}",
     "device": "_{}",
+    "tune": "_{}",
+    "optimizer": "_{}",
+    "momentum": "_m{}",
 }
 FEDERATED_SUFFIXES: dict[str, str] = {
     "dataset": "_{}",
@@ -128,6 +145,11 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "max_rank": "_max{}",
     "tail_threshold": "_tail{}",
     "singular_split": "_sv-{}",
+    "participation": "_p{}",
+    "prox": "_prox{}",
+    "server": "_server-{}",
+    "server_lr": "_slr{}",
+    "server_momentum": "_sm{}",
 }
 
 
@@ -153,6 +175,14 @@ def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
             yield key, f"{key} must be greater than 0, not {getattr(config, key)}", f"Use a value such as {example}."
     if not 0 <= config.weight_decay < float("inf"):
         yield "weight_decay", f"weight_decay must be 0 or more, not {config.weight_decay}", "Use 0, or a value such as 0.01."
+    if not 0 <= config.momentum < 1:
+        yield "momentum", f"momentum must be in [0, 1), not {config.momentum}", "Use 0, or a value such as 0.9."
+    if config.momentum and config.optimizer != "sgd":
+        yield (
+            "momentum",
+            f"momentum is SGD's, and the optimizer is {config.optimizer}",
+            'Set optimizer = "sgd", or leave it out.',
+        )
     if not 0 <= config.lora_dropout < 1:
         yield "lora_dropout", f"lora_dropout must be in [0, 1), not {config.lora_dropout}", "Use 0, or a value such as 0.1."
     if not 0 <= config.seed <= LARGEST:
@@ -172,6 +202,18 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
     if config.split == "dirichlet" and (config.alpha is None or not 0 < config.alpha < float("inf")):
         fix = "Use a small value such as 0.1 for strong heterogeneity, 100 for nearly iid."
         yield "alpha", f"alpha must be greater than 0, not {config.alpha}", fix
+    if not 0 < config.participation <= 1:
+        yield "participation", f"participation must be in (0, 1], not {config.participation}", "Use 1, or a share such as 0.2."
+    for key in ("prox", "server_lr"):
+        if not 0 <= getattr(config, key) < float("inf"):
+            yield key, f"{key} must be 0 or more, not {getattr(config, key)}", "Use a value such as 0.01."
+    if not 0 <= config.server_momentum < 1:
+        yield "server_momentum", f"server_momentum must be in [0, 1), not {config.server_momentum}", "Use a value such as 0.9."
+    if config.rank_rule != "fixed" and config.tune == "full":
+        yield "rank_rule", "there is no rank to grow where the model is tuned in full", "Leave rank_rule out."
+    if config.rank_rule != "fixed" and config.server != "average":
+        fix = "Use rank_rule fixed, or server average."
+        yield "server", f"server {config.server} cannot go on in a rank that grows", fix
     if config.rank_rule != "fixed" and config.max_rank < config.rank:
         yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
     if not 0 < config.tail_threshold < 1:

@@ -16,10 +16,12 @@ class Entry(NamedTuple):
     Args:
         target: ``"package.module:Name"`` of the implementation.
         label: the name people read in tables and figures.
+        traits: what it can do and needs, in words that its registry explains.
     """
 
     target: str
     label: str
+    traits: frozenset[str] = frozenset()
 
     def load(self) -> Any:
         """Import the implementation and return it."""

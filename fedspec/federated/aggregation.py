@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedspec.config import FederatedConfig
 from fedspec.federated import statistics
-from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates, ServerState, weighted_mean
+from fedspec.federated.aggregators.base import Aggregator, DenseUpdate, Installed, LayerUpdates, ServerState
 from fedspec.federated.lora import dtype_of, scale_of
 from fedspec.federated.spectral import LowRank
 from fedspec.federated.state import Weights
@@ -21,9 +21,11 @@ from fedspec.federated.statistics import LayerStatistics, Tails
 
 @dataclass(frozen=True, slots=True)
 class ClientUpdate:
-    """What one client sends: its finite weights, how many samples they come from, and its mean training loss."""
+    """What one client sends: its finite weights, how many samples and steps they come from, and its mean training loss."""
 
+    client: int
     samples: int
+    steps: int
     loss: float
     weights: Weights
 
@@ -33,7 +35,7 @@ class Aggregation:
     """What the server makes of a round.
 
     Attributes:
-        weights: the next model.
+        weights: the next model, before a server optimiser.
         server: the method's next state.
         layers: each layer's statistics.
         tails: what the rank of this round could not hold.
@@ -67,8 +69,10 @@ def aggregate(
     rank = statistics.next_rank(config, before.rank, tails)
     stacks = {name: replace(stack, rank=rank) for name, stack in stacks.items()}
     installed, server = method.apply(server, stacks)
+    sent = [DenseUpdate(u.client, share, u.steps, u.weights.dense) for u, share in zip(updates, shares, strict=True)]
+    dense, server = method.dense(server, before.dense, sent)
     return Aggregation(
-        weights=_stored(config, before, installed, _mean_head(updates, shares)),
+        weights=_stored(config, before, installed, dense),
         server=server,
         layers={name: statistics.measure(stack, installed[name], moves[name]) for name, stack in stacks.items()},
         tails=tails,
@@ -95,13 +99,8 @@ def _stack(
     )
 
 
-def _mean_head(updates: Sequence[ClientUpdate], shares: Sequence[float]) -> dict[str, Tensor]:
-    names = updates[0].weights.head
-    return {name: weighted_mean([update.weights.head[name] for update in updates], shares) for name in names}
-
-
 def _stored(
-    config: FederatedConfig, before: Weights, installed: Mapping[str, Installed], head: Mapping[str, Tensor]
+    config: FederatedConfig, before: Weights, installed: Mapping[str, Installed], dense: Mapping[str, Tensor]
 ) -> Weights:
     """The next weights in the experiment's type."""
     dtype = dtype_of(config)
@@ -112,6 +111,6 @@ def _stored(
             delta[name] = (before.delta[name].double() + folded if name in before.delta else folded).to(dtype)
     return Weights(
         adapter={name: layer.factors.to(dtype) for name, layer in installed.items()},
-        head={name: tensor.to(dtype) for name, tensor in head.items()},
+        dense={name: tensor.to(dtype) for name, tensor in dense.items()},
         delta=delta,
     )

@@ -70,15 +70,13 @@ class Experiment:
         return self.resident.device
 
     def initial_weights(self) -> Weights:
-        """What the first round starts from: new adapters, and the base's head where it is aggregated."""
+        """What the first round starts from: new adapters, and of the base what is trained as it is."""
         dtype = dtype_of(self.config)
         adapter = {
             name: fresh(layer.base, self.config.rank, self.config.seed, 0, name).to(dtype)
             for name, layer in self.resident.layers.items()
         }
-        prefix = f"{self.resident.module.head}."
-        head = {key.removeprefix(prefix): value.to(dtype) for key, value in self.base.items() if key.startswith(prefix)}
-        return Weights(adapter, head if self.config.head == "aggregate" else {}, {})
+        return Weights(adapter, {name: self.base[name].to(dtype) for name in self.resident.dense}, {})
 
     def check(self, state: State, *more: str) -> None:
         """Raise unless a saved state is one of this experiment.
@@ -97,12 +95,11 @@ class Experiment:
         if type(state["round"]) is not int or not 0 <= state["round"] <= self.config.rounds:
             raise wrong
         ranks = {_rank(weights.adapter[name], shape, dtype_of(self.config)) for name, shape in layers.items()}
-        if len(ranks) != 1 or not 1 <= ranks.pop() <= max(self.config.rank, getattr(self.config, "max_rank", 0)):
+        most = max(self.config.rank, getattr(self.config, "max_rank", 0))
+        if len(ranks) > 1 or any(not 1 <= rank <= most for rank in ranks):
             raise wrong
-        prefix = f"{self.resident.module.head}."
-        head = {key.removeprefix(prefix): value.shape for key, value in self.base.items() if key.startswith(prefix)}
         folded = _shapes(weights.delta)
-        if _shapes(weights.head) != (head if self.config.head == "aggregate" else {}):
+        if _shapes(weights.dense) != _shapes(self.resident.dense):
             raise wrong
         if any(folded[name] != layers.get(name) for name in folded):
             raise wrong
@@ -181,7 +178,7 @@ def load_method(config: FederatedConfig) -> Aggregator:
     Raises:
         ExperimentError: there is none of that name.
     """
-    method: Aggregator = _lookup(AGGREGATORS, config.method, "method").load()()
+    method: Aggregator = _lookup(AGGREGATORS, config.method, "method").load().of(config)
     return method
 
 

@@ -6,23 +6,25 @@ and one that never stopped are the same, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from math import isfinite
 
 import torch
 
 from fedspec.config import FederatedConfig
 from fedspec.errors import ExperimentError
-from fedspec.federated import statistics
+from fedspec.federated import server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
-from fedspec.federated.aggregators.base import Aggregator, Installed, Part
-from fedspec.federated.client import train
+from fedspec.federated.aggregators.base import Aggregator
+from fedspec.federated.client import steps_of, train
 from fedspec.federated.evaluation import evaluate
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.federated.experiment import Experiment, load_method
 from fedspec.federated.lora import dtype_of
 from fedspec.federated.reporting import make_row
+from fedspec.federated.seeding import generator
 from fedspec.federated.state import State, Weights
+from fedspec.federated.traffic import Exchange, no_debts
 
 
 def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event]:
@@ -46,9 +48,15 @@ def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event
     method = load_method(config)
     if state is None:
         start = experiment.initial_weights()
-        state = {"round": 0, "server": method.init(start.adapter), **start.to_state()}
+        state = {
+            "round": 0,
+            "method": method.init(start),
+            "server": server.init(config, start),
+            "debts": no_debts(config.clients),
+            **start.to_state(),
+        }
     else:
-        experiment.check(state, "server")
+        experiment.check(state, "method", "server", "debts")
     while state["round"] < config.rounds:
         state = yield from _round(experiment, config, method, state)
 
@@ -61,31 +69,59 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
     resident.install(before, trained)
 
     updates: list[ClientUpdate] = []
-    for client, data in enumerate(experiment.clients):
-        weights, loss = train(resident, data, config, number, client)
+    present = sampled(config, number)
+    for client in present:
+        data = experiment.clients[client]
+        weights, loss = train(resident, data, config, number, client, method.correction(state["method"], client))
         if (broken := weights.nonfinite()) is not None or not isfinite(loss):
             yield ClientRejected(number, client, f"{broken or 'its loss'} is not finite")
         else:
-            updates.append(ClientUpdate(len(data), loss, weights))
+            updates.append(ClientUpdate(client, len(data), steps_of(len(data), config), loss, weights))
             yield ClientDone(number, client, len(data), loss)
 
-    result = aggregate(config, method, state["server"], before, updates, number)
+    result = aggregate(config, method, state["method"], before, updates, number)
+    after, optimizer = (
+        server.step(config, state["server"], before, result.weights, trained) if updates else (before, state["server"])
+    )
     yield Aggregated(number, len(updates), result.layers)
 
-    resident.install(result.weights, trained)
+    resident.install(after, trained)
+    exchange = Exchange(
+        sampled=present,
+        before=before.adapter,
+        trained=trained,
+        installed=result.installed,
+        is_new=bool(updates),
+        dense=before.dense,
+        copies=2 if method.variates else 1,
+        itemsize=dtype_of(config).itemsize,
+    )
     row = make_row(
         experiment,
         round=number,
         rank=before.rank,
-        rank_next=result.weights.rank,
+        rank_next=after.rank,
         participating=len(updates),
         train_loss=_train_loss(experiment, updates),
         **statistics.columns(result.layers, result.tails),
-        **_traffic(experiment, before, trained, result.installed),
+        **exchange.columns(state["debts"]),
     )
-    state = {"round": number, "server": result.server, **result.weights.to_state()}
+    state = {
+        "round": number,
+        "method": result.server,
+        "server": optimizer,
+        "debts": exchange.debts(state["debts"]),
+        **after.to_state(),
+    }
     yield RoundDone(number, row, state)
     return state
+
+
+def sampled(config: FederatedConfig, round: int) -> list[int]:
+    """The clients of a round, ascending: a share of them without replacement, named by (seed, round) alone."""
+    count = max(1, int(config.participation * config.clients + 0.5))
+    order = torch.randperm(config.clients, generator=generator("sampling", config.seed, round))
+    return sorted(order[:count].tolist())
 
 
 def _train_loss(experiment: Experiment, updates: list[ClientUpdate]) -> float:
@@ -95,18 +131,3 @@ def _train_loss(experiment: Experiment, updates: list[ClientUpdate]) -> float:
     module, classes = experiment.resident.module, experiment.classes
     losses = [(len(data), evaluate(module, data, classes).loss) for data in experiment.clients]
     return sum(samples * loss for samples, loss in losses) / sum(samples for samples, _ in losses)
-
-
-def _traffic(
-    experiment: Experiment, before: Weights, trained: Collection[Part], installed: Mapping[str, Installed]
-) -> dict[str, int]:
-    clients = len(experiment.clients)
-    return statistics.traffic(
-        sent=clients,
-        received=clients if installed else 0,  # where the previous model stays, everybody has it
-        before=before.adapter,
-        trained=trained,
-        installed=installed.values(),
-        head=before.head,
-        itemsize=dtype_of(experiment.config).itemsize,
-    )

@@ -25,23 +25,24 @@ class Weights:
 
     Attributes:
         adapter: each adapted layer's factors.
-        head: the head's tensors where it is aggregated, else empty.
+        dense: tensors that are trained and sent as they are, by parameter name: the head where it is aggregated, all that the
+            model has where it is tuned in full.
         delta: what has been folded into the base weight of a layer, (out, in); layers without it are absent.
     """
 
     adapter: Adapter
-    head: Mapping[str, Tensor]
+    dense: Mapping[str, Tensor]
     delta: Mapping[str, Tensor]
 
     @property
     def rank(self) -> int:
-        """The rank of the adapters, which all layers share."""
-        return next(iter(self.adapter.values())).rank
+        """The rank of the adapters, which all layers share; 0 without adapters."""
+        return next((factors.rank for factors in self.adapter.values()), 0)
 
     def to_state(self) -> State:
         """As nested dicts."""
         adapter = {name: {"A": factors.A, "B": factors.B} for name, factors in self.adapter.items()}
-        return {"adapter": adapter, "head": dict(self.head), "delta": dict(self.delta)}
+        return {"adapter": adapter, "dense": dict(self.dense), "delta": dict(self.delta)}
 
     @classmethod
     def from_state(cls, state: State) -> Weights:
@@ -52,7 +53,7 @@ class Weights:
         """
         try:
             adapter = {name: Factors(B=layer["B"], A=layer["A"]) for name, layer in state["adapter"].items()}
-            return cls(adapter, state["head"], state["delta"])
+            return cls(adapter, state["dense"], state["delta"])
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"A checkpoint's state lacks {error}.", "Take an older checkpoint.") from error
 
@@ -61,4 +62,4 @@ class Weights:
         for name, factors in self.adapter.items():
             if not (factors.A.isfinite().all() and factors.B.isfinite().all()):
                 return name
-        return next((name for name, tensor in self.head.items() if not torch.isfinite(tensor).all()), None)
+        return next((name for name, tensor in self.dense.items() if not torch.isfinite(tensor).all()), None)

@@ -1,4 +1,4 @@
-"""What a round's aggregation did: gaps, movement, tails, ranks and bytes.
+"""What a round's aggregation did: gaps, movement, tails and ranks.
 
 Norms are Frobenius norms of changes to the weights. They are those of the float64 factors that a method returns; storing
 these as float32 adds a relative 1e-7 that no column contains.
@@ -6,16 +6,14 @@ these as float32 adds a relative 1e-7 that no column contains.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, fsum, hypot, log
 
 import torch
-from torch import Tensor
 
 from fedspec.config import FederatedConfig
-from fedspec.federated.aggregators.base import Installed, LayerUpdates, Part
-from fedspec.federated.lora import Adapter, Factors
+from fedspec.federated.aggregators.base import Installed, LayerUpdates
 from fedspec.federated.spectral import LowRank
 
 
@@ -134,50 +132,6 @@ def columns(layers: Mapping[str, LayerStatistics], tails: Tails) -> dict[str, fl
         "tail_nuclear": tails.nuclear,
         "effective_rank": sum(effective_rank(layer.singular_values) for layer in layers.values()) / len(layers),
     }
-
-
-def traffic(
-    *,
-    sent: int,
-    received: int,
-    before: Adapter,
-    trained: Collection[Part],
-    installed: Iterable[Installed],
-    head: Mapping[str, Tensor],
-    itemsize: int,
-) -> dict[str, int]:
-    """A round's byte columns of `fedspec.results.Row`: numbers times their size, without headers.
-
-    Up go the factors that each client has trained, and its head; down go, to each client, the factors that are new to it, the
-    head, and what was folded into base weights, in its cheapest exact form.
-
-    Args:
-        sent: clients that sent an update, also those that were rejected.
-        received: clients that download the result.
-        before: the adapter that this round trained.
-        trained: the factors of it that the clients trained.
-        installed: what each layer computes with now.
-        head: the head's tensors where they are aggregated, else empty.
-        itemsize: bytes of one number.
-    """
-    layers = list(installed)
-    head_bytes = sum(tensor.nbytes for tensor in head.values())
-    residual_bytes = received * itemsize * sum(layer.folded.numel for layer in layers if layer.folded is not None)
-    factors_up = sum(_numel(factors, trained) for factors in before.values())
-    factors_down = sum(_numel(layer.factors, layer.download) for layer in layers)
-    up = sent * (itemsize * factors_up + head_bytes)
-    down = received * (itemsize * factors_down + head_bytes) + residual_bytes
-    return {
-        "bytes_up": up,
-        "bytes_down": down,
-        "bytes_head": (sent + received) * head_bytes,
-        "bytes_residual": residual_bytes,
-        "communication_bytes": up + down,
-    }
-
-
-def _numel(factors: Factors, parts: Collection[Part]) -> int:
-    return sum(getattr(factors, part).numel() for part in parts)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedspec.config import CentralizedConfig, FederatedConfig
-from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.federated.aggregators import AGGREGATORS, LORA
 from fedspec.federated.aggregators.base import Aggregator, LayerUpdates
 from fedspec.federated.experiment import Experiment, prepare
 from fedspec.federated.lora import Factors
@@ -85,16 +85,16 @@ def sent(method: Aggregator, turn: int) -> Callable[..., LayerUpdates]:
     return make
 
 
-@pytest.fixture(params=AGGREGATORS)
+@pytest.fixture(params=[name for name, entry in AGGREGATORS.items() if entry.traits >= LORA])
 def method_name(request: pytest.FixtureRequest) -> str:
-    """Each registered method."""
+    """Each registered method that aggregates adapters."""
     return str(request.param)
 
 
 @pytest.fixture
 def method(method_name: str) -> Aggregator:
     """The implementation of each registered method."""
-    implementation: Aggregator = AGGREGATORS[method_name].load()()
+    implementation: Aggregator = AGGREGATORS[method_name].load().of(FederatedConfig())
     return implementation
 
 

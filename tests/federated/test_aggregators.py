@@ -21,13 +21,14 @@ from fedspec.federated.aggregators.flora import FLoRA
 from fedspec.federated.aggregators.rolora import RoLoRA
 from fedspec.federated.lora import Factors
 from fedspec.federated.spectral import LowRank
+from fedspec.federated.state import Weights
 
 Draw = Callable[..., Factors]
 Updates = Callable[..., LayerUpdates]
 
 
 def install(method: Aggregator, updates: LayerUpdates) -> Installed:
-    return method.apply(method.init({"layer": updates.previous}), {"layer": updates})[0]["layer"]
+    return method.apply(method.init(Weights({"layer": updates.previous}, {}, {})), {"layer": updates})[0]["layer"]
 
 
 def product(installed: Installed, scale: float = 2.0) -> torch.Tensor:
@@ -65,7 +66,7 @@ def test_exact_methods_install_the_ideal_update(method: Aggregator, factors: Dra
     close(product(install(method, updates)), updates.ideal.dense())
 
 
-@pytest.mark.parametrize("method_name", sorted(set(AGGREGATORS) - set(EXACT)), indirect=True)
+@pytest.mark.parametrize("method_name", ["fedavg", "fedavg_rebalanced", "fedspec"], indirect=True)
 def test_the_others_do_not(method: Aggregator, factors: Draw, sent: Updates) -> None:
     updates = sent([factors() for _ in range(4)])
     missed = (product(install(method, updates)) - updates.ideal.dense()).norm()

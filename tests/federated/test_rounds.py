@@ -246,20 +246,20 @@ def test_nothing_leaks_from_client_to_client(head: str, small: Small) -> None:
     alone = trained_alone(experiment, 1)
     trained_alone(experiment, 0)
     assert_same(alone.to_state(), trained_alone(experiment, 1).to_state())
-    assert bool(alone.head) == (head == "aggregate")
+    assert bool(alone.dense) == (head == "aggregate")
 
 
 def test_the_head_is_the_sample_weighted_mean_of_the_clients_heads(small: Small) -> None:
     experiment = small(rounds=1, head="aggregate")
     experiment.resident.install(experiment.initial_weights())
-    sent = [trained_alone(experiment, client).head["weight"].double() for client in range(3)]
+    sent = [trained_alone(experiment, client).dense["out.weight"].double() for client in range(3)]
     samples = torch.tensor([len(data) for data in experiment.clients], dtype=torch.float64)
     expected = torch.tensordot(samples / samples.sum(), torch.stack(sent), dims=1)
 
     [event] = done(list(rounds(experiment)))
-    torch.testing.assert_close(event.state["head"]["weight"], expected.float(), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(event.state["dense"]["out.weight"], expected.float(), rtol=1e-6, atol=1e-8)
     frozen = done(list(rounds(small(rounds=1))))[0]
-    assert frozen.state["head"] == {}
+    assert frozen.state["dense"] == {}
     head_bytes = 4 * (128 * 10 + 10)
     assert event.row.bytes_head == 6 * head_bytes
     assert event.row.communication_bytes - frozen.row.communication_bytes == 6 * head_bytes

@@ -1,11 +1,10 @@
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
 from fedspec.config import FederatedConfig
-from fedspec.federated.aggregators.base import BOTH, Installed, LayerUpdates
+from fedspec.federated.aggregators.base import Installed, LayerUpdates
 from fedspec.federated.aggregators.fedavg import FedAvg
 from fedspec.federated.aggregators.fedavg_rebalanced import FedAvgRebalanced
 from fedspec.federated.aggregators.fedspec import FedSpec
@@ -20,7 +19,6 @@ from fedspec.federated.statistics import (
     movement,
     next_rank,
     tails,
-    traffic,
 )
 
 Draw = Callable[..., Factors]
@@ -125,20 +123,3 @@ def test_totals_are_norms_over_all_layers() -> None:
     assert (found["frobenius_gap"], found["gap_relative"], found["gap_over_move"]) == (5.0, 0.5, 2.5)
     assert (found["cf_gap_fedavg"], found["cf_gap_fedspec"]) == (10.0, 5.0)
     assert found["effective_rank"] == pytest.approx(1.5)
-
-
-def test_bytes_are_numbers_times_their_size() -> None:
-    before = {"layer": Factors(torch.zeros(10, 2), torch.zeros(2, 5))}  # B 20 and A 10 numbers
-    after = Factors(torch.zeros(10, 3), torch.zeros(3, 5))  # B 30 and A 15 numbers
-    head = {"weight": torch.zeros(4, 2), "bias": torch.zeros(2)}  # 10 numbers
-    folded = LowRank(torch.zeros(10, 1), torch.zeros(1, 5))  # 15 numbers
-    more: dict[str, Any] = {"sent": 2, "received": 3, "before": before, "head": head, "itemsize": 4}
-    assert traffic(trained=BOTH, installed=[Installed(after, folded)], **more) == {
-        "bytes_up": 2 * 4 * (30 + 10),
-        "bytes_down": 3 * 4 * (45 + 10 + 15),
-        "bytes_head": 5 * 4 * 10,
-        "bytes_residual": 3 * 4 * 15,
-        "communication_bytes": 2 * 4 * 40 + 3 * 4 * 70,
-    }
-    half = traffic(trained={"B"}, installed=[Installed(after, download=frozenset({"A"}))], **more)
-    assert (half["bytes_up"], half["bytes_down"]) == (2 * 4 * (20 + 10), 3 * 4 * (15 + 10))

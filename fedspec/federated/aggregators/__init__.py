@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from fedspec.registry import Entry
 
+# What a method can do: tune adapters or full weights; keep the adapters' coordinates, so that a server optimiser can go on from
+# round to round; and what it needs: clients that take plain SGD steps.
+LORA, FULL, STEADY, SGD = (frozenset({trait}) for trait in ("lora", "full", "steady", "sgd"))
+
 AGGREGATORS: dict[str, Entry] = {
-    "fedavg": Entry("fedspec.federated.aggregators.fedavg:FedAvg", "FedAvg"),
-    "fedavg_rebalanced": Entry("fedspec.federated.aggregators.fedavg_rebalanced:FedAvgRebalanced", "FedAvg rebalanced"),
-    "fedspec": Entry("fedspec.federated.aggregators.fedspec:FedSpec", "FedSpec"),
-    "fedspec_residual": Entry("fedspec.federated.aggregators.fedspec_residual:FedSpecResidual", "FedSpec + residual"),
-    "fedex": Entry("fedspec.federated.aggregators.fedex:FedEx", "FedEx-LoRA"),
-    "ffa": Entry("fedspec.federated.aggregators.ffa:FFA", "FFA-LoRA"),
-    "flora": Entry("fedspec.federated.aggregators.flora:FLoRA", "FLoRA"),
-    "rolora": Entry("fedspec.federated.aggregators.rolora:RoLoRA", "RoLoRA"),
+    "fedavg": Entry("fedspec.federated.aggregators.fedavg:FedAvg", "FedAvg", LORA | FULL | STEADY),
+    "fedavg_rebalanced": Entry("fedspec.federated.aggregators.fedavg_rebalanced:FedAvgRebalanced", "FedAvg rebalanced", LORA),
+    "fedspec": Entry("fedspec.federated.aggregators.fedspec:FedSpec", "FedSpec", LORA),
+    "fedspec_residual": Entry("fedspec.federated.aggregators.fedspec_residual:FedSpecResidual", "FedSpec + residual", LORA),
+    "fedex": Entry("fedspec.federated.aggregators.fedex:FedEx", "FedEx-LoRA", LORA),
+    "ffa": Entry("fedspec.federated.aggregators.ffa:FFA", "FFA-LoRA", LORA | STEADY),
+    "flora": Entry("fedspec.federated.aggregators.flora:FLoRA", "FLoRA", LORA),
+    "rolora": Entry("fedspec.federated.aggregators.rolora:RoLoRA", "RoLoRA", LORA | STEADY),
+    "scaffold": Entry("fedspec.federated.aggregators.scaffold:Scaffold", "SCAFFOLD", FULL | SGD),
 }

@@ -8,13 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from fedspec.federated.lora import Adapter, Factors
+from fedspec.config import FederatedConfig
+from fedspec.federated.lora import Factors
 from fedspec.federated.spectral import LowRank, Spectrum, Split
+from fedspec.federated.state import Weights
 
 # One of the two factors of an adapter.
 Part = Literal["B", "A"]
@@ -80,26 +82,65 @@ class Installed:
     download: frozenset[Part] = BOTH
 
 
+@dataclass(frozen=True, slots=True)
+class DenseUpdate:
+    """What one client sent of the tensors that travel as they are.
+
+    Attributes:
+        client: its number.
+        share: of the samples of the round; shares sum to 1.
+        steps: how many it took.
+        tensors: by parameter name.
+    """
+
+    client: int
+    share: float
+    steps: int
+    tensors: Mapping[str, Tensor]
+
+
 class Aggregator(ABC):
-    """A method; it holds nothing but its options, and what it remembers is in the state that it returns."""
+    """A method; it holds nothing but its options, and what it remembers is in the state that it returns.
+
+    Attributes:
+        variates: whether a tensor of the shape of each dense one travels beside it, both ways.
+    """
+
+    variates = False
+
+    @classmethod
+    def of(cls, config: FederatedConfig) -> Self:
+        """The method as a configuration wants it."""
+        return cls()
 
     def trained(self, round: int) -> frozenset[Part]:
         """The factors that the clients of a round train, and send; the others stay as they are."""
         return BOTH
 
     @abstractmethod
-    def init(self, adapter: Adapter) -> ServerState:
+    def init(self, start: Weights) -> ServerState:
         """The state before the first round."""
 
     @abstractmethod
     def apply(self, state: ServerState, updates: Mapping[str, LayerUpdates]) -> tuple[dict[str, Installed], ServerState]:
         """One round: what to install in each layer, and the state for the next round. Neither argument is changed."""
 
+    def correction(self, state: ServerState, client: int) -> Mapping[str, Tensor] | None:
+        """What the client adds to its gradients of dense tensors in each step, if anything."""
+        return None
+
+    def dense(
+        self, state: ServerState, before: Mapping[str, Tensor], updates: Sequence[DenseUpdate]
+    ) -> tuple[dict[str, Tensor], ServerState]:
+        """The next dense tensors: the mean over the samples. Called after `apply`, with its state; nothing is changed."""
+        shares = [update.share for update in updates]
+        return {name: weighted_mean([update.tensors[name] for update in updates], shares) for name in before}, state
+
 
 class Layerwise(Aggregator):
     """A method without memory that looks at one layer at a time."""
 
-    def init(self, adapter: Adapter) -> ServerState:
+    def init(self, start: Weights) -> ServerState:
         """Nothing to remember."""
         return {}
 
