@@ -8,7 +8,7 @@ are is for the registries to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -220,11 +220,31 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
         yield "tail_threshold", f"tail_threshold must be in (0, 1), not {config.tail_threshold}", "Use a value such as 0.05."
 
 
+def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str, str, str]]:
+    """What the method of a configuration cannot do, as `complaints`. ``traits``: as its registry tells them."""
+    if not isinstance(config, FederatedConfig):
+        return
+    method = config.method
+    if config.tune not in traits:
+        what, other = ("adapters", "full") if config.tune == "lora" else ("full weights", "lora")
+        yield "tune", f"{method} does not aggregate {what}", f'Set tune = "{other}", or use another method.'
+    if config.tune == "lora" and config.server != "average" and "steady" not in traits:
+        what = f"{method} gives the adapters new coordinates in each round, in which server {config.server} cannot go on"
+        yield "server", what, "Use server average, or fedavg, ffa or rolora."
+    if "sgd" in traits and (config.optimizer != "sgd" or config.momentum):
+        yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
+
+
 def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]]:
     for key in keys:
         value = getattr(config, key)
         if not 1 <= value <= LARGEST:
             yield key, f"{key} must be at least 1, not {value}", "Use a whole number from 1."
+
+
+def clients_in_a_round(values: Mapping[str, Any]) -> int:
+    """How many clients a round of a configuration, as an item holds it, samples: the nearest to its share, at least one."""
+    return max(1, int(values.get("participation", 1.0) * values.get("clients", 1) + 0.5))
 
 
 def tuned_lr(method: str) -> float:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fedspec.config import CentralizedConfig, FederatedConfig, tuned_lr
 from fedspec.errors import CapabilityError, DamagedError, UsageError
+from fedspec.federated.aggregators import AGGREGATORS, LORA
 from fedspec.jobs import VOCABULARY
 from fedspec.plan import (
     Item,
@@ -30,7 +31,7 @@ from fedspec.plan import (
 )
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-METHODS = list(VOCABULARY["method"])
+METHODS = [name for name, entry in AGGREGATORS.items() if entry.traits >= LORA]
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -221,6 +222,51 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
     "a dropout of 1": ("[experiment]\nlora_dropout = 1", 2, "lora_dropout must be in [0, 1)", "0.1"),
     "a max_rank below the rank": ('[experiment]\nrank_rule = "energy"\nrank = 8\nmax_rank = 4', 4, "below rank 8", "Raise"),
     "a threshold of 1": ("[experiment]\ntail_threshold = 1.0", 2, "tail_threshold must be in (0, 1)", "0.05"),
+    "momentum of AdamW": (
+        "[experiment]\nmomentum = 0.9",
+        2,
+        "momentum is SGD's, and the optimizer is adamw",
+        'optimizer = "sgd"',
+    ),
+    "more clients than there are": ("[experiment]\nparticipation = 1.5", 2, "participation must be in (0, 1]", "0.2"),
+    "a pull away": ("[experiment]\nprox = -1", 2, "prox must be 0 or more", "0.01"),
+    "a server that never forgets": ("[experiment]\nserver_momentum = 1.0", 2, "server_momentum must be in [0, 1)", "0.9"),
+    "a rank of full weights": (
+        '[experiment]\ntune = "full"\nrank_rule = "energy"\n[grid]\nmethod = ["fedavg"]',
+        3,
+        "there is no rank to grow",
+        "rank_rule",
+    ),
+    "momentum in a growing rank": (
+        '[experiment]\nserver = "adam"\nrank_rule = "energy"\n[grid]\nmethod = ["fedavg"]',
+        2,
+        "in a rank that grows",
+        "fixed",
+    ),
+    "full weights by SVD": (
+        '[experiment]\ntune = "full"\n[grid]\nmethod = ["fedspec"]',
+        2,
+        "fedspec does not aggregate full",
+        '"lora"',
+    ),
+    "variates of adapters": (
+        '[experiment]\ntune = "lora"\n[grid]\nmethod = ["scaffold"]',
+        2,
+        "scaffold does not aggregate adapters",
+        '"full"',
+    ),
+    "variates with AdamW": (
+        '[experiment]\noptimizer = "adamw"\ntune = "full"\n[grid]\nmethod = ["scaffold"]',
+        2,
+        "scaffold is defined for plain SGD",
+        '"sgd"',
+    ),
+    "momentum of an SVD": (
+        '[experiment]\nserver = "momentum"\n[grid]\nmethod = ["fedspec"]',
+        2,
+        "fedspec gives the adapters new coordinates",
+        "average",
+    ),
     "not TOML": ("[experiment]\nrounds = = 3", None, "is no TOML file", "Correct it"),
     "TOML with a key twice": ("[experiment]\nrounds = 3\nrounds = 4", None, "is no TOML file", "Correct it"),
 }

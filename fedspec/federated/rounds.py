@@ -11,7 +11,7 @@ from math import isfinite
 
 import torch
 
-from fedspec.config import FederatedConfig
+from fedspec.config import FederatedConfig, clients_in_a_round
 from fedspec.errors import ExperimentError
 from fedspec.federated import server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
@@ -119,7 +119,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
 
 def sampled(config: FederatedConfig, round: int) -> list[int]:
     """The clients of a round, ascending: a share of them without replacement, named by (seed, round) alone."""
-    count = max(1, int(config.participation * config.clients + 0.5))
+    count = clients_in_a_round({"participation": config.participation, "clients": config.clients})
     order = torch.randperm(config.clients, generator=generator("sampling", config.seed, round))
     return sorted(order[:count].tolist())
 

@@ -28,7 +28,8 @@ JOBS: dict[str, Entry] = {
 }
 
 # Names that plans may use, without importing what they stand for.
-VOCABULARY: Vocabulary = {"method": tuple(AGGREGATORS), "dataset": tuple(DATASETS), "model": tuple(MODELS)}
+METHODS = {name: entry.traits for name, entry in AGGREGATORS.items()}
+VOCABULARY: Vocabulary = {"method": METHODS, "dataset": tuple(DATASETS), "model": tuple(MODELS)}
 
 
 class Job(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fedspec.clock import Clock
+from fedspec.config import clients_in_a_round
 from fedspec.federated.events import ClientDone, ClientRejected, RoundDone
 from fedspec.jobs import Job, OpenJob
 from fedspec.plan import Item
@@ -20,7 +21,10 @@ WARM_UP_S = 20.0
 # What a round costs beside training: two writes that survive a power cut, the journal, and a look at the folder.
 SAVE_S = 0.005
 # What the time and the memory of an item depend on; one item stands for all that agree in these.
-COST_KEYS = ("dataset", "model", "clients", "local_epochs", "batch_size", "rank", "engine", "dtype", "threads", "device")
+COST_KEYS = (
+    "dataset", "model", "clients", "participation", "local_epochs", "batch_size", "tune", "rank", "engine", "dtype", "threads",
+    "device",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def _measure(item: Item, open_job: OpenJob, clock: Clock, budget_s: float) -> _C
 
 def _rounds(job: Job, item: Item, clock: Clock, budget_s: float) -> tuple[float, int]:
     """(seconds a round, bytes of the state); a round that outlasts the budget is judged by its first clients."""
-    clients = int(item.config.get("clients", 1))
+    clients = clients_in_a_round(item.config)
     began = lap = clock.monotonic()
     laps: list[float] = []
     trained = state_bytes = 0

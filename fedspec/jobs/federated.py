@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedspec.config import CentralizedConfig, FederatedConfig, complaints
+from fedspec.config import CentralizedConfig, FederatedConfig, complaints, unfit
 from fedspec.errors import CapabilityError
 from fedspec.federated.events import Event
 from fedspec.federated.experiment import prepare
 from fedspec.federated.rounds import rounds
+from fedspec.jobs import METHODS
 from fedspec.plan import Item, effective
 
 
@@ -28,7 +29,8 @@ class FederatedJob:
     def __init__(self, item: Item, base: Mapping[str, Tensor] | None, data_root: Path | None) -> None:
         config = effective(item)
         assert isinstance(config, FederatedConfig | CentralizedConfig)  # these kinds have no other
-        for _, complaint, fix in complaints(config):
+        traits = METHODS.get(config.method) if isinstance(config, FederatedConfig) else None
+        for _, complaint, fix in (*complaints(config), *(() if traits is None else unfit(config, traits))):
             # No plan file of this version asks for it; whoever wrote the item otherwise must not cost this machine its worker.
             raise CapabilityError(f"This version does not run {item.exp}: {complaint}.", fix)
         self.experiment = prepare(config, device=config.device, data_root=data_root, base=base)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fedspec.checkpoints import Generation, Resumed, Unusable
+from fedspec.config import clients_in_a_round
 from fedspec.errors import CapabilityError, DamagedError, FedspecError, FolderError, SupersededError
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.jobs import Job
@@ -37,7 +38,7 @@ class Attempt:
         self.queue, self.checkpoints, self.reporter = worker.queue, worker.checkpoints, worker.reporter
         self.exp = published_names(self.queue.store.items.values()).get(held.item.id, held.item.exp)
         self.rounds = int(held.item.config.get("rounds", 1))
-        self.clients = int(held.item.config.get("clients", 1))
+        self.clients = clients_in_a_round(held.item.config)
         self.on = "all data" if held.item.kind == "centralized" else wording.count(self.clients, "client")
         self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
         self.rows: list[Row] = []

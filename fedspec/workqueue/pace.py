@@ -18,7 +18,7 @@ from fedspec.workqueue.store import Beat
 # Enough to know a machine's usual pace by.
 SAMPLES, OWN_ROUNDS, RECENT_ROUNDS = 32, 3, 3
 # What a round's length depends on, besides the machine.
-WORKLOAD = ("dataset", "model", "clients", "local_epochs", "batch_size", "engine", "dtype", "threads")
+WORKLOAD = ("dataset", "model", "clients", "participation", "local_epochs", "batch_size", "tune", "engine", "dtype", "threads")
 
 Run = tuple[str, Key]  # an item and an attempt at it
 
