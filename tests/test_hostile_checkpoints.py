@@ -236,7 +236,7 @@ def test_a_copy_for_people_that_is_none_is_listed_as_what_it_is_or_not_at_all(fo
 
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
-    return prepare(FederatedConfig(clients=2, rounds=2, head="aggregate"), device="cpu")
+    return prepare(FederatedConfig(clients=2, rounds=2, head="aggregate", server="momentum", server_lr=0.3), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -266,9 +266,15 @@ STATES: dict[str, tuple[tuple[str, ...], Any]] = {
         ("adapter", "*"),
         {"A": torch.zeros(1, 1).expand(9999, 64), "B": torch.zeros(1, 1).expand(64, 9999)},
     ),
-    "no head": (("head",), {}),
-    "a head that is text": (("head",), "head"),
-    "a head of another shape": (("head", "*"), torch.zeros(1)),
+    "no head": (("dense",), {}),
+    "a head that is text": (("dense",), "head"),
+    "a head of another shape": (("dense", "*"), torch.zeros(1)),
+    "a method that remembers what it never knew": (("method",), {"server": torch.zeros(1)}),
+    "a server without its momentum": (("server",), {}),
+    "a momentum of another shape": (("server", "momentum", "*"), torch.zeros(1)),
+    "debts of nobody": (("debts",), []),
+    "a debt below 0": (("debts",), [{"parts": [], "dense": False, "residual": -1}] * 2),
+    "a debt of parts that are not there": (("debts",), [{"parts": ["C"], "dense": False, "residual": 0}] * 2),
     "a change of a layer that is not there": (("delta",), {"nowhere": torch.zeros(1)}),
     "changes that are a list": (("delta",), [1]),
 }

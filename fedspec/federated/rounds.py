@@ -12,7 +12,7 @@ from math import isfinite
 import torch
 
 from fedspec.config import FederatedConfig, clients_in_a_round
-from fedspec.errors import ExperimentError
+from fedspec.errors import DamagedError, ExperimentError
 from fedspec.federated import server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
 from fedspec.federated.aggregators.base import Aggregator
@@ -23,8 +23,8 @@ from fedspec.federated.experiment import Experiment, load_method
 from fedspec.federated.lora import dtype_of
 from fedspec.federated.reporting import make_row
 from fedspec.federated.seeding import generator
-from fedspec.federated.state import State, Weights
-from fedspec.federated.traffic import Exchange, no_debts
+from fedspec.federated.state import State, Weights, shape_of
+from fedspec.federated.traffic import Exchange, fits, no_debts
 
 
 def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event]:
@@ -57,6 +57,14 @@ def rounds(experiment: Experiment, state: State | None = None) -> Iterator[Event
         }
     else:
         experiment.check(state, "method", "server", "debts")
+        weights = Weights.from_state(state)
+        usual = shape_of(server.init(config, weights))
+        if not (
+            method.fits(state["method"], weights)
+            and shape_of(state["server"]) == usual
+            and fits(state["debts"], config.clients)
+        ):
+            raise DamagedError("What a checkpoint remembers is not this experiment's.", "Take an older checkpoint.")
     while state["round"] < config.rounds:
         state = yield from _round(experiment, config, method, state)
 

@@ -19,6 +19,15 @@ from fedspec.federated.lora import Adapter, Factors
 State = dict[str, Any]
 
 
+def shape_of(value: Any) -> Any:
+    """What a part of a state looks like: tensors as their shape and type, everything else as its type, at every depth."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype
+    if isinstance(value, dict):
+        return {key: shape_of(inner) for key, inner in value.items()}
+    return [shape_of(inner) for inner in value] if isinstance(value, list) else type(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Everything about a model that training changes, on the CPU.

@@ -25,6 +25,19 @@ def no_debts(clients: int) -> list[Debt]:
     return [_nothing() for _ in range(clients)]
 
 
+def fits(debts: Any, clients: int) -> bool:
+    """Whether a saved state's debts are those of so many clients."""
+    return isinstance(debts, list) and len(debts) == clients and all(map(_is_debt, debts))
+
+
+def _is_debt(debt: Any) -> bool:
+    if not isinstance(debt, dict) or debt.keys() != _nothing().keys():
+        return False
+    parts, residual = debt["parts"], debt["residual"]
+    known = isinstance(parts, list) and all(part in ("A", "B") for part in parts)
+    return known and type(debt["dense"]) is bool and type(residual) is int and residual >= 0
+
+
 def _nothing() -> Debt:
     return {"parts": [], "dense": False, "residual": 0}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from fedspec.config import FederatedConfig
 from fedspec.federated.lora import Factors
 from fedspec.federated.spectral import LowRank, Spectrum, Split
-from fedspec.federated.state import Weights
+from fedspec.federated.state import Weights, shape_of
 
 # One of the two factors of an adapter.
 Part = Literal["B", "A"]
@@ -120,6 +120,10 @@ class Aggregator(ABC):
     @abstractmethod
     def init(self, start: Weights) -> ServerState:
         """The state before the first round."""
+
+    def fits(self, state: Any, start: Weights) -> bool:
+        """Whether a saved state is one of this method's, for weights of those shapes."""
+        return bool(shape_of(state) == shape_of(self.init(start)))
 
     @abstractmethod
     def apply(self, state: ServerState, updates: Mapping[str, LayerUpdates]) -> tuple[dict[str, Installed], ServerState]:

@@ -8,13 +8,14 @@ y_i it has ``c_i' = c_i - c + (x - y_i) / (K lr)``. The server takes the plain m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
 from fedspec.federated.aggregators.base import Aggregator, DenseUpdate, Installed, LayerUpdates, ServerState, weighted_mean
-from fedspec.federated.state import Weights
+from fedspec.federated.state import Weights, shape_of
 
 
 class Scaffold(Aggregator):
@@ -37,6 +38,14 @@ class Scaffold(Aggregator):
     def init(self, start: Weights) -> ServerState:
         """All variates are zero; a client's is kept from its first round on."""
         return {"server": {name: torch.zeros_like(tensor) for name, tensor in start.dense.items()}, "clients": {}}
+
+    def fits(self, state: Any, start: Weights) -> bool:
+        """Of some clients there is no variate yet."""
+        usual = shape_of(dict(start.dense))
+        if not isinstance(state, dict) or state.keys() != {"server", "clients"} or not isinstance(state["clients"], dict):
+            return False
+        numbers = all(type(client) is int and 0 <= client < self.clients for client in state["clients"])
+        return numbers and all(shape_of(held) == usual for held in (state["server"], *state["clients"].values()))
 
     def apply(self, state: ServerState, updates: Mapping[str, LayerUpdates]) -> tuple[dict[str, Installed], ServerState]:
         """There are no adapters."""
