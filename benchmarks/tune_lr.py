@@ -11,7 +11,7 @@ import time
 
 from benchmarks import late_mean, table, write
 from fedspec.config import CentralizedConfig, FederatedConfig
-from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.federated.aggregators import AGGREGATORS, LORA
 from fedspec.federated.centralized import passes
 from fedspec.federated.events import RoundDone
 from fedspec.federated.experiment import prepare
@@ -19,6 +19,7 @@ from fedspec.federated.rounds import rounds
 
 GRID = (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 ALPHAS = (0.1, 0.5, 1.0)
+METHODS = [method for method, entry in AGGREGATORS.items() if entry.traits >= LORA]
 SEEDS = (0, 1, 2, 3, 4)  # disjoint from the reported 42..56
 
 
@@ -40,7 +41,7 @@ def configs(method: str, lr: float) -> list[FederatedConfig | CentralizedConfig]
 def main() -> None:
     """Run the grid, print it, and say what to put into ``TUNED_LR``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=[*AGGREGATORS, "centralized"])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, "centralized"])
     started = time.perf_counter()
     found: dict[str, dict[float, float]] = {}
     for method in parser.parse_args().methods:
