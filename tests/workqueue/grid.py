@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from queuekit import claimed, item, pass_time, table
+from queuekit import Share, claimed, item, pass_time, table, together
 
 from fedspec.errors import FolderError
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.fold import Fold
+from fedspec.workqueue.liveness import NETWORK_SHARE
 from fedspec.workqueue.rules import Held
 from fedspec.workspace import Workspace
 
@@ -66,3 +67,15 @@ class Refusal:
     def __call__(self, step: str) -> None:
         if self.on and step.startswith("append") and step.count(".") > 1:  # the machine's own copy has no number
             raise FolderError("No space left.", "Free some.")
+
+
+def sealed_after_a_backup(share: Share) -> tuple[dict[str, bytes], WorkDistributor, WorkDistributor]:
+    """A share was backed up; then the Mac ran and sealed all, and the PC confirmed it. The backup, the Mac and the PC."""
+    share.enqueue(*ITEMS)
+    for queue in (share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)):
+        queue.leave()
+    backup = share.backup()
+    mac, pc = share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)
+    together(300, mac, pc)
+    sealed_by(mac, pc)
+    return backup, mac, pc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from grid import ITEMS, ONE, OTHER, Refusal, finish, finish_all, results, sealed_by, statuses
+from grid import ITEMS, ONE, OTHER, Refusal, finish, finish_all, results, sealed_after_a_backup, statuses
 from queuekit import WORKSPACE, Share, by, claimed, local_state, together
 
 from fedspec.errors import FolderError
@@ -37,13 +37,7 @@ def begun_before_the_journals_are_back(share: Share, backup: dict[str, bytes], t
 
 
 def test_who_began_before_the_journals_were_back_waits_for_what_its_machine_had_confirmed(share: Share):
-    share.enqueue(*ITEMS)
-    for queue in (share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)):
-        queue.leave()
-    backup = share.backup()
-    mac, pc = share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)
-    together(300, mac, pc)
-    sealed_by(mac, pc)
+    backup, mac, pc = sealed_after_a_backup(share)
     for queue in (mac, pc):
         queue.leave()
     pc = begun_before_the_journals_are_back(share, backup, NETWORK_SHARE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from grid import ITEMS, ONE, OTHER, Refusal, finish, finish_all, results, sealed_by, statuses
+from grid import ITEMS, ONE, OTHER, Refusal, finish, finish_all, results, sealed_after_a_backup, sealed_by, statuses
 from queuekit import WORKSPACE, Share, claimed, fork, pass_time, table, together
 from replicas import Replicas
 
@@ -47,13 +47,7 @@ def test_a_machine_whose_copy_was_put_back_does_not_seal_against_what_it_had_con
 
 
 def test_a_sealed_result_stays_in_a_share_that_was_put_back_while_its_sealer_was_away(share: Share):
-    share.enqueue(*ITEMS)
-    for queue in (share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)):
-        queue.leave()
-    backup = share.backup()
-    mac, pc = share.member("mac", timing=NETWORK_SHARE), share.member("pc", timing=NETWORK_SHARE)
-    together(300, mac, pc)
-    sealed_by(mac, pc)
+    backup, mac, pc = sealed_after_a_backup(share)
     share.kill(pc)
     sealer = machine_of(mac.worker)
     mac.leave()
