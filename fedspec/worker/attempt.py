@@ -39,7 +39,9 @@ class Attempt:
         self.exp = published_names(self.queue.store.items.values()).get(held.item.id, held.item.exp)
         self.rounds = int(held.item.config.get("rounds", 1))
         self.clients = clients_in_a_round(held.item.config)
-        self.on = "all data" if held.item.kind == "centralized" else wording.count(self.clients, "client")
+        everybody = max(self.clients, held.item.config.get("clients", 1))
+        sampled = f"{self.clients} of " if self.clients < everybody else ""
+        self.on = "all data" if held.item.kind == "centralized" else sampled + wording.count(everybody, "client")
         self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
         self.rows: list[Row] = []
         self.base = ""
