@@ -114,14 +114,14 @@ class Member(Board):
         Returns:
             Those that are not known to be gone: their good-bye was lost, or they were closed in a copy of the folder.
         """
-        open_ = {}
+        unclosed = {}
         for former in self.slots.former(self._is_known):
             if former.worker not in self._brought and (lines := self.slots.lines(former)) is not None:
                 last = self.store.relay(former.worker, worker, lines)
                 self._brought.add(former.worker)
                 if self._is_known(former.worker) and not self.store.fold.gone(former.worker):
-                    open_[former.worker] = last
-        return open_
+                    unclosed[former.worker] = last
+        return unclosed
 
     def _forget(self, closed: Collection[str]) -> None:
         for old in closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedspec.federated.aggregators.base import Aggregator, LayerUpdates
 from fedspec.federated.experiment import Experiment, prepare
 from fedspec.federated.lora import Factors
 from fedspec.federated.spectral import LowRank
+from fedspec.federated.state import State
 
 OUT, IN, RANK, SCALE = 20, 15, 3, 2.0
 
@@ -21,6 +23,14 @@ OUT, IN, RANK, SCALE = 20, 15, 3, 2.0
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def saved_and_loaded(state: State) -> State:
+    """A state as a checkpoint gives it back."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    loaded: State = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    return loaded
 
 
 def draw(generator: torch.Generator, out: int = OUT, width: int = IN, rank: int = RANK) -> Factors:

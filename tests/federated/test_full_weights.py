@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -20,6 +19,7 @@ from fedspec.federated.experiment import Experiment
 from fedspec.federated.rounds import rounds, sampled
 from fedspec.federated.seeding import generator
 from fedspec.federated.state import State
+from tests.federated.conftest import saved_and_loaded
 
 Small = Callable[..., Experiment]
 FULL: dict[str, Any] = {"tune": "full", "optimizer": "sgd", "lr": 0.1, "batch_size": 32}
@@ -39,13 +39,6 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def done(experiment: Experiment, state: State | None = None) -> list[RoundDone]:
     return [event for event in rounds(experiment, state) if isinstance(event, RoundDone)]
-
-
-def saved_and_loaded(state: State) -> State:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    loaded: State = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
-    return loaded
 
 
 def leaves(value: Any) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from math import hypot
@@ -24,21 +23,15 @@ from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Eve
 from fedspec.federated.experiment import Config, Experiment, prepare
 from fedspec.federated.rounds import rounds
 from fedspec.federated.spectral import LowRank, refactor
-from fedspec.federated.state import State, Weights
+from fedspec.federated.state import Weights
 from fedspec.registry import Entry
+from tests.federated.conftest import saved_and_loaded
 
 Small = Callable[..., Experiment]
 
 
 def done(events: list[Event]) -> list[RoundDone]:
     return [event for event in events if isinstance(event, RoundDone)]
-
-
-def saved_and_loaded(state: State) -> State:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    loaded: State = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
-    return loaded
 
 
 def assert_same(one: Any, two: Any) -> None:
