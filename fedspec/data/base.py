@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,31 @@ class Split:
     """Samples and their labels.
 
     Attributes:
-        inputs: (n, *input_shape) float32
+        inputs: (n, *input_shape) float32; of texts (n, longest) int64, token ids filled up at the end.
         labels: (n,) int64
+        lengths: of texts, (n,) int64 on the CPU: how many ids of each row are its own.
     """
 
     inputs: Tensor
     labels: Tensor
+    lengths: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, which: Tensor) -> Split:
+        """The samples ``which``, (k,) int64 on the device of the data, in that order."""
+        lengths = None if self.lengths is None else self.lengths[which.cpu()]
+        return Split(self.inputs[which], self.labels[which], lengths)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of ``size`` samples at a time, as views; texts are cut where the longest of the batch ends."""
+        pairs = zip(self.inputs.split(size), self.labels.split(size), strict=True)
+        if self.lengths is None:
+            yield from pairs
+        else:
+            longest: list[int] = [int(lengths.max()) for lengths in self.lengths.split(size)]
+            yield from ((inputs[:, :most], labels) for (inputs, labels), most in zip(pairs, longest, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

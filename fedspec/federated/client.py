@@ -107,8 +107,7 @@ def train_epoch(
     """
     losses = []
     # One gather for the epoch; the batches are views of it.
-    batches = zip(data.inputs[order].split(batch_size), data.labels[order].split(batch_size), strict=True)
-    for inputs, labels in batches:
+    for inputs, labels in data.take(order).batches(batch_size):
         loss = F.cross_entropy(module(inputs), labels)
         steps.zero_grad()
         loss.backward()

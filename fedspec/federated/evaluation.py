@@ -52,7 +52,7 @@ def evaluate(module: nn.Module, data: Split, classes: int) -> Evaluation:
     module.eval()
     loss = 0.0
     hits = np.zeros(classes, dtype=np.int64)
-    for inputs, labels in zip(data.inputs.split(BATCH), data.labels.split(BATCH), strict=True):
+    for inputs, labels in data.batches(BATCH):
         logits = module(inputs)
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         hits += np.bincount(labels[logits.argmax(dim=1) == labels].cpu().numpy(), minlength=classes)

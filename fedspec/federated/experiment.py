@@ -195,8 +195,10 @@ def _partition(config: Config, dataset: Dataset) -> Partition:
 
 
 def _placed(split: Split, config: Config, device: torch.device, which: Tensor | None = None) -> Split:
-    inputs, labels = (split.inputs, split.labels) if which is None else (split.inputs[which], split.labels[which])
-    return Split(inputs.to(dtype_of(config)).to(device), labels.to(device))
+    mine = split if which is None else split.take(which)
+    # Token ids are whole numbers, whatever the model computes in.
+    inputs = mine.inputs.to(dtype_of(config)) if mine.inputs.is_floating_point() else mine.inputs
+    return Split(inputs.to(device), mine.labels.to(device), mine.lengths)
 
 
 def _pretrained(model: Model, dataset: Dataset, seed: int) -> dict[str, Tensor]:
