@@ -57,7 +57,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
     head: Literal["aggregate", "frozen"] = "frozen"
-    engine: Literal["sequential"] = "sequential"
+    engine: Literal["sequential", "stacked"] = "sequential"
     dtype: Literal["float32", "float64"] = "float32"
     threads: int = 1
     device: Literal["any", "cpu", "cuda", "mps"] = "any"

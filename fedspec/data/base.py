@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,12 @@ class Split:
         """The samples ``which``, (k,) int64 on the device of the data, in that order."""
         lengths = None if self.lengths is None else self.lengths[which.cpu()]
         return Split(self.inputs[which], self.labels[which], lengths)
+
+    def parts(self, sizes: Sequence[int]) -> tuple[Split, ...]:
+        """Views of the first ``sizes[0]`` samples, of the next ``sizes[1]``, and so on; together all of them."""
+        inputs, labels = self.inputs.split(list(sizes)), self.labels.split(list(sizes))
+        lengths = [None] * len(sizes) if self.lengths is None else self.lengths.split(list(sizes))
+        return tuple(map(Split, inputs, labels, lengths))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of ``size`` samples at a time, as views; texts are cut where the longest of the batch ends."""

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDone:
+    """Clients that train together have taken ``steps`` of the ``total`` steps that the longest of them takes in the round."""
+
+    round: int
+    steps: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClientDone:
     """A client has trained; ``loss`` is its mean training loss over all its steps."""
 
@@ -62,4 +71,4 @@ class RoundDone:
     state: State
 
 
-Event = ClientDone | ClientRejected | Aggregated | RoundDone
+Event = StepDone | ClientDone | ClientRejected | Aggregated | RoundDone

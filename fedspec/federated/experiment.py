@@ -23,9 +23,10 @@ from fedspec.data.base import Dataset, Split
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.aggregators.base import Aggregator
-from fedspec.federated.client import Resident, train_epoch
+from fedspec.federated.client import train_epoch
 from fedspec.federated.lora import Factors, dtype_of, fresh
 from fedspec.federated.partition import Partition, dirichlet, iid
+from fedspec.federated.resident import Resident
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import State, Weights
 from fedspec.models import MODELS
@@ -46,7 +47,8 @@ class Experiment:
         config: the whole effective configuration.
         base: the frozen base by parameter name, float32 on the CPU; `prepare` makes the same experiment of it.
         resident: the model on the device; what it holds between two rounds means nothing.
-        clients: each client's samples on the device; all of them together in one for the centralized baseline.
+        train: all clients' samples on the device, one client after the other.
+        clients: each client's part of ``train``; all of it for the centralized baseline.
         validation: on the device.
         test: on the device.
         classes: the number of labels.
@@ -57,6 +59,7 @@ class Experiment:
     config: Config
     base: dict[str, Tensor]
     resident: Resident
+    train: Split
     clients: tuple[Split, ...]
     validation: Split
     test: Split
@@ -151,11 +154,13 @@ def prepare(
     weights = _pretrained(model, dataset, config.seed) if base is None else _checked(base, model)
     partition = _partition(config, dataset)
     labels = dataset.train.labels.numpy()
+    train = _placed(dataset.train, config, place, torch.from_numpy(np.concatenate(partition.clients)))
     return Experiment(
         config=config,
         base=weights,
         resident=Resident(model, weights, config, place),
-        clients=tuple(_placed(dataset.train, config, place, torch.from_numpy(mine)) for mine in partition.clients),
+        train=train,
+        clients=train.parts([len(mine) for mine in partition.clients]),
         validation=_placed(dataset.validation, config, place),
         test=_placed(dataset.test, config, place),
         classes=dataset.classes,

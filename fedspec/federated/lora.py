@@ -1,4 +1,4 @@
-"""LoRA: the factors of an adapter, and the linear layer that computes with them.
+"""LoRA: the factors of an adapter, and the linear layers that compute with one client's tensors or with many clients' at once.
 
 A layer computes ``W0 x + s B A x`` with ``s = lora_alpha / r0`` (Hu et al. 2021, arXiv 2106.09685). r0 is the *configured*
 rank: s stays the same when the rank grows, so that the product B A means the same at every rank.
@@ -94,6 +94,15 @@ def grown(factors: Factors, rank: int, *purpose: str | int) -> Factors:
     )
 
 
+# A module's own parameters by name, with one slice a client in front: (clients, *shape).
+PerClient = Mapping[str, Tensor]
+
+
+def per_client(inputs: Tensor, weights: Tensor) -> Tensor:
+    """Each client's linear map of its own samples: (clients * batch, ..., in) and (clients, out, in) to (clients, -1, out)."""
+    return torch.bmm(inputs.reshape(len(weights), -1, inputs.shape[-1]), weights.mT)
+
+
 class LoRALinear(nn.Module):
     """A frozen linear layer and a trainable adapter beside it.
 
@@ -102,6 +111,9 @@ class LoRALinear(nn.Module):
         rank: r of the adapter until `set` brings another one.
         scale: s.
         dropout: probability of dropping an input of the adapter (not of the base) in training.
+
+    Attributes:
+        stack: factors of several clients, whose samples follow one another in equal numbers; ``None`` computes with its own.
     """
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
@@ -111,13 +123,19 @@ class LoRALinear(nn.Module):
         self.dropout = dropout
         self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
         self.A = nn.Parameter(base.weight.new_zeros(rank, base.in_features))
+        self.stack: PerClient | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (..., in)`` to ``(..., out)``."""
         seen = F.dropout(inputs, self.dropout) if self.training and self.dropout else inputs
+        base: Tensor = self.base(inputs)
+        if self.stack is not None:
+            A, B = self.stack["A"], self.stack["B"]
+            change = torch.baddbmm(base.reshape(len(A), -1, base.shape[-1]), per_client(seen, A), B.mT, alpha=self.scale)
+            return change.reshape(base.shape)
         # The scale costs least where the tensor is narrowest: on the r columns between A and B.
         change = F.linear(F.linear(seen, self.A) * self.scale, self.B)
-        return torch.add(self.base(inputs), change)
+        return torch.add(base, change)
 
     def set(self, factors: Factors) -> None:
         """Take over the values, and the rank, of ``factors``."""
@@ -132,6 +150,32 @@ class LoRALinear(nn.Module):
     def get(self) -> Factors:
         """A copy of the factors on the CPU."""
         return Factors(self.B.detach().to("cpu", copy=True), self.A.detach().to("cpu", copy=True))
+
+
+class HeadLinear(nn.Linear):
+    """A linear layer that is trained as it is, of one client or of several at once.
+
+    Args:
+        own: the layer whose parameters it takes over.
+
+    Attributes:
+        stack: as in `LoRALinear`.
+    """
+
+    def __init__(self, own: nn.Linear) -> None:
+        # Its own parameters are `own`'s: nothing is allocated or drawn.
+        super().__init__(own.in_features, own.out_features, own.bias is not None, device="meta")
+        self.weight, self.bias = own.weight, own.bias
+        self.stack: PerClient | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``inputs: (..., in)`` to ``(..., out)``."""
+        if self.stack is None:
+            return super().forward(inputs)
+        outputs = per_client(inputs, self.stack["weight"])
+        if "bias" in self.stack:
+            outputs = outputs + self.stack["bias"].unsqueeze(1)
+        return outputs.reshape(*inputs.shape[:-1], -1)
 
 
 def adapt(model: Model, *, rank: int, scale: float, dropout: float = 0.0) -> dict[str, LoRALinear]:

@@ -6,7 +6,8 @@ and one that never stopped are the same, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from math import isfinite
 
 import torch
@@ -16,13 +17,14 @@ from fedspec.errors import DamagedError, ExperimentError
 from fedspec.federated import server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
 from fedspec.federated.aggregators.base import Aggregator
-from fedspec.federated.client import steps_of, train
+from fedspec.federated.client import Trained, in_turn, steps_of
 from fedspec.federated.evaluation import evaluate
-from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
+from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone, StepDone
 from fedspec.federated.experiment import Experiment, load_method
 from fedspec.federated.lora import dtype_of
 from fedspec.federated.reporting import make_row
 from fedspec.federated.seeding import generator
+from fedspec.federated.stacked import together
 from fedspec.federated.state import State, Weights, shape_of
 from fedspec.federated.traffic import Exchange, fits, no_debts
 
@@ -78,14 +80,15 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
 
     updates: list[ClientUpdate] = []
     present = sampled(config, number)
-    for client in present:
-        data = experiment.clients[client]
-        weights, loss = train(resident, data, config, number, client, method.correction(state["method"], client))
-        if (broken := weights.nonfinite()) is not None or not isfinite(loss):
-            yield ClientRejected(number, client, f"{broken or 'its loss'} is not finite")
+    for done in _train(experiment, config, method, state, present):
+        if isinstance(done, StepDone):
+            yield done
+        elif (broken := done.weights.nonfinite()) is not None or not isfinite(done.loss):
+            yield ClientRejected(number, done.client, f"{broken or 'its loss'} is not finite")
         else:
-            updates.append(ClientUpdate(client, len(data), steps_of(len(data), config), loss, weights))
-            yield ClientDone(number, client, len(data), loss)
+            samples = len(experiment.clients[done.client])
+            updates.append(ClientUpdate(done.client, samples, steps_of(samples, config), done.loss, done.weights))
+            yield ClientDone(number, done.client, samples, done.loss)
 
     result = aggregate(config, method, state["method"], before, updates, number)
     after, optimizer = (
@@ -123,6 +126,16 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
     }
     yield RoundDone(number, row, state)
     return state
+
+
+def _train(
+    experiment: Experiment, config: FederatedConfig, method: Aggregator, state: State, present: Sequence[int]
+) -> Iterator[Trained | StepDone]:
+    """The clients' work in the round after ``state``, from the installed weights, with the engine that the item names."""
+    resident, clients, number = experiment.resident, experiment.clients, state["round"] + 1
+    if config.engine == "stacked":
+        return together(resident, experiment.train, clients, present, config, number)
+    return in_turn(resident, clients, present, config, number, partial(method.correction, state["method"]))
 
 
 def sampled(config: FederatedConfig, round: int) -> list[int]:

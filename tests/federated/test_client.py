@@ -25,7 +25,7 @@ def experiment(small: Small) -> Experiment:
 
 
 def send(experiment: Experiment, round: int = 1, client: int = 0) -> Weights:
-    return train(experiment.resident, experiment.clients[0], experiment.config, round, client)[0]
+    return train(experiment.resident, experiment.clients[0], experiment.config, round, client).weights
 
 
 def test_a_client_takes_the_steps_of_a_bare_loop(experiment: Experiment) -> None:
@@ -52,7 +52,8 @@ def test_a_client_takes_the_steps_of_a_bare_loop(experiment: Experiment) -> None
             optimizer.step()
             losses += [loss.item()] * len(batch)
 
-    sent, mean_loss = train(experiment.resident, data, config, 3, 0)
+    done = train(experiment.resident, data, config, 3, 0)
+    sent, mean_loss = done.weights, done.loss
     assert mean_loss == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     for name, (B, A) in zip(start, factors, strict=True):
         torch.testing.assert_close(sent.adapter[name].B, B.detach(), rtol=1e-2, atol=1e-3)
@@ -81,7 +82,7 @@ def test_a_factor_without_a_gradient_decays_by_lr_times_weight_decay_in_each_ste
     start = experiment.initial_weights()
     experiment.resident.install(start)
     nothing = Split(torch.zeros_like(experiment.clients[0].inputs[:32]), experiment.clients[0].labels[:32])
-    sent = train(experiment.resident, nothing, experiment.config, 1, 0)[0]
+    sent = train(experiment.resident, nothing, experiment.config, 1, 0).weights
     expected = start.adapter["hidden.0"].A * (1 - 0.02 * weight_decay) ** 4
     torch.testing.assert_close(sent.adapter["hidden.0"].A, expected, rtol=1e-5, atol=0)
 

@@ -87,7 +87,7 @@ def test_a_client_on_full_weights_takes_the_steps_of_a_bare_loop(prox: float, sm
     experiment = small(**FULL, prox=prox)
     start = experiment.initial_weights()
     experiment.resident.install(start)
-    sent, _ = train(experiment.resident, experiment.clients[1], experiment.config, 1, 1)
+    sent = train(experiment.resident, experiment.clients[1], experiment.config, 1, 1).weights
     expected = bare_steps(experiment, 1, 1, lambda name, weight, gradient: gradient + prox * (weight - start.dense[name]))
     assert sent.adapter == {}
     assert sent.dense.keys() == expected.keys() == experiment.base.keys()

@@ -161,7 +161,9 @@ def test_the_scale_is_alpha_over_the_configured_rank_also_after_the_rank_has_gro
         with torch.no_grad():
             weight = layer.base.weight + scale * factors.B @ factors.A
             torch.testing.assert_close(layer(inputs), F.linear(inputs, weight, layer.base.bias), rtol=1e-4, atol=1e-4)
-        sent = [train(experiment.resident, data, experiment.config, number, i)[0] for i, data in enumerate(experiment.clients)]
+        sent = [
+            train(experiment.resident, data, experiment.config, number, i).weights for i, data in enumerate(experiment.clients)
+        ]
         shares = [mine / sum(samples) for mine in samples]
         norms = [LowRank.weighted_sum([w.adapter[name] for w in sent], shares, scale).norm() for name in start.adapter]
         assert row.ideal_norm == pytest.approx(hypot(*norms), rel=1e-9)
@@ -228,7 +230,7 @@ def test_a_round_without_a_usable_update_keeps_the_model_and_says_so(small: Smal
 
 def trained_alone(experiment: Experiment, client: int) -> Weights:
     """What a client sends in the first round."""
-    return train(experiment.resident, experiment.clients[client], experiment.config, 1, client)[0]
+    return train(experiment.resident, experiment.clients[client], experiment.config, 1, client).weights
 
 
 @pytest.mark.parametrize("head", ["frozen", "aggregate"])

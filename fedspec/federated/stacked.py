@@ -1,0 +1,195 @@
+"""Local training of a round's clients together: one pass of the frozen base over everybody's batches, and a stack of factors.
+
+All clients start from one model and differ in their factors only. So a step takes the next batch of each client, computes the
+base on all of them at once and the adapters by batched products, and one optimiser updates the whole stack: its arithmetic is
+elementwise. Clients are sorted by how many samples they have; those that still have steps to take are a prefix of the stack.
+
+What differs from the sequential engine is the order of sums, and the stream of dropout, which is one for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedspec.config import TrainingConfig
+from fedspec.data.base import Split
+from fedspec.federated.client import Trained, optimizer, orders
+from fedspec.federated.events import StepDone
+from fedspec.federated.lora import Factors, HeadLinear, LoRALinear
+from fedspec.federated.resident import Resident
+from fedspec.federated.seeding import global_seed
+from fedspec.federated.state import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """Who trains on what in which step, of n clients sorted by their numbers of samples, most first.
+
+    Attributes:
+        rows: (steps, n, batch) int64 on the device, samples of all clients' data; short batches repeat their first one.
+        shares: (steps, n, batch) on the device, a sample's weight in its client's mean loss: 0 where it only fills up.
+        counts: (steps, n) int64, how many samples of a batch are real.
+        active: how many clients take each step; a prefix.
+        widths: how many samples the largest batch of each step has.
+    """
+
+    rows: Tensor
+    shares: Tensor
+    counts: Tensor
+    active: list[int]
+    widths: list[int]
+
+
+def together(
+    resident: Resident, data: Split, clients: Sequence[Split], present: Sequence[int], config: TrainingConfig, round: int
+) -> Iterator[Trained | StepDone]:
+    """The stacked engine: the clients ``present`` train from the installed weights, all at once.
+
+    Args:
+        data: all clients' samples, one client after the other.
+        clients: the parts of ``data``.
+    """
+    ranks = sorted(present, key=lambda client: -len(clients[client]))
+    schedule = _schedule(clients, ranks, config, round, resident)
+    resident.module.train()
+    stack = _Stack(resident, len(ranks), config)
+    losses = torch.zeros(schedule.counts.shape, dtype=resident.dtype, device=resident.device)
+    try:
+        with global_seed(resident.device, "dropout", config.seed, round):
+            for step, (active, width) in enumerate(zip(schedule.active, schedule.widths, strict=True)):
+                stack.narrow(active)
+                batch = data.take(schedule.rows[step, :active, :width].flatten())
+                inputs, labels = next(batch.batches(len(batch)))
+                each = F.cross_entropy(resident.module(inputs), labels, reduction="none")
+                shares = schedule.shares[step, :active, :width]
+                stack.step(each, shares.flatten())
+                losses[step, :active] = (each.detach().view(active, width) * shares).sum(1)
+                yield StepDone(round, step + 1, len(schedule.active))
+    finally:
+        stack.release()
+    totals = (losses.cpu().double() * schedule.counts).sum(0)
+    means = totals / config.local_epochs / torch.tensor([len(clients[client]) for client in ranks])
+    weights = stack.snapshots()
+    for client in present:
+        place = ranks.index(client)
+        yield Trained(client, weights[place], float(means[place]))
+
+
+def _schedule(
+    clients: Sequence[Split], ranks: Sequence[int], config: TrainingConfig, round: int, resident: Resident
+) -> _Schedule:
+    """The batches of `fedspec.federated.client.train`, of the clients ``ranks`` side by side."""
+    starts = list(accumulate((len(split) for split in clients), initial=0))
+    sizes = tuple(len(clients[client]) for client in ranks)
+    places, counts = _places(sizes, config.batch_size, config.local_epochs)
+    seen = [order + starts[client] for client in ranks for order in orders(clients[client], config, round, client)]
+    shares = (torch.arange(places.shape[2]) < counts.unsqueeze(2)).double() / counts.clamp(min=1).unsqueeze(2)
+    return _Schedule(
+        rows=torch.cat(seen)[places].to(resident.device),
+        shares=shares.to(resident.dtype).to(resident.device),
+        counts=counts,
+        active=(counts > 0).sum(1).tolist(),
+        widths=counts.amax(1).tolist(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _places(sizes: tuple[int, ...], batch_size: int, epochs: int) -> tuple[Tensor, Tensor]:
+    """Where in the clients' orders, all in one row, each batch's samples are: it is the same in all rounds of the same clients.
+
+    Args:
+        sizes: of clients' data, descending.
+
+    Returns:
+        (steps, n, batch) int64, where what is beyond a client's last sample repeats the first one of its batch, so that
+        whatever a client computes is its own; and (steps, n) int64, how many samples of each batch are real.
+    """
+    width = min(batch_size, sizes[0])
+    steps = epochs * -(-sizes[0] // batch_size)
+    places, counts = torch.zeros(steps, len(sizes), width, dtype=torch.int64), torch.zeros(steps, len(sizes), dtype=torch.int64)
+    start = 0
+    for client, samples in enumerate(sizes):
+        step = 0
+        for _ in range(epochs):
+            for batch in torch.arange(start, start + samples).split(batch_size):
+                places[step, client] = batch[0]
+                places[step, client, : len(batch)] = batch
+                counts[step, client] = len(batch)
+                step += 1
+            start += samples
+    return places, counts
+
+
+# A module and the name of one of its parameters.
+Slot = tuple[LoRALinear | HeadLinear, str]
+
+
+class _Stack:
+    """The tensors of n clients, with their optimiser; the resident's modules compute with those of the active ones."""
+
+    def __init__(self, resident: Resident, clients: int, config: TrainingConfig) -> None:
+        self.resident = resident
+        factors: list[Slot] = [(layer, part) for layer in resident.layers.values() for part in ("B", "A")]
+        # What is not trained, one factor of some methods, all clients share.
+        starts: dict[Slot, Tensor] = {slot: getattr(*slot) for slot in (*factors, *map(resident.owner, resident.dense))}
+        self.trained = [slot for slot, start in starts.items() if start.requires_grad]
+        self.tensors = {slot: start.detach().expand(clients, *start.shape) for slot, start in starts.items()}
+        self.tensors |= {slot: self.tensors[slot].clone() for slot in self.trained}
+        self.prox: float = getattr(config, "prox", 0.0)
+        self.leaves: list[Tensor] = []
+        self.steps = optimizer([self.tensors[slot] for slot in self.trained], config)
+
+    def narrow(self, active: int) -> None:
+        """From now on the first ``active`` clients train; no more than before."""
+        if self.leaves and len(self.leaves[0]) == active:
+            return
+        old, self.leaves = self.leaves, [self.tensors[slot][:active].detach().requires_grad_() for slot in self.trained]
+        self.steps.param_groups[0]["params"] = self.leaves
+        # The moments of those who go on; all have taken equally many steps.
+        for leaf, was in zip(self.leaves, old, strict=False):
+            moments = self.steps.state.pop(was, {}).items()
+            self.steps.state[leaf] = {key: value[:active] if value.dim() else value for key, value in moments}
+        stacks: dict[LoRALinear | HeadLinear, dict[str, Tensor]] = {}
+        for (module, name), tensor in self.tensors.items():
+            stacks.setdefault(module, {})[name] = tensor[:active]
+        for (module, name), leaf in zip(self.trained, self.leaves, strict=True):
+            stacks[module][name] = leaf
+        for module, stack in stacks.items():
+            module.stack = stack
+
+    def step(self, losses: Tensor, shares: Tensor) -> None:
+        """One step of every active client along the gradient of its mean loss: ``losses`` and their ``shares``, (samples,)."""
+        # Straight from the losses to the leaves: a third less than a backward pass that sums and accumulates.
+        gradients = torch.autograd.grad(losses, self.leaves, shares)
+        for leaf, gradient, start in zip(self.leaves, gradients, self.resident.start, strict=True):
+            # As in the sequential engine, FedProx pulls each client back to where all started. The fused optimisers read a
+            # gradient in the order of its memory, and that of a transposed factor has another one.
+            pulled = torch.add(gradient, leaf.detach() - start, alpha=self.prox) if self.prox else gradient
+            leaf.grad = pulled.contiguous()
+        self.steps.step()
+
+    def release(self) -> None:
+        """Give the modules back."""
+        for module, _ in self.tensors:
+            module.stack = None
+
+    def snapshots(self) -> list[Weights]:
+        """Each client's tensors, copied to the CPU."""
+        copies = {slot: tensor.to("cpu", copy=True) for slot, tensor in self.tensors.items()}
+        layers = self.resident.layers.items()
+        dense = {name: copies[self.resident.owner(name)] for name in self.resident.dense}
+        return [
+            Weights(
+                {name: Factors(B=copies[layer, "B"][place], A=copies[layer, "A"][place]) for name, layer in layers},
+                {name: stack[place] for name, stack in dense.items()},
+                {},
+            )
+            for place in range(len(next(iter(copies.values()))))
+        ]
