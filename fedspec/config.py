@@ -14,7 +14,17 @@ from typing import Any, Literal
 import msgspec
 
 # Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
-TUNED_LR: dict[str, float] = {"fedavg": 0.02, "fedavg_rebalanced": 0.02, "fedspec": 0.02, "centralized": 0.005}
+TUNED_LR: dict[str, float] = {
+    "fedavg": 0.02,
+    "fedavg_rebalanced": 0.02,
+    "fedspec": 0.02,
+    "fedspec_residual": 0.02,
+    "fedex": 0.02,
+    "ffa": 0.03,
+    "flora": 0.03,
+    "rolora": 0.02,
+    "centralized": 0.005,
+}
 FALLBACK_LR = 0.02
 LARGEST = (1 << 31) - 1
 # All rows of a result travel in one journal line.
@@ -37,7 +47,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         head: ``aggregate`` trains the classifier head and averages it by sample counts, ``frozen`` leaves it alone.
         tune: ``lora`` trains adapters beside frozen layers, ``full`` all parameters.
         optimizer: of the clients, in each round anew: AdamW, or SGD with ``momentum``.
-        engine: how the clients of a round are trained on one machine.
+        engine: how the clients of a round are trained on one machine: in turn, or stacked. No part of the name: the experiment
+            is the same.
         threads: CPU threads of one worker; sums, and so the last bits of a result, depend on it.
         device: what a machine must have to take the experiment; ``any`` lets each use its best.
     """
@@ -126,7 +137,6 @@ TRAINING_SUFFIXES: dict[str, str] = {
     "lora_alpha": "_la{}",
     "lora_dropout": "_do{}",
     "head": "_head-{}",
-    "engine": "_{}",
     "dtype": "_{}",
     "threads": "_t{}",
     "device": "_{}",
@@ -193,6 +203,8 @@ def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
     for key, most in MOST.items():
         if getattr(config, key, 0) > most:
             yield key, f"{key} must be at most {most}, not {getattr(config, key)}", "Use a smaller number."
+    if config.engine == "stacked" and (config.tune == "full" or not isinstance(config, FederatedConfig)):
+        yield "engine", "the stacked engine trains the adapters of a round's clients", 'Set engine = "sequential".'
     if isinstance(config, FederatedConfig):
         yield from _federated_complaints(config)
 

@@ -163,10 +163,22 @@ def test_names_in_every_section_are_checked(read: Any, section: str):
 def test_the_shown_settings_are_the_values_that_the_items_have(read: Any):
     plan = read("[experiment]\nbatch_size = 32\n[method.fedspec]\nlr = 0.25", clients=3)
     for one in plan.items:
-        for key in one.config.keys() - {"method", "alpha", "seed", "lr"}:
+        for key in one.config.keys() - {"method", "alpha", "seed", "lr", "engine"}:
             assert plan.settings[key].value == one.config[key]
         assert plan.settings["lr"].value[one.config["method"]] == one.config["lr"]
     assert plan.settings["lr"].source == "plan mine.toml"
+    assert "measured when enqueued" in plan.settings["engine"].value
+    assert plan.undecided == plan.ids
+
+
+@pytest.mark.parametrize("section", ["experiment", "method.fedspec"])
+def test_an_engine_is_decided_where_a_person_names_one(read: Any, section: str):
+    plan = read(f'[{section}]\nengine = "stacked"')
+    named = [item for item in plan.items if section == "experiment" or item.config["method"] == "fedspec"]
+    assert [item.config["engine"] for item in named] == ["stacked"] * len(named)
+    assert plan.undecided == plan.ids - {item.id for item in named}
+    auto = read(f'[{section}]\nengine = "auto"')
+    assert auto.undecided == auto.ids
 
 
 @pytest.mark.parametrize(

@@ -454,7 +454,7 @@ def test_what_this_machine_cannot_run_is_left_to_another(disk: MemoryDisk):
 def test_a_rejected_client_is_told_and_the_round_goes_on(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)
-    process = Process(disk, hook=lambda n, c: ClientRejected(n, c, "its loss is not finite") if (n, c) == (2, 0) else None)
+    process = Process(disk, hook=lambda n, c: ClientRejected(n, c, 1, "its loss is not finite") if (n, c) == (2, 0) else None)
     process.work()
     check(process, item)
     (warning,) = [event for event in process.events if event.startswith("warn")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,18 @@ def show_plan(plan: Plan, queue: WorkDistributor, workers: int, *, dry_run: bool
         say("Nothing was written. Leave out --dry-run to start.")
 
 
+def with_engines(plan: Plan, queue: WorkDistributor) -> Plan:
+    """The plan with an engine for each item: the queue's, where it is there already, else the one that is faster here."""
+    from fedspec.cli.session import data_root
+    from fedspec.clock import SystemClock
+    from fedspec.jobs import opener
+    from fedspec.jobs.engines import decide
+
+    queue.refresh()
+    with _measuring("Measuring which engine trains the clients faster"):
+        return decide(plan, queue.store.items.values(), opener(data_root()), SystemClock())
+
+
 def in_text(value: Any) -> str:
     """A value of the configuration for people: ``42, 43``, and a table of equal values as that value."""
     if isinstance(value, Mapping):
@@ -68,11 +81,14 @@ def _measured(items: list[Item], queue: WorkDistributor) -> Estimate:
     from fedspec.jobs.estimate import estimate
 
     saved = {item.id: generations[0].round for item in items if (generations := queue.store.fold.generations(item.id))}
+    with _measuring("Measuring how long a round takes on this machine"):
+        return estimate(items, opener(data_root()), SystemClock(), saved)
+
+
+def _measuring(what: str) -> AbstractContextManager[object]:
+    """Says on a terminal what takes a moment."""
     console = stderr()
-    if not console.is_terminal:
-        return estimate(items, opener(data_root()), SystemClock(), saved)
-    with console.status("Measuring how long a round takes on this machine"):
-        return estimate(items, opener(data_root()), SystemClock(), saved)
+    return console.status(what) if console.is_terminal else nullcontext()
 
 
 def _lacking(item: Item) -> set[str]:

@@ -32,6 +32,7 @@ FLAGS = {
     "lr": "Learning rate of all methods.",
     "dataset": "Data set, such as digits or mnist.",
     "model": "Model, such as mlp.",
+    "engine": "How clients are trained: sequential, stacked, or auto: the faster one, measured now.",
     "device": "Leave the items to machines with this device: cpu, cuda or mps.",
 }
 SPANNED = {"method": str, "alpha": float, "seed": int}

@@ -116,10 +116,11 @@ def add(plan: PlanArgument, json: JsonOption = False, workspace: WorkspaceOption
 
     What the queue has already is left alone. The flags below change the plan.
     """
+    from fedspec.cli.outline import with_engines
     from fedspec.cli.plans import read_plan
 
     queue = open_queue(workspace)
-    chosen, added = queue.enqueue(read_plan(plan, flags).items)
+    chosen, added = queue.enqueue(with_engines(read_plan(plan, flags), queue).items)
     tell_news(queue)
     if json:
         emit_json({"added": added, "items": [{"id": item.id, "experiment": item.exp} for item in chosen]})

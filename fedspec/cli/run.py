@@ -50,7 +50,7 @@ def run(
     """
     from fedspec.cli.opening import open_queue
     from fedspec.cli.outline import show_config as show
-    from fedspec.cli.outline import show_plan
+    from fedspec.cli.outline import show_plan, with_engines
     from fedspec.cli.plans import read_plan
     from fedspec.cli.session import checked_workers
 
@@ -60,6 +60,7 @@ def run(
         return
     checked_workers(workers)
     queue = open_queue(workspace, time_scale)
+    chosen = with_engines(chosen, queue)
     show_plan(chosen, queue, workers, dry_run=dry_run, json=json)
     if not dry_run:
         raise typer.Exit(_carry_out(chosen, queue, workers, name, json=json))

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """Clients that train together have taken ``steps`` of the ``total`` steps that the longest of them takes in the round."""
+    """Clients that train together have taken a step: ``steps`` of ``total`` that the longest of them takes in the round.
+
+    ``samples``: how many samples of all clients the step was made on.
+    """
 
     round: int
     steps: int
     total: int
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class ClientRejected:
 
     round: int
     client: int
+    samples: int
     reason: str
 
 

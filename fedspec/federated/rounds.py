@@ -83,10 +83,11 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
     for done in _train(experiment, config, method, state, present):
         if isinstance(done, StepDone):
             yield done
-        elif (broken := done.weights.nonfinite()) is not None or not isfinite(done.loss):
-            yield ClientRejected(number, done.client, f"{broken or 'its loss'} is not finite")
+            continue
+        samples = len(experiment.clients[done.client])
+        if (broken := done.weights.nonfinite()) is not None or not isfinite(done.loss):
+            yield ClientRejected(number, done.client, samples, f"{broken or 'its loss'} is not finite")
         else:
-            samples = len(experiment.clients[done.client])
             updates.append(ClientUpdate(done.client, samples, steps_of(samples, config), done.loss, done.weights))
             yield ClientDone(number, done.client, samples, done.loss)
 

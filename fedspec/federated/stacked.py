@@ -38,6 +38,7 @@ class _Schedule:
         counts: (steps, n) int64, how many samples of a batch are real.
         active: how many clients take each step; a prefix.
         widths: how many samples the largest batch of each step has.
+        samples: how many samples each step is made on.
     """
 
     rows: Tensor
@@ -45,6 +46,7 @@ class _Schedule:
     counts: Tensor
     active: list[int]
     widths: list[int]
+    samples: list[int]
 
 
 def together(
@@ -71,7 +73,7 @@ def together(
                 shares = schedule.shares[step, :active, :width]
                 stack.step(each, shares.flatten())
                 losses[step, :active] = (each.detach().view(active, width) * shares).sum(1)
-                yield StepDone(round, step + 1, len(schedule.active))
+                yield StepDone(round, step + 1, len(schedule.active), schedule.samples[step])
     finally:
         stack.release()
     totals = (losses.cpu().double() * schedule.counts).sum(0)
@@ -97,6 +99,7 @@ def _schedule(
         counts=counts,
         active=(counts > 0).sum(1).tolist(),
         widths=counts.amax(1).tolist(),
+        samples=counts.sum(1).tolist(),
     )
 
 

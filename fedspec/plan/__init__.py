@@ -1,6 +1,6 @@
 """A plan: a TOML file that spans a grid of experiments (`grid`), expanded into items, each with its configuration (`item`)."""
 
-from fedspec.plan.grid import Plan, Setting, Vocabulary, load
+from fedspec.plan.grid import AUTO, Plan, Setting, Vocabulary, load
 from fedspec.plan.item import (
     KINDS,
     MAX_ROLES,
@@ -15,9 +15,11 @@ from fedspec.plan.item import (
     make_item,
     published_names,
     same_experiment,
+    with_engine,
 )
 
 __all__ = [
+    "AUTO",
     "KINDS",
     "MAX_ROLES",
     "ROOT",
@@ -35,4 +37,5 @@ __all__ = [
     "make_item",
     "published_names",
     "same_experiment",
+    "with_engine",
 ]

@@ -10,7 +10,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import msgspec
 
 from fedspec.config import CentralizedConfig, FederatedConfig, complaints, tuned_lr, unfit
 from fedspec.errors import UsageError
-from fedspec.plan.item import KINDS, Item, make_item
+from fedspec.plan.item import KINDS, Item, make_item, with_engine
 
 # Key -> the names that it may have; of methods each with its traits (`fedspec.config.unfit`).
 Vocabulary = Mapping[str, Collection[str]]
 GRID_KEYS = ("method", "alpha", "seed")
+# The engine of an experiment for which nobody names one: it is measured when the experiment is enqueued.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,19 @@ class Plan:
 
     Attributes:
         settings: key -> value and source, for `--show-config`; grid keys hold lists, ``lr`` a table by method.
+        undecided: the ids of the items whose engine nobody has named; they have the sequential one until `with_engines`.
     """
 
     name: str
     title: str
     items: tuple[Item, ...]
     settings: dict[str, Setting]
+    undecided: frozenset[str] = frozenset()
+
+    def with_engines(self, chosen: Mapping[str, str]) -> Plan:
+        """The same plan with the engines ``chosen`` for items, by id; nothing is undecided."""
+        items = tuple(with_engine(item, chosen[item.id]) if item.id in chosen else item for item in self.items)
+        return replace(self, items=items, undecided=frozenset())
 
     @property
     def ids(self) -> frozenset[str]:
@@ -83,6 +92,7 @@ class _Expansion:
     ) -> None:
         self.path, self.text, self.raw = path, text, raw
         self.vocabulary, self.overrides = vocabulary, overrides
+        self.undecided: set[str] = set()
 
     def plan(self) -> Plan:
         self._check_sections()
@@ -95,7 +105,8 @@ class _Expansion:
         if not items:
             raise self.error("grid", "the plan has no experiments", "Give at least one method, alpha and seed under [grid].")
         self._check_names(items)
-        return Plan(self.path.stem, str(self.raw.get("title", self.path.stem)), tuple(items), self._settings(items, grid))
+        title = str(self.raw.get("title", self.path.stem))
+        return Plan(self.path.stem, title, tuple(items), self._settings(items, grid), frozenset(self.undecided))
 
     def _check_sections(self) -> None:
         for key, value in self.raw.items():
@@ -149,9 +160,14 @@ class _Expansion:
             own = dict(self.raw.get("method", {}).get(method, {}))
             own.update({k: s.value for k, s in self.overrides.items() if k not in GRID_KEYS})
             values = {"lr": tuned_lr(method), **shared, **own, "method": method, "alpha": alpha, "seed": seed}
-            yield self._item(
-                "federated", values, {**dict.fromkeys(own, f"method.{method}"), **dict.fromkeys(GRID_KEYS, "grid")}
-            )
+            auto = values.get("engine", AUTO) == AUTO
+            if auto:
+                values["engine"] = "sequential"
+            sections = {**dict.fromkeys(own, f"method.{method}"), **dict.fromkeys(GRID_KEYS, "grid")}
+            item = self._item("federated", values, sections)
+            if auto:
+                self.undecided.add(item.id)
+            yield item
 
     def _centralized(self, shared: dict[str, Any], grid: dict[str, list[Any]], own: Mapping[str, Any]) -> Iterable[Item]:
         own = dict(own)
@@ -159,7 +175,8 @@ class _Expansion:
         keys = {f.name for f in msgspec.structs.fields(CentralizedConfig)}
         flags = {k: s.value for k, s in self.overrides.items() if k in keys and k not in GRID_KEYS}
         for seed in grid["seed"]:
-            inherited = {k: v for k, v in shared.items() if k in keys}
+            # One data set has nothing to stack.
+            inherited = {k: v for k, v in shared.items() if k in keys and k != "engine"}
             values = {"lr": tuned_lr("centralized"), **inherited, **own, **flags, "seed": seed}
             sections = {**dict.fromkeys(own, "centralized"), "seed": "grid"}
             yield self._item("centralized", values, sections, [f"machine:{pin}"] if pin else [])
@@ -199,6 +216,8 @@ class _Expansion:
             by_method = {method: config[key] for method, config in federated.items()}
             alike = len({repr(value) for value in by_method.values()}) == 1
             value = grid[key] if key in grid else next(iter(by_method.values())) if alike else by_method
+            if key == "engine" and self.undecided:
+                value = f"{AUTO} (the faster one, measured when enqueued)"
             settings[key] = Setting(value, self._source(key, "grid", "experiment", *(f"method.{m}" for m in federated)))
         for config in (item.config for item in items if item.kind == "centralized"):
             for key in config.keys() - set(grid):

@@ -140,6 +140,11 @@ def make_item(kind: str, config: TrainingConfig, needs: Sequence[str] = (), role
     return Item(kind=kind, exp=name, config=values, needs=sorted({*needs, *device}), roles=members)
 
 
+def with_engine(item: Item, engine: str) -> Item:
+    """The same experiment, trained by another engine: another item, since its last bits differ."""
+    return msgspec.structs.replace(item, config={**item.config, "engine": engine})
+
+
 def _check_roles(roles: Sequence[Role]) -> None:
     """Raise UsageError unless each role has a name of its own and one is the root's, for whom the others would wait."""
     names = [checked(role.name) for role in roles]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedspec.checkpoints import Generation, Resumed, Unusable
 from fedspec.config import clients_in_a_round
 from fedspec.errors import CapabilityError, DamagedError, FedspecError, FolderError, SupersededError
-from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
+from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone, StepDone
 from fedspec.jobs import Job
 from fedspec.plan import published_names
 from fedspec.results import Row, to_table
@@ -145,13 +145,22 @@ class Attempt:
         began = lap = clock.monotonic()
         trained = aggregated = 0.0
         first = round_ = (resumed.round if resumed else 0) + 1
-        done_clients = 0
+        done_clients = handed_in = 0
         self._status(round_, 0, None)
         for event in _sound(job.run(resumed.state), resumed) if resumed else job.run(None):
             now = clock.monotonic()
             match event:
+                case StepDone():
+                    trained, lap = trained + now - lap, now
+                    # Those that train together are that far with their data.
+                    if (share := event.steps * self.clients // (event.total + 1)) > done_clients:
+                        done_clients = share
+                        self._status(round_, done_clients, None)
+                        self.worker.take_stock()
+                        self._check_in_memory()
                 case ClientDone() | ClientRejected():
-                    trained, lap, done_clients = trained + now - lap, now, done_clients + 1
+                    trained, lap, handed_in = trained + now - lap, now, handed_in + 1
+                    done_clients = max(done_clients, handed_in)
                     if isinstance(event, ClientRejected):
                         self.reporter.event(
                             f"warn: round {event.round} of {self.exp} drops client {event.client}: {event.reason}"
@@ -175,7 +184,7 @@ class Attempt:
                         raise SupersededError(f"{self.exp} is paused.", fix)
                     if self.worker.stop.requested and round_ < self.rounds:
                         raise Stopped(f"Round {round_} saved. Claim released.")
-                    lap, trained, aggregated, done_clients = clock.monotonic(), 0.0, 0.0, 0
+                    lap, trained, aggregated, done_clients, handed_in = clock.monotonic(), 0.0, 0.0, 0, 0
                     round_ += 1
             yield 0.0
         return None
