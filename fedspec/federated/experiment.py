@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fedspec import devices
 from fedspec.config import CentralizedConfig, FederatedConfig
-from fedspec.data import DATASETS
-from fedspec.data.base import Dataset, Split
+from fedspec.data import DATASETS, FILE
+from fedspec.data.base import Dataset, Split, limited
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.aggregators.base import Aggregator
@@ -144,7 +144,7 @@ def prepare(
         load_method(config)  # an unknown one is refused before anything is loaded
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
-    dataset: Dataset = _lookup(DATASETS, config.dataset, "data set").load()(data_root)
+    dataset = _loaded(config, data_root)
     model_type: type[Model] = _lookup(MODELS, config.model, "model").load()
     with global_seed(CPU, "model", config.seed):
         model = model_type(dataset.input_shape, dataset.classes)
@@ -170,6 +170,13 @@ def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
         fix = f"Update fedspec, or choose one of {', '.join(registry)}."
         raise CapabilityError(f"This version has no {kind} called {name!r}.", fix)
     return registry[name]
+
+
+def _loaded(config: Config, data_root: Path | None) -> Dataset:
+    entry = _lookup(DATASETS, config.dataset, "data set")
+    file = (config.data_file, config.data_digest) if entry.traits >= FILE else ()
+    task: Dataset = entry.load()(data_root, *file)
+    return limited(task, config.train_samples)
 
 
 def load_method(config: FederatedConfig) -> Aggregator:
