@@ -261,6 +261,12 @@ def mismatched(config: TrainingConfig, dataset: Collection[str], model: Collecti
     if ("text" in dataset) != ("text" in model):
         reads, holds = ("texts", "images") if "text" in model else ("images", "texts")
         yield "model", f"{config.model} reads {reads}, and {config.dataset} holds {holds}", f"Use a model that reads {holds}."
+    if config.tune == "lora" and "lora" not in model:
+        yield (
+            "model",
+            f"{config.model} has no linear layer that could carry an adapter",
+            'Set tune = "full", or use another model.',
+        )
     if "file" in dataset and not config.data_file:
         yield "dataset", f"{config.dataset} does not say which file", 'Set data_file, such as data_file = "mine.npz".'
     if "file" not in dataset and (config.data_file or config.data_digest):

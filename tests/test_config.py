@@ -132,11 +132,12 @@ def test_a_value_that_no_experiment_can_have_is_named_with_a_remedy(changes: dic
 @pytest.mark.parametrize(
     ("changes", "dataset", "model", "key"),
     [
-        ({}, {"text"}, {"image"}, "model"),
-        ({}, {"image"}, {"text"}, "model"),
-        ({}, {"image", "file"}, {"image"}, "dataset"),
-        ({"data_file": "mine.npz"}, {"image"}, {"image"}, "data_file"),
-        ({"data_digest": "0" * 12}, {"image"}, {"image"}, "data_digest"),
+        ({}, {"text"}, {"image", "lora"}, "model"),
+        ({}, {"image"}, {"text", "lora"}, "model"),
+        ({}, {"image"}, {"image"}, "model"),
+        ({}, {"image", "file"}, {"image", "lora"}, "dataset"),
+        ({"data_file": "mine.npz"}, {"image"}, {"image", "lora"}, "data_file"),
+        ({"data_digest": "0" * 12}, {"image"}, {"image", "lora"}, "data_digest"),
     ],
 )
 def test_a_data_set_and_a_model_that_do_not_fit_are_told(changes: dict[str, Any], dataset: set[str], model: set[str], key: str):
@@ -146,9 +147,10 @@ def test_a_data_set_and_a_model_that_do_not_fit_are_told(changes: dict[str, Any]
 
 
 def test_what_fits_is_not_complained_of():
-    assert not list(mismatched(FederatedConfig(), {"image"}, {"image"}))
-    assert not list(mismatched(FederatedConfig(), {"text"}, {"text"}))
-    assert not list(mismatched(FederatedConfig(data_file="mine.npz"), {"image", "file"}, {"image"}))
+    assert not list(mismatched(FederatedConfig(), {"image"}, {"image", "lora"}))
+    assert not list(mismatched(FederatedConfig(), {"text"}, {"text", "lora"}))
+    assert not list(mismatched(FederatedConfig(tune="full"), {"image"}, {"image"}))
+    assert not list(mismatched(FederatedConfig(data_file="mine.npz"), {"image", "file"}, {"image", "lora"}))
 
 
 def test_an_unknown_method_has_a_step_size_too():

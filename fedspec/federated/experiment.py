@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedspec import devices
 from fedspec.config import CentralizedConfig, FederatedConfig
@@ -148,6 +148,7 @@ def prepare(
     model_type: type[Model] = _lookup(MODELS, config.model, "model").load()
     with global_seed(CPU, "model", config.seed):
         model = model_type(dataset.input_shape, dataset.classes)
+    _check_adapters(config, model)
     weights = _pretrained(model, dataset, config.seed) if base is None else _checked(base, model)
     partition = _partition(config, dataset)
     labels = dataset.train.labels.numpy()
@@ -187,6 +188,23 @@ def load_method(config: FederatedConfig) -> Aggregator:
     """
     method: Aggregator = _lookup(AGGREGATORS, config.method, "method").load().of(config)
     return method
+
+
+def _check_adapters(config: Config, model: Model) -> None:
+    """Raise ExperimentError unless the model has layers that can carry adapters of the rank that is wanted."""
+    if config.tune != "lora":
+        return
+    if not model.lora_targets:
+        raise ExperimentError(f"{config.model} has no linear layer that could carry an adapter.", 'Set tune = "full".')
+    layers = ((name, model.get_submodule(name)) for name in model.lora_targets)
+    # Whatever else stands there is refused where it is adapted.
+    shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers if isinstance(layer, nn.Linear)}
+    smallest, shape = min(shapes.items(), key=lambda named: min(named[1]), default=("", (0, 0)))
+    grows = isinstance(config, FederatedConfig) and config.rank_rule != "fixed"
+    for key in ("rank", "max_rank") if grows else ("rank",):
+        if shapes and getattr(config, key) > min(shape):
+            what = f"{key} is {getattr(config, key)}, and {smallest}, the smallest adapted layer, is {shape[0]} x {shape[1]}"
+            raise ExperimentError(f"{what}: no higher rank than {min(shape)}.", f"Set {key} to {min(shape)} or less.")
 
 
 def _partition(config: Config, dataset: Dataset) -> Partition:

@@ -98,6 +98,24 @@ def test_fewer_training_samples_are_shared_out_among_the_same_clients(small: Cal
         small(train_samples=630)
 
 
+@pytest.mark.parametrize(
+    ("config", "problem", "fix"),
+    [
+        (FederatedConfig(rank=65), r"rank is 65, and hidden\.0, the smallest adapted layer, is 128 x 64", "rank to 64"),
+        (FederatedConfig(rank=8, rank_rule="energy", max_rank=80), "max_rank is 80", "max_rank to 64"),
+        (FederatedConfig(model="resnet8"), "resnet8 has no linear layer", 'tune = "full"'),
+    ],
+)
+def test_adapters_that_do_not_fit_the_model_are_refused(config: FederatedConfig, problem: str, fix: str) -> None:
+    with pytest.raises(ExperimentError, match=problem) as caught:
+        prepare(config, device="cpu")
+    assert fix in caught.value.fix
+
+
+def test_a_rank_that_never_grows_may_have_any_limit(small: Callable[..., Experiment]) -> None:
+    assert small(max_rank=80).config.max_rank == 80
+
+
 def test_arrays_of_ones_own_train(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
