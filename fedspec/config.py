@@ -51,6 +51,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             is the same.
         threads: CPU threads of one worker; sums, and so the last bits of a result, depend on it.
         device: what a machine must have to take the experiment; ``any`` lets each use its best.
+        train_samples: how many of the data set's training samples are used, the same ones for every seed; 0 is all.
+        data_file: of a data set that is a file of the user's: its path, relative to the data folder or absolute.
+        data_digest: what that file's SHA-256 must begin with, so that all machines train on the same arrays.
     """
 
     dataset: str = "digits"
@@ -72,6 +75,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     dtype: Literal["float32", "float64"] = "float32"
     threads: int = 1
     device: Literal["any", "cpu", "cuda", "mps"] = "any"
+    train_samples: int = 0
+    data_file: str = ""
+    data_digest: str = ""
 
 
 class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,7 +149,13 @@ TRAINING_SUFFIXES: dict[str, str] = {
     "tune": "_{}",
     "optimizer": "_{}",
     "momentum": "_m{}",
+    "train_samples": "_n{}",
+    "data_file": "_{}",
+    "data_digest": "_x{}",
 }
+# What a user may write as he likes, and what stands for it in a name.
+FREE_KEYS = ("data_file",)
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 FEDERATED_SUFFIXES: dict[str, str] = {
     "dataset": "_{}",
     "model": "_{}",
@@ -197,6 +209,15 @@ def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
         yield "lora_dropout", f"lora_dropout must be in [0, 1), not {config.lora_dropout}", "Use 0, or a value such as 0.1."
     if not 0 <= config.seed <= LARGEST:
         yield "seed", f"seed must be from 0 to {LARGEST}, not {config.seed}", "Use a number such as 42."
+    if not 0 <= config.train_samples <= LARGEST:
+        yield (
+            "train_samples",
+            f"train_samples must be 0 (all) or more, not {config.train_samples}",
+            "Use a number such as 4000.",
+        )
+    if config.data_digest and not re.fullmatch(r"[0-9a-f]{12,64}", config.data_digest):
+        fix = "Use the first 12 digits or more of the file's SHA-256, or leave it out."
+        yield "data_digest", f"data_digest must be 12 to 64 hex digits, not {config.data_digest[:80]!r}", fix
     name = config.name  # type: ignore[attr-defined]
     if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
         yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
@@ -247,6 +268,24 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
         yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
 
 
+def mismatched(config: TrainingConfig, dataset: Collection[str], model: Collection[str]) -> Iterable[tuple[str, str, str]]:
+    """What a configuration's data set and its model cannot be together, as `complaints`; the traits are their registries'."""
+    if ("text" in dataset) != ("text" in model):
+        reads, holds = ("texts", "images") if "text" in model else ("images", "texts")
+        yield "model", f"{config.model} reads {reads}, and {config.dataset} holds {holds}", f"Use a model that reads {holds}."
+    if config.tune == "lora" and "lora" not in model:
+        yield (
+            "model",
+            f"{config.model} has no linear layer that could carry an adapter",
+            'Set tune = "full", or use another model.',
+        )
+    if "file" in dataset and not config.data_file:
+        yield "dataset", f"{config.dataset} does not say which file", 'Set data_file, such as data_file = "mine.npz".'
+    if "file" not in dataset and (config.data_file or config.data_digest):
+        key = "data_file" if config.data_file else "data_digest"
+        yield key, f"{config.dataset} is no file of yours", f'Leave {key} out, or set dataset = "npz".'
+
+
 def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]]:
     for key in keys:
         value = getattr(config, key)
@@ -275,4 +314,14 @@ def _suffix(config: TrainingConfig, method: str, forms: dict[str, str]) -> str:
     defaults: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(config)}
     defaults["lr"] = tuned_lr(method)
     changed = (key for key in forms if getattr(config, key) != defaults[key])
-    return "".join(forms[key].format(getattr(config, key)) for key in changed)
+    return "".join(forms[key].format(_told(key, getattr(config, key))) for key in changed)
+
+
+def _told(key: str, value: Any) -> Any:
+    """A value as it stands in a name: what is too odd for a file name as its last part and a digest."""
+    if key not in FREE_KEYS or _PLAIN.fullmatch(value):
+        return value
+    from hashlib import sha256
+
+    last = re.sub(r"[^a-z0-9]+", "-", re.split(r"[/\\]", value.rstrip("/\\"))[-1].lower()).strip("-")[:24]
+    return f"{last}-{sha256(value.encode()).hexdigest()[:6]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -15,7 +16,9 @@ from fedspec.config import (
     CentralizedConfig,
     FederatedConfig,
     TrainingConfig,
+    complaints,
     config_hash,
+    mismatched,
     tuned_lr,
 )
 
@@ -24,6 +27,8 @@ NAMES: dict[str, list[str]] = {
     "method": ["fedavg", "fedavg_rebalanced", "fedspec"],
     "dataset": ["digits", "mnist"],
     "model": ["mlp", "2nn"],
+    "data_file": ["mine.npz", "Mine.npz", "/data/mine.npz", "C:\\data\\mine.npz", "two words"],
+    "data_digest": ["0" * 12, "1" * 12],
 }
 IN_NAME = {"method", "split", "alpha"}
 # How an experiment is computed is no part of what it is.
@@ -104,6 +109,51 @@ def test_a_split_without_alpha_has_none_in_its_name():
 def test_a_configuration_survives_json(kind: type[TrainingConfig], data: st.DataObject):
     config = data.draw(configs(kind))
     assert msgspec.json.decode(msgspec.json.encode(config), type=kind) == config
+
+
+@pytest.mark.parametrize("file", ["mine.npz", "/data/My Arrays (2).npz", "C:\\data\\mine.npz", "ünïcode", "x" * 200, "/"])
+def test_whatever_a_file_is_called_the_name_is_one_for_files(file: str):
+    config = FederatedConfig(dataset="npz", data_file=file)
+    assert not [complaint for key, complaint, _ in complaints(config) if key == "grid"]
+    assert re.fullmatch(r"[a-z0-9._-]+", config.name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"train_samples": -1}, "train_samples"),
+        ({"data_digest": "abc"}, "data_digest"),
+        ({"data_digest": "G" * 12}, "data_digest"),
+    ],
+)
+def test_a_value_that_no_experiment_can_have_is_named_with_a_remedy(changes: dict[str, Any], key: str):
+    [(named, _, fix)] = [complaint for complaint in complaints(FederatedConfig(**changes)) if complaint[0] != "grid"]
+    assert named == key
+    assert fix
+
+
+@pytest.mark.parametrize(
+    ("changes", "dataset", "model", "key"),
+    [
+        ({}, {"text"}, {"image", "lora"}, "model"),
+        ({}, {"image"}, {"text", "lora"}, "model"),
+        ({}, {"image"}, {"image"}, "model"),
+        ({}, {"image", "file"}, {"image", "lora"}, "dataset"),
+        ({"data_file": "mine.npz"}, {"image"}, {"image", "lora"}, "data_file"),
+        ({"data_digest": "0" * 12}, {"image"}, {"image", "lora"}, "data_digest"),
+    ],
+)
+def test_a_data_set_and_a_model_that_do_not_fit_are_told(changes: dict[str, Any], dataset: set[str], model: set[str], key: str):
+    [(named, _, fix)] = mismatched(FederatedConfig(**changes), dataset, model)
+    assert named == key
+    assert fix
+
+
+def test_what_fits_is_not_complained_of():
+    assert not list(mismatched(FederatedConfig(), {"image"}, {"image", "lora"}))
+    assert not list(mismatched(FederatedConfig(), {"text"}, {"text", "lora"}))
+    assert not list(mismatched(FederatedConfig(tune="full"), {"image"}, {"image"}))
+    assert not list(mismatched(FederatedConfig(data_file="mine.npz"), {"image", "file"}, {"image", "lora"}))
 
 
 def test_an_unknown_method_has_a_step_size_too():

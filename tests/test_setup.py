@@ -219,7 +219,8 @@ class TestWhatIsInstalled:
 
     def test_every_direct_dependency_is_pinned(self):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        asked_for = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+        extras = project["optional-dependencies"]
+        asked_for = [*project["dependencies"], *extras["text"], *extras["dev"]]
         names = [re.match(r"[A-Za-z0-9-]+", requirement)[0] for requirement in asked_for]
         pins = re.findall(r"^([A-Za-z0-9-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
         assert sorted(pins) == sorted(names)

@@ -33,6 +33,8 @@ FLAGS = {
     "dataset": "Data set, such as digits or mnist.",
     "model": "Model, such as mlp.",
     "engine": "How clients are trained: sequential, stacked, or auto: the faster one, measured now.",
+    "train_samples": "Use so many training samples (0: all).",
+    "data_file": "Arrays of yours, for --dataset npz.",
     "device": "Leave the items to machines with this device: cpu, cuda or mps.",
 }
 SPANNED = {"method": str, "alpha": float, "seed": int}
@@ -70,7 +72,30 @@ def read_plan(name: str, flags: Mapping[str, Any]) -> Plan:
     from fedspec import plan
     from fedspec.jobs import VOCABULARY
 
-    return plan.load(plan_path(name), VOCABULARY, overrides(flags, os.environ))
+    path, settings = plan_path(name), overrides(flags, os.environ)
+    read = plan.load(path, VOCABULARY, settings)
+    digests = _digests(read)
+    return plan.load(path, VOCABULARY, {**settings, **digests}) if digests else read
+
+
+def _digests(plan: Plan) -> dict[str, Setting]:
+    """What names the bytes of the user's own data file, so that it is fixed for all machines when it is enqueued.
+
+    Raises:
+        CapabilityError: the file is not on this machine, and the plan does not say which one it is.
+    """
+    from fedspec.plan import Setting
+
+    files = {item.config["data_file"] for item in plan.items if item.config["data_file"] and not item.config["data_digest"]}
+    if not files:
+        return {}
+    if len(files) > 1:
+        raise UsageError(f"The plan has several data files: {', '.join(sorted(files))}.", "Write a plan for each of them.")
+    from fedspec.cli.session import data_root
+    from fedspec.data.npz import DIGEST_DIGITS, digest_of, locate
+
+    path = locate(data_root(), *files)
+    return {"data_digest": Setting(digest_of(path)[:DIGEST_DIGITS], path.name)}
 
 
 def plan_path(name: str) -> Path:

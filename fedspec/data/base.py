@@ -1,16 +1,26 @@
-"""What a data set is to an experiment: whole tensors, split three ways, the same on every machine."""
+"""What a data set is to an experiment: whole tensors, split three ways, the same on every machine, or texts to become such."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedspec.errors import CapabilityError, ExperimentError
+
 # The splits belong to the data, not to an experiment: no configuration changes this seed.
 SPLIT_SEED = 20_190_913
+# What fills up the rows of token ids; no tokenizer has such an id, so that a model can tell filling from text.
+FILLING = -1
+
+# Sentences to their token ids.
+Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +28,7 @@ class Split:
     """Samples and their labels.
 
     Attributes:
-        inputs: (n, *input_shape) float32; of texts (n, longest) int64, token ids filled up at the end.
+        inputs: (n, *input_shape) float32; of texts (n, longest) int64, token ids filled up at the end with `FILLING`.
         labels: (n,) int64
         lengths: of texts, (n,) int64 on the CPU: how many ids of each row are its own.
     """
@@ -52,6 +62,30 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """Sentences and their labels, (n,) int64, before a tokenizer has made a `Split` of them."""
+
+    sentences: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, which: Tensor) -> Texts:
+        """The samples ``which``, (k,) int64, in that order."""
+        return Texts(tuple(self.sentences[i] for i in which.tolist()), self.labels[which])
+
+    def encoded(self, encode: Encode) -> Split:
+        """As token ids."""
+        rows = encode(self.sentences)
+        lengths = torch.tensor([len(row) for row in rows])
+        inputs = torch.full((len(rows), int(lengths.max())), FILLING)
+        for row, ids in zip(inputs, rows, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        return Split(inputs, self.labels, lengths)
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """A classification task.
 
@@ -61,6 +95,9 @@ class Dataset:
         test: what is reported, and never chosen on.
         classes: the number of labels, ``0 .. classes - 1``.
         pretrain: what the frozen base is trained on, disjoint from all others; ``None`` leaves the base at random.
+
+    Raises:
+        ExperimentError: a part is empty, a label is out of range, or all training samples have the same one.
     """
 
     train: Split
@@ -69,12 +106,81 @@ class Dataset:
     classes: int
     pretrain: Split | None = None
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return tuple(self.train.inputs.shape[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A classification task on texts, as `Dataset`."""
+
+    train: Texts
+    validation: Texts
+    test: Texts
+    classes: int
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def encoded(self, encode: Encode) -> Dataset:
+        """As token ids."""
+        train, validation, test = (part.encoded(encode) for part in (self.train, self.validation, self.test))
+        return Dataset(train, validation, test, self.classes)
+
+
+_Task = TypeVar("_Task", Dataset, Corpus)
+
+
+def limited(task: _Task, samples: int) -> _Task:
+    """The task with so many training samples, 0 for all: the same ones for every seed, and of fewer a part of those of more.
+
+    Raises:
+        ExperimentError: it does not have so many.
+    """
+    if not samples:
+        return task
+    if samples > len(task.train):
+        raise ExperimentError(
+            f"train_samples is {samples}, and the data set has {len(task.train)} training samples.",
+            "Lower train_samples, or leave it out to use all.",
+        )
+    chosen = torch.from_numpy(fixed_order(len(task.train))[:samples])
+    return replace(task, train=task.train.take(chosen))
+
+
 def fixed_order(samples: int) -> NDArray[np.int64]:
     """A permutation of ``range(samples)`` that depends on nothing else: the order that splits are cut from."""
     return np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(samples)
+
+
+def data_folder(root: Path | None, title: str) -> Path:
+    """``root``, for a data set that needs one. Raises CapabilityError if there is none."""
+    if root is None:
+        raise CapabilityError(
+            f"{title} needs a data folder, and none is set.", "Set FEDSPEC_DATA to a local folder for data sets."
+        )
+    return root
+
+
+def _check(task: Dataset | Corpus) -> None:
+    for name in ("train", "validation", "test"):
+        labels = getattr(task, name).labels
+        if not len(labels):
+            raise ExperimentError(f"The {name} part of the data set has no samples.", "Take a larger data set.")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= task.classes:
+            wrong = low if low < 0 else high
+            raise ExperimentError(
+                f"A label of the {name} part is {wrong}, and there are {task.classes} classes.",
+                f"Number the labels from 0 to {task.classes - 1}.",
+            )
+    if (task.train.labels == task.train.labels[0]).all():
+        raise ExperimentError(
+            f"All {len(task.train)} training samples have the label {int(task.train.labels[0])}.",
+            "Take a data set, or more of it, with at least two classes.",
+        )

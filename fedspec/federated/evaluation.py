@@ -8,11 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from fedspec.data.base import Split
-
-BATCH = 2048
+from fedspec.models.base import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +45,12 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, data: Split, classes: int) -> Evaluation:
+def evaluate(module: Model, data: Split, classes: int) -> Evaluation:
     """Loss and hits of ``module`` on ``data``, both on one device."""
     module.eval()
     loss = 0.0
     hits = np.zeros(classes, dtype=np.int64)
-    for inputs, labels in data.batches(BATCH):
+    for inputs, labels in data.batches(module.evaluation_batch):
         logits = module(inputs)
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         hits += np.bincount(labels[logits.argmax(dim=1) == labels].cpu().numpy(), minlength=classes)

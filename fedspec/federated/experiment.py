@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedspec import devices
 from fedspec.config import CentralizedConfig, FederatedConfig
-from fedspec.data import DATASETS
-from fedspec.data.base import Dataset, Split
+from fedspec.data import DATASETS, FILE
+from fedspec.data.base import Dataset, Split, limited
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.aggregators.base import Aggregator
@@ -147,10 +147,11 @@ def prepare(
         load_method(config)  # an unknown one is refused before anything is loaded
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
-    dataset: Dataset = _lookup(DATASETS, config.dataset, "data set").load()(data_root)
+    dataset = _loaded(config, data_root)
     model_type: type[Model] = _lookup(MODELS, config.model, "model").load()
     with global_seed(CPU, "model", config.seed):
         model = model_type(dataset.input_shape, dataset.classes)
+    _check_adapters(config, model)
     weights = _pretrained(model, dataset, config.seed) if base is None else _checked(base, model)
     partition = _partition(config, dataset)
     labels = dataset.train.labels.numpy()
@@ -177,6 +178,13 @@ def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
     return registry[name]
 
 
+def _loaded(config: Config, data_root: Path | None) -> Dataset:
+    entry = _lookup(DATASETS, config.dataset, "data set")
+    file = (config.data_file, config.data_digest) if entry.traits >= FILE else ()
+    task: Dataset = entry.load()(data_root, *file)
+    return limited(task, config.train_samples)
+
+
 def load_method(config: FederatedConfig) -> Aggregator:
     """The aggregator of a configuration.
 
@@ -185,6 +193,23 @@ def load_method(config: FederatedConfig) -> Aggregator:
     """
     method: Aggregator = _lookup(AGGREGATORS, config.method, "method").load().of(config)
     return method
+
+
+def _check_adapters(config: Config, model: Model) -> None:
+    """Raise ExperimentError unless the model has layers that can carry adapters of the rank that is wanted."""
+    if config.tune != "lora":
+        return
+    if not model.lora_targets:
+        raise ExperimentError(f"{config.model} has no linear layer that could carry an adapter.", 'Set tune = "full".')
+    layers = ((name, model.get_submodule(name)) for name in model.lora_targets)
+    # Whatever else stands there is refused where it is adapted.
+    shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers if isinstance(layer, nn.Linear)}
+    smallest, shape = min(shapes.items(), key=lambda named: min(named[1]), default=("", (0, 0)))
+    grows = isinstance(config, FederatedConfig) and config.rank_rule != "fixed"
+    for key in ("rank", "max_rank") if grows else ("rank",):
+        if shapes and getattr(config, key) > min(shape):
+            what = f"{key} is {getattr(config, key)}, and {smallest}, the smallest adapted layer, is {shape[0]} x {shape[1]}"
+            raise ExperimentError(f"{what}: no higher rank than {min(shape)}.", f"Set {key} to {min(shape)} or less.")
 
 
 def _partition(config: Config, dataset: Dataset) -> Partition:

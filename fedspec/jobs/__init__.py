@@ -27,9 +27,11 @@ JOBS: dict[str, Entry] = {
     "centralized": Entry("fedspec.jobs.centralized:CentralizedJob", "Centralized baseline"),
 }
 
-# Names that plans may use, without importing what they stand for.
-METHODS = {name: entry.traits for name, entry in AGGREGATORS.items()}
-VOCABULARY: Vocabulary = {"method": METHODS, "dataset": tuple(DATASETS), "model": tuple(MODELS)}
+# Names that plans may use, and what they can do, without importing what they stand for.
+VOCABULARY: Vocabulary = {
+    key: {name: entry.traits for name, entry in registry.items()}
+    for key, registry in (("method", AGGREGATORS), ("dataset", DATASETS), ("model", MODELS))
+}
 
 
 class Job(Protocol):

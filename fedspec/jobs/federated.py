@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedspec.config import CentralizedConfig, FederatedConfig, complaints, unfit
+from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, complaints, mismatched, unfit
 from fedspec.errors import CapabilityError
 from fedspec.federated.events import Event
 from fedspec.federated.experiment import prepare
 from fedspec.federated.rounds import rounds
-from fedspec.jobs import METHODS
+from fedspec.jobs import VOCABULARY
 from fedspec.plan import Item, effective
 
 
@@ -29,8 +29,7 @@ class FederatedJob:
     def __init__(self, item: Item, base: Mapping[str, Tensor] | None, data_root: Path | None) -> None:
         config = effective(item)
         assert isinstance(config, FederatedConfig | CentralizedConfig)  # these kinds have no other
-        traits = METHODS.get(config.method) if isinstance(config, FederatedConfig) else None
-        for _, complaint, fix in (*complaints(config), *(() if traits is None else unfit(config, traits))):
+        for _, complaint, fix in (*complaints(config), *_misfits(config)):
             # No plan file of this version asks for it; whoever wrote the item otherwise must not cost this machine its worker.
             raise CapabilityError(f"This version does not run {item.exp}: {complaint}.", fix)
         self.experiment = prepare(config, device=config.device, data_root=data_root, base=base)
@@ -46,3 +45,12 @@ class FederatedJob:
     def run(self, state: Mapping[str, Any] | None) -> Iterator[Event]:
         """Train from ``state``, or from the beginning, to the last round."""
         return rounds(self.experiment, None if state is None else dict(state))
+
+
+def _misfits(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
+    """What the parts of a configuration cannot do, of those that this version knows; `prepare` refuses the others."""
+    traits = {key: names.get(getattr(config, key, "")) for key, names in VOCABULARY.items()}
+    if (method := traits["method"]) is not None:
+        yield from unfit(config, method)
+    if (dataset := traits["dataset"]) is not None and (model := traits["model"]) is not None:
+        yield from mismatched(config, dataset, model)

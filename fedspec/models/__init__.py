@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from fedspec.registry import Entry
 
+# What a model reads, and whether it has layers that can carry adapters.
+IMAGE, TEXT, LORA = (frozenset({trait}) for trait in ("image", "text", "lora"))
+
 MODELS: dict[str, Entry] = {
-    "mlp": Entry("fedspec.models.mlp:MLP", "MLP 128-128"),
-    "2nn": Entry("fedspec.models.mlp:TwoNN", "2NN"),
+    "mlp": Entry("fedspec.models.mlp:MLP", "MLP 128-128", IMAGE | LORA),
+    "2nn": Entry("fedspec.models.mlp:TwoNN", "2NN", IMAGE | LORA),
+    "cnn": Entry("fedspec.models.cnn:CNN", "CNN", IMAGE | LORA),
+    "resnet8": Entry("fedspec.models.resnet:ResNet8", "ResNet-8 (GN)", IMAGE),
+    "resnet18": Entry("fedspec.models.resnet:ResNet18", "ResNet-18 (GN)", IMAGE),
+    "vit": Entry("fedspec.models.vit:ViT", "ViT, small", IMAGE | LORA),
 }

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from fedspec.config import CentralizedConfig, FederatedConfig, complaints, tuned_lr, unfit
+from fedspec.config import CentralizedConfig, FederatedConfig, complaints, mismatched, tuned_lr, unfit
 from fedspec.errors import UsageError
 from fedspec.plan.item import KINDS, Item, make_item, with_engine
 
-# Key -> the names that it may have; of methods each with its traits (`fedspec.config.unfit`).
-Vocabulary = Mapping[str, Collection[str]]
+# Key -> the names that it may have, each with its traits (`fedspec.config.unfit` and `mismatched`).
+Vocabulary = Mapping[str, Mapping[str, Collection[str]]]
 GRID_KEYS = ("method", "alpha", "seed")
 # The engine of an experiment for which nobody names one: it is measured when the experiment is enqueued.
 AUTO = "auto"
@@ -189,9 +189,10 @@ class _Expansion:
             key = _key_in(str(error)) or next(iter(values))
             fix = "docs/formats.md lists every key, its type and its default."
             raise self.error(key, _lower(str(error)), fix, sections.get(key, "experiment")) from error
-        methods = self.vocabulary.get("method", ())
-        traits = methods.get(values.get("method"), ()) if isinstance(methods, Mapping) else None
-        for key, complaint, fix in (*complaints(config), *(() if traits is None else unfit(config, traits))):
+        method, dataset, model = (
+            self.vocabulary.get(key, {}).get(getattr(config, key, ""), ()) for key in ("method", "dataset", "model")
+        )
+        for key, complaint, fix in (*complaints(config), *unfit(config, method), *mismatched(config, dataset, model)):
             raise self.error(key, complaint, fix, sections.get(key, "experiment"))
         return make_item(kind, config, needs)
 

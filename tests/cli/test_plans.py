@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from fedspec.cli.plans import FLAGS, overrides, plan_path, read_plan
 from fedspec.config import FederatedConfig
-from fedspec.errors import UsageError
+from fedspec.errors import CapabilityError, UsageError
 from tests.cli.conftest import Place
 
 
@@ -88,3 +91,33 @@ def test_a_plan_is_a_name_or_a_file(place: Place):
     with pytest.raises(UsageError) as caught:
         plan_path("nope")
     assert caught.value.fix == "Use distributed, mine, paper, quick, or the path of a TOML file."
+
+
+class TestArraysOfOnesOwn:
+    @pytest.fixture
+    def data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("FEDSPEC_DATA", str(tmp_path / "data"))
+        (tmp_path / "data").mkdir()
+        return tmp_path / "data"
+
+    def test_what_is_enqueued_names_the_bytes_of_the_file(self, data: Path):
+        flags = {"dataset": "npz", "data_file": "mine.npz"}
+        (data / "mine.npz").write_bytes(b"one")
+        plan = read_plan("quick", flags)
+        assert {item.config["data_digest"] for item in plan.items} == {hashlib.sha256(b"one").hexdigest()[:12]}
+        assert plan.settings["data_digest"].source == "mine.npz"
+        (data / "mine.npz").write_bytes(b"two")
+        assert not plan.ids & read_plan("quick", flags).ids
+
+    def test_a_file_that_is_not_here_cannot_be_enqueued_without_its_digest(self, data: Path):
+        with pytest.raises(CapabilityError, match=r"There is no file .*mine\.npz"):
+            read_plan("quick", {"dataset": "npz", "data_file": "mine.npz"})
+        plan = data / "mine.toml"
+        plan.write_text(
+            f'[experiment]\ndataset = "npz"\ndata_file = "mine.npz"\ndata_digest = "{"0" * 12}"\n', encoding="utf-8"
+        )
+        assert {item.config["data_digest"] for item in read_plan(str(plan), {}).items} == {"0" * 12}
+
+    def test_npz_without_a_file_is_told_when_the_plan_is_read(self):
+        with pytest.raises(UsageError, match="--dataset: npz does not say which file"):
+            read_plan("quick", {"dataset": "npz"})

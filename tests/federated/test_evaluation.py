@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from fedspec.data.base import Split
-from fedspec.federated.evaluation import BATCH, Evaluation, evaluate
+from fedspec.federated.evaluation import Evaluation, evaluate
+from fedspec.models.mlp import MLP
 
 
 def test_loss_and_hits_do_not_depend_on_the_batches() -> None:
-    samples = 2 * BATCH + 7
+    samples = 2 * MLP.evaluation_batch + 7
     data = Split(torch.randn(samples, 4), torch.randint(0, 3, (samples,)))
-    module = nn.Linear(4, 3)
+    module = MLP((4,), 3)
     found = evaluate(module, data, 3)
     logits = module(data.inputs)
     assert found.loss == pytest.approx(F.cross_entropy(logits, data.labels).item(), rel=1e-5)

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,9 @@ from fedspec import devices
 from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
 from fedspec.federated.evaluation import evaluate
+from fedspec.federated.events import RoundDone
 from fedspec.federated.experiment import Experiment, prepare
+from fedspec.federated.rounds import rounds
 
 
 def test_the_base_reads_turned_digits_at_chance() -> None:
@@ -70,9 +73,6 @@ def test_clients_share_out_the_training_part(small: Callable[..., Experiment]) -
 
 
 def test_a_run_on_each_accelerator_of_this_machine_agrees_with_the_cpu(small: Callable[..., Experiment]) -> None:
-    from fedspec.federated.events import RoundDone
-    from fedspec.federated.rounds import rounds
-
     kinds = sorted(devices.capabilities() - {"cpu"})
     if not kinds:
         pytest.skip("needs an accelerator: this machine has only a CPU")
@@ -86,10 +86,49 @@ def test_a_run_on_each_accelerator_of_this_machine_agrees_with_the_cpu(small: Ca
             assert mine.ideal_norm == pytest.approx(theirs.ideal_norm, rel=1e-2)
 
 
-def test_mnist_trains(data_root: Path) -> None:
-    from fedspec.federated.events import RoundDone
-    from fedspec.federated.rounds import rounds
+def test_fewer_training_samples_are_shared_out_among_the_same_clients(small: Callable[..., Experiment]) -> None:
+    every, some = small(), small(train_samples=100, min_client_samples=1)
+    assert sum(len(data) for data in some.clients) == 100
+    assert torch.equal(every.test.inputs, some.test.inputs)
+    samples = [{image.numpy().tobytes() for data in one.clients for image in data.inputs} for one in (every, some)]
+    assert samples[1] < samples[0]
+    other_seed = small(train_samples=100, min_client_samples=1, seed=7)
+    assert samples[1] == {image.numpy().tobytes() for data in other_seed.clients for image in data.inputs}
+    with pytest.raises(ExperimentError, match="has 629 training samples"):
+        small(train_samples=630)
 
+
+@pytest.mark.parametrize(
+    ("config", "problem", "fix"),
+    [
+        (FederatedConfig(rank=65), r"rank is 65, and hidden\.0, the smallest adapted layer, is 128 x 64", "rank to 64"),
+        (FederatedConfig(rank=8, rank_rule="energy", max_rank=80), "max_rank is 80", "max_rank to 64"),
+        (FederatedConfig(model="resnet8"), "resnet8 has no linear layer", 'tune = "full"'),
+    ],
+)
+def test_adapters_that_do_not_fit_the_model_are_refused(config: FederatedConfig, problem: str, fix: str) -> None:
+    with pytest.raises(ExperimentError, match=problem) as caught:
+        prepare(config, device="cpu")
+    assert fix in caught.value.fix
+
+
+def test_a_rank_that_never_grows_may_have_any_limit(small: Callable[..., Experiment]) -> None:
+    assert small(max_rank=80).config.max_rank == 80
+
+
+def test_arrays_of_ones_own_train(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    np.savez(tmp_path / "mine.npz", x=rng.normal(size=(300, 5)) + labels[:, None], y=labels)
+    config = FederatedConfig(
+        dataset="npz", data_file="mine.npz", clients=3, rounds=5, head="aggregate", method="fedspec", split="iid", alpha=None
+    )
+    *_, last = rounds(prepare(config, device="cpu", data_root=tmp_path))
+    assert isinstance(last, RoundDone)
+    assert last.row.accuracy > 0.7
+
+
+def test_mnist_trains(data_root: Path) -> None:
     config = FederatedConfig(
         dataset="mnist", model="2nn", head="aggregate", rounds=1, lr=0.003, batch_size=256, method="fedspec"
     )
