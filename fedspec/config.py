@@ -87,6 +87,9 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
         rank_rule: ``fixed``, or grow by ``rank_step`` up to ``max_rank`` while the tail share that the truncation drops
             exceeds ``tail_threshold``: its nuclear norm, or its energy relative to the round's movement.
         singular_split: where the refactoring puts the singular values: ``even`` in both factors, or all in one.
+        kept_energy: florist's tau, the share of the squared singular values that it keeps.
+        fair_weight: lora_fair's weight of staying near the mean of B.
+        sparse_scale: fedrpca's beta, what the clients' sparse parts are multiplied by; 1 is FedAvg.
     """
 
     method: str = "fedavg"
@@ -104,6 +107,9 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     max_rank: int = 16
     tail_threshold: float = 0.05
     singular_split: Literal["even", "b", "a"] = "even"
+    kept_energy: float = 0.9
+    fair_weight: float = 0.01
+    sparse_scale: float = 2.0
 
     @property
     def name(self) -> str:
@@ -160,6 +166,9 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "server": "_server-{}",
     "server_lr": "_slr{}",
     "server_momentum": "_sm{}",
+    "kept_energy": "_kept{}",
+    "fair_weight": "_fair{}",
+    "sparse_scale": "_sparse{}",
 }
 
 
@@ -228,6 +237,12 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
         yield "server", f"server {config.server} cannot go on in a rank that grows", fix
     if config.rank_rule != "fixed" and config.max_rank < config.rank:
         yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
+    if not 0 < config.kept_energy <= 1:
+        yield "kept_energy", f"kept_energy must be in (0, 1], not {config.kept_energy}", "Use a value such as 0.9."
+    if not 0 < config.fair_weight < float("inf"):
+        yield "fair_weight", f"fair_weight must be greater than 0, not {config.fair_weight}", "Use a value such as 0.01."
+    if not 0 <= config.sparse_scale < float("inf"):
+        yield "sparse_scale", f"sparse_scale must be 0 or more, not {config.sparse_scale}", "Use a value such as 2."
     if not 0 < config.tail_threshold < 1:
         yield "tail_threshold", f"tail_threshold must be in (0, 1), not {config.tail_threshold}", "Use a value such as 0.05."
 
@@ -242,7 +257,11 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
         yield "tune", f"{method} does not aggregate {what}", f'Set tune = "{other}", or use another method.'
     if config.tune == "lora" and config.server != "average" and "steady" not in traits:
         what = f"{method} gives the adapters new coordinates in each round, in which server {config.server} cannot go on"
-        yield "server", what, "Use server average, or fedavg, ffa or rolora."
+        yield (
+            "server",
+            what,
+            "Use server average, or a method that averages factors: fedavg, ffa, rolora, lora_fair or fedrpca.",
+        )
     if "sgd" in traits and (config.optimizer != "sgd" or config.momentum):
         yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
 

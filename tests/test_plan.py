@@ -234,6 +234,9 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
     "a dropout of 1": ("[experiment]\nlora_dropout = 1", 2, "lora_dropout must be in [0, 1)", "0.1"),
     "a max_rank below the rank": ('[experiment]\nrank_rule = "energy"\nrank = 8\nmax_rank = 4', 4, "below rank 8", "Raise"),
     "a threshold of 1": ("[experiment]\ntail_threshold = 1.0", 2, "tail_threshold must be in (0, 1)", "0.05"),
+    "nothing kept": ("[experiment]\nkept_energy = 0.0", 2, "kept_energy must be in (0, 1]", "0.9"),
+    "a correction without bounds": ("[experiment]\nfair_weight = 0.0", 2, "fair_weight must be greater than 0", "0.01"),
+    "what is specific turned round": ("[experiment]\nsparse_scale = -1.0", 2, "sparse_scale must be 0 or more", "2"),
     "momentum of AdamW": (
         "[experiment]\nmomentum = 0.9",
         2,

@@ -22,4 +22,9 @@ AGGREGATORS: dict[str, Entry] = {
     "flora": Entry("fedspec.federated.aggregators.flora:FLoRA", "FLoRA", LORA),
     "rolora": Entry("fedspec.federated.aggregators.rolora:RoLoRA", "RoLoRA", LORA | STEADY),
     "scaffold": Entry("fedspec.federated.aggregators.scaffold:Scaffold", "SCAFFOLD", FULL | SGD),
+    "fedsvd": Entry("fedspec.federated.aggregators.fedsvd:FedSVD", "FedSVD", LORA),
+    "flexlora": Entry("fedspec.federated.aggregators.flexlora:FlexLoRA", "FlexLoRA", LORA),
+    "florist": Entry("fedspec.federated.aggregators.florist:FLoRIST", "FLoRIST", LORA),
+    "lora_fair": Entry("fedspec.federated.aggregators.lora_fair:LoRAFair", "LoRA-FAIR", LORA | STEADY),
+    "fedrpca": Entry("fedspec.federated.aggregators.fedrpca:FedRPCA", "FedRPCA", LORA | STEADY),
 }

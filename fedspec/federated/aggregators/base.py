@@ -21,6 +21,7 @@ from fedspec.federated.state import Weights, shape_of
 # One of the two factors of an adapter.
 Part = Literal["B", "A"]
 BOTH: frozenset[Part] = frozenset({"B", "A"})
+B_ALONE: frozenset[Part] = frozenset({"B"})
 # What a method carries from round to round: plain values and CPU tensors, nested in dicts and lists.
 ServerState = dict[str, Any]
 
@@ -75,11 +76,13 @@ class Installed:
         factors: the new adapter, of the rank that was asked for.
         folded: what is added to the base weight on top of what earlier rounds folded, or ``None``; clients download it.
         download: the factors that clients download; the others they have, or draw themselves from the seed.
+        drawn: how many of the factors' last directions they draw themselves in any case: empty columns of B, random rows of A.
     """
 
     factors: Factors
     folded: LowRank | None = None
     download: frozenset[Part] = BOTH
+    drawn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
