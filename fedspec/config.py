@@ -90,6 +90,7 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
         kept_energy: florist's tau, the share of the squared singular values that it keeps.
         fair_weight: lora_fair's weight of staying near the mean of B.
         sparse_scale: fedrpca's beta, what the clients' sparse parts are multiplied by; 1 is FedAvg.
+        ranks: the clients' own ranks, taken in turn; empty where all have ``rank``, which alone sets the scale either way.
     """
 
     method: str = "fedavg"
@@ -110,6 +111,7 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     kept_energy: float = 0.9
     fair_weight: float = 0.01
     sparse_scale: float = 2.0
+    ranks: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -169,6 +171,7 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "kept_energy": "_kept{}",
     "fair_weight": "_fair{}",
     "sparse_scale": "_sparse{}",
+    "ranks": "_ranks{}",
 }
 
 
@@ -235,6 +238,15 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
     if config.rank_rule != "fixed" and config.server != "average":
         fix = "Use rank_rule fixed, or server average."
         yield "server", f"server {config.server} cannot go on in a rank that grows", fix
+    if not all(1 <= rank <= MOST["rank"] for rank in config.ranks) or len(config.ranks) > config.clients:
+        fix = "Use whole numbers from 1, such as ranks = [2, 4, 8]."
+        yield "ranks", f"ranks must be at most one for each client, from 1 to {MOST['rank']}, not {list(config.ranks)}", fix
+    if config.ranks and config.engine == "stacked":
+        what = "the stacked engine trains clients of one rank together"
+        yield "engine", what, 'Set engine = "sequential", or leave ranks out.'
+    if config.ranks and (config.tune == "full" or config.rank_rule != "fixed"):
+        what = "the model is tuned in full" if config.tune == "full" else f"rank_rule {config.rank_rule} gives all the same one"
+        yield "ranks", f"clients cannot have ranks of their own where {what}", "Leave ranks out."
     if config.rank_rule != "fixed" and config.max_rank < config.rank:
         yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
     if not 0 < config.kept_energy <= 1:
@@ -262,6 +274,9 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
             what,
             "Use server average, or a method that averages factors: fedavg, ffa, rolora, lora_fair or fedrpca.",
         )
+    if config.ranks and "ranks" not in traits:
+        fix = "Use flexlora, fedspec, fedavg, fedavg_rebalanced, florist or flora, or leave ranks out."
+        yield "ranks", f"{method} does not aggregate adapters of different ranks", fix
     if "sgd" in traits and (config.optimizer != "sgd" or config.momentum):
         yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
 
@@ -276,6 +291,16 @@ def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]
 def clients_in_a_round(values: Mapping[str, Any]) -> int:
     """How many clients a round of a configuration, as an item holds it, samples: the nearest to its share, at least one."""
     return max(1, int(values.get("participation", 1.0) * values.get("clients", 1) + 0.5))
+
+
+def client_rank(config: FederatedConfig, client: int) -> int:
+    """The rank that a client trains, where ``config.ranks`` has any."""
+    return config.ranks[client % len(config.ranks)]
+
+
+def server_rank(config: TrainingConfig) -> int:
+    """The rank of the server's adapters at the start: the highest of the clients'."""
+    return max(getattr(config, "ranks", ()), default=config.rank)
 
 
 def tuned_lr(method: str) -> float:
@@ -294,4 +319,9 @@ def _suffix(config: TrainingConfig, method: str, forms: dict[str, str]) -> str:
     defaults: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(config)}
     defaults["lr"] = tuned_lr(method)
     changed = (key for key in forms if getattr(config, key) != defaults[key])
-    return "".join(forms[key].format(getattr(config, key)) for key in changed)
+    return "".join(forms[key].format(_told(getattr(config, key))) for key in changed)
+
+
+def _told(value: Any) -> Any:
+    """A value as it stands in a name."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else value

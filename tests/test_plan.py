@@ -237,6 +237,27 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
     "nothing kept": ("[experiment]\nkept_energy = 0.0", 2, "kept_energy must be in (0, 1]", "0.9"),
     "a correction without bounds": ("[experiment]\nfair_weight = 0.0", 2, "fair_weight must be greater than 0", "0.01"),
     "what is specific turned round": ("[experiment]\nsparse_scale = -1.0", 2, "sparse_scale must be 0 or more", "2"),
+    "a rank of nothing": ("[experiment]\nranks = [4, 0]", 2, "from 1 to 4096, not [4, 0]", "ranks = [2, 4, 8]"),
+    "ranks of nobody": ("[experiment]\nclients = 2\nranks = [4, 2, 1]", 3, "at most one for each client", "ranks = [2, 4, 8]"),
+    "ranks that are text": ('[experiment]\nranks = ["4"]', 2, "ranks", "docs/formats.md"),
+    "ranks of their own that grow": (
+        '[experiment]\nrank_rule = "energy"\nranks = [4, 2]',
+        3,
+        "rank_rule energy gives all the same",
+        "Leave",
+    ),
+    "ranks of full weights": (
+        '[experiment]\ntune = "full"\nranks = [4, 2]\n[grid]\nmethod = ["fedavg"]',
+        3,
+        "tuned in full",
+        "Leave",
+    ),
+    "ranks of one A for all": (
+        '[experiment]\nranks = [4, 2]\n[grid]\nmethod = ["ffa"]',
+        2,
+        "ffa does not aggregate adapters of different ranks",
+        "flexlora",
+    ),
     "momentum of AdamW": (
         "[experiment]\nmomentum = 0.9",
         2,

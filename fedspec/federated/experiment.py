@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedspec import devices
-from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.config import CentralizedConfig, FederatedConfig, server_rank
 from fedspec.data import DATASETS
 from fedspec.data.base import Dataset, Split
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
@@ -76,7 +76,7 @@ class Experiment:
         """What the first round starts from: new adapters, and of the base what is trained as it is."""
         dtype = dtype_of(self.config)
         adapter = {
-            name: fresh(layer.base, self.config.rank, self.config.seed, 0, name).to(dtype)
+            name: fresh(layer.base, server_rank(self.config), self.config.seed, 0, name).to(dtype)
             for name, layer in self.resident.layers.items()
         }
         return Weights(adapter, {name: self.base[name].to(dtype) for name in self.resident.dense}, {})
@@ -98,7 +98,7 @@ class Experiment:
         if type(state["round"]) is not int or not 0 <= state["round"] <= self.config.rounds:
             raise wrong
         ranks = {_rank(weights.adapter[name], shape, dtype_of(self.config)) for name, shape in layers.items()}
-        most = max(self.config.rank, getattr(self.config, "max_rank", 0))
+        most = max(server_rank(self.config), getattr(self.config, "max_rank", 0))
         if len(ranks) > 1 or any(not 1 <= rank <= most for rank in ranks):
             raise wrong
         folded = _shapes(weights.delta)

@@ -12,7 +12,7 @@ from math import isfinite
 
 import torch
 
-from fedspec.config import FederatedConfig, clients_in_a_round
+from fedspec.config import FederatedConfig, client_rank, clients_in_a_round
 from fedspec.errors import DamagedError, ExperimentError
 from fedspec.federated import server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
@@ -106,6 +106,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
         is_new=bool(updates),
         dense=before.dense,
         copies=2 if method.variates else 1,
+        ranks=[client_rank(config, client) for client in range(config.clients)] if config.ranks else [],
         itemsize=dtype_of(config).itemsize,
     )
     row = make_row(
@@ -134,9 +135,16 @@ def _train(
 ) -> Iterator[Trained | StepDone]:
     """The clients' work in the round after ``state``, from the installed weights, with the engine that the item names."""
     resident, clients, number = experiment.resident, experiment.clients, state["round"] + 1
+    correction = partial(method.correction, state["method"])
     if config.engine == "stacked":
-        return together(resident, experiment.train, clients, present, config, number)
-    return in_turn(resident, clients, present, config, number, partial(method.correction, state["method"]))
+        yield from together(resident, experiment.train, clients, present, config, number)
+    elif not config.ranks:
+        yield from in_turn(resident, clients, present, config, number, correction)
+    else:
+        before, trained = Weights.from_state(state), method.trained(number)
+        for client in present:
+            resident.install(before.cut(client_rank(config, client)), trained)
+            yield from in_turn(resident, clients, [client], config, number, correction)
 
 
 def sampled(config: FederatedConfig, round: int) -> list[int]:

@@ -7,7 +7,7 @@ plain values and CPU tensors, so that ``torch.load(weights_only=True)`` reads it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,10 @@ class Weights:
     def rank(self) -> int:
         """The rank of the adapters, which all layers share; 0 without adapters."""
         return next((factors.rank for factors in self.adapter.values()), 0)
+
+    def cut(self, rank: int) -> Weights:
+        """What a client of that rank starts from: the first directions of each adapter, everything else as it is."""
+        return replace(self, adapter={name: factors.cut(rank) for name, factors in self.adapter.items()})
 
     def to_state(self) -> State:
         """As nested dicts."""

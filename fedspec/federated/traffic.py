@@ -2,8 +2,8 @@
 
 Up go the factors that a client has trained, and its dense tensors. Down go, once the round is done, the factors that are new to
 it, the dense tensors, and what was folded into base weights. A client that was not sampled gets nothing; once it is sampled
-again, it first downloads what it has missed: the present factors and dense tensors once, and every folded residual. Directions
-that all draw from the seed are never sent.
+again, it first downloads what it has missed: the present factors and dense tensors once, and every folded residual. A client of
+a lower rank sends and gets its own directions; those that all draw from the seed are never sent.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Exchange:
         is_new: whether there is a new model; where all updates were rejected the old one stays, which everybody has.
         dense: the tensors that travel as they are, and how many ``copies`` of their size: a method's variates are a second one.
         itemsize: bytes of one number.
+        ranks: each client's, where they have ranks of their own; empty where all have the adapter's.
     """
 
     sampled: Sequence[int]
@@ -65,13 +66,16 @@ class Exchange:
     dense: Mapping[str, Tensor]
     copies: int
     itemsize: int
+    ranks: Sequence[int] = ()
 
     def columns(self, debts: Sequence[Debt]) -> dict[str, int]:
         """The byte columns of `fedspec.results.Row`, for clients that had missed as much as ``debts`` say."""
         clients, owing = len(self.sampled), [debts[client] for client in self.sampled]
         receivers = clients if self.is_new else 0
-        factors_up = clients * sum(_numel(factors, part) for factors in self.before.values() for part in self.trained)
-        factors_down = receivers * sum(self._downloads.values()) + sum(debt["A"] + debt["B"] for debt in owing)
+        factors_up = sum(self._uploads(client) for client in self.sampled)
+        factors_down = sum(debt["A"] + debt["B"] for debt in owing)
+        if self.is_new:
+            factors_down += sum(sum(self._downloads(client).values()) for client in self.sampled)
         residual = receivers * self._folded + sum(debt["residual"] for debt in owing)
         dense_down = self._dense * (receivers + sum(debt["dense"] for debt in owing))
         up, down = factors_up + clients * self._dense, factors_down + residual + dense_down
@@ -92,17 +96,25 @@ class Exchange:
                 debt = _nothing()
             elif self.is_new:
                 missed = {"dense": debt["dense"] or bool(self.dense), "residual": debt["residual"] + self._folded}
-                debt = debt | missed | self._downloads
+                debt = debt | missed | self._downloads(client)
             after.append(debt)
         return after
 
-    @property
-    def _downloads(self) -> dict[str, int]:
+    def _uploads(self, client: int) -> int:
+        return sum(self._numel(client, factors, part) for factors in self.before.values() for part in self.trained)
+
+    def _downloads(self, client: int) -> dict[str, int]:
         """The numbers of each factor that a client downloads, by part."""
         numbers: Counter[str] = Counter()
         for layer in self.installed.values():
-            numbers.update({part: _numel(layer.factors, part, layer.drawn) for part in layer.download})
+            numbers.update({part: self._numel(client, layer.factors, part, layer.drawn) for part in layer.download})
         return dict(numbers)
+
+    def _numel(self, client: int, factors: Factors, part: Part, drawn: int = 0) -> int:
+        """The numbers of one factor in a client's directions, but for the last ``drawn`` of all."""
+        length = factors.B.shape[0] if part == "B" else factors.A.shape[1]
+        known = factors.rank - drawn
+        return length * (min(known, self.ranks[client]) if self.ranks else known)
 
     @property
     def _folded(self) -> int:
@@ -111,9 +123,3 @@ class Exchange:
     @property
     def _dense(self) -> int:
         return self.copies * sum(tensor.numel() for tensor in self.dense.values())
-
-
-def _numel(factors: Factors, part: Part, drawn: int = 0) -> int:
-    """The numbers of one factor but for its last ``drawn`` directions."""
-    length = factors.B.shape[0] if part == "B" else factors.A.shape[1]
-    return length * (factors.rank - drawn)

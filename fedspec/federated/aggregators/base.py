@@ -37,10 +37,10 @@ class LayerUpdates:
     """What the clients of one round sent for one layer.
 
     Attributes:
-        factors: each client's, in the order of the clients.
+        factors: each client's, in the order of the clients; ranks may differ.
         weights: each client's share of the samples; they sum to 1.
         scale: s of ``W0 + s B A``.
-        previous: the factors that all clients started from.
+        previous: the factors that all clients started from, those of a lower rank from the first directions of them.
         ideal: dW* = s sum_i w_i B_i A_i.
         spectrum: the SVD of ``ideal``.
         rank: the rank to install, no lower than that of ``previous``.
@@ -61,10 +61,16 @@ class LayerUpdates:
     purpose: tuple[str | int, ...]
 
     @property
+    def padded(self) -> tuple[Factors, ...]:
+        """The clients' factors at the highest rank of them: what one of a lower rank lacks is zero."""
+        rank = max(factors.rank for factors in self.factors)
+        return tuple(factors.padded(rank) for factors in self.factors)
+
+    @property
     def mean(self) -> Factors:
-        """sum_i w_i B_i and sum_i w_i A_i, for clients of one rank."""
+        """sum_i w_i B_i and sum_i w_i A_i, of factors that are padded with zeros where ranks differ."""
         return Factors(
-            weighted_mean([f.B for f in self.factors], self.weights), weighted_mean([f.A for f in self.factors], self.weights)
+            weighted_mean([f.B for f in self.padded], self.weights), weighted_mean([f.A for f in self.padded], self.weights)
         )
 
 
