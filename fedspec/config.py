@@ -90,6 +90,9 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
         kept_energy: florist's tau, the share of the squared singular values that it keeps.
         fair_weight: lora_fair's weight of staying near the mean of B.
         sparse_scale: fedrpca's beta, what the clients' sparse parts are multiplied by; 1 is FedAvg.
+        clip: what a client's whole update is clipped to, as the L2 norm of all that it has trained; 0 is not at all.
+        noise: the standard deviation of the noise on the clients' mean, in multiples of ``clip`` over their number; 0 is none.
+        delta: the probability for which the noise's epsilon is told.
         ranks: the clients' own ranks, taken in turn; empty where all have ``rank``, which alone sets the scale either way.
     """
 
@@ -111,6 +114,9 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     kept_energy: float = 0.9
     fair_weight: float = 0.01
     sparse_scale: float = 2.0
+    clip: float = 0.0
+    noise: float = 0.0
+    delta: float = 1e-5
     ranks: tuple[int, ...] = ()
 
     @property
@@ -172,6 +178,9 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "fair_weight": "_fair{}",
     "sparse_scale": "_sparse{}",
     "ranks": "_ranks{}",
+    "clip": "_clip{}",
+    "noise": "_noise{}",
+    "delta": "_delta{}",
 }
 
 
@@ -228,7 +237,7 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
         yield "alpha", f"alpha must be greater than 0, not {config.alpha}", fix
     if not 0 < config.participation <= 1:
         yield "participation", f"participation must be in (0, 1], not {config.participation}", "Use 1, or a share such as 0.2."
-    for key in ("prox", "server_lr"):
+    for key in ("prox", "server_lr", "clip", "noise"):
         if not 0 <= getattr(config, key) < float("inf"):
             yield key, f"{key} must be 0 or more, not {getattr(config, key)}", "Use a value such as 0.01."
     if not 0 <= config.server_momentum < 1:
@@ -249,6 +258,13 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
         yield "ranks", f"clients cannot have ranks of their own where {what}", "Leave ranks out."
     if config.rank_rule != "fixed" and config.max_rank < config.rank:
         yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
+    if not 0 < config.delta < 1:
+        yield "delta", f"delta must be in (0, 1), not {config.delta}", "Use a value well below one in the number of clients."
+    if config.noise and not config.clip:
+        yield "noise", "noise hides updates of a bounded size only", "Set clip as well, such as clip = 1.0."
+    if config.noise and (config.ranks or config.rank_rule != "fixed"):
+        key = "ranks" if config.ranks else "rank_rule"
+        yield key, f"with noise, {key} would tell what the noise hides", f"Leave {key} or noise out."
     if not 0 < config.kept_energy <= 1:
         yield "kept_energy", f"kept_energy must be in (0, 1], not {config.kept_energy}", "Use a value such as 0.9."
     if not 0 < config.fair_weight < float("inf"):
@@ -277,6 +293,9 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
     if config.ranks and "ranks" not in traits:
         fix = "Use flexlora, fedspec, fedavg, fedavg_rebalanced, florist or flora, or leave ranks out."
         yield "ranks", f"{method} does not aggregate adapters of different ranks", fix
+    if config.noise and "mean" not in traits:
+        what = f"{method} looks at more than the mean of what clients send, which is all that noise hides"
+        yield "noise", what, "Use fedavg, fedavg_rebalanced, ffa, rolora or fedsvd, or leave noise out."
     if "sgd" in traits and (config.optimizer != "sgd" or config.momentum):
         yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
 

@@ -258,6 +258,21 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
         "ffa does not aggregate adapters of different ranks",
         "flexlora",
     ),
+    "a clip below 0": ("[experiment]\nclip = -1.0", 2, "clip must be 0 or more", "0.01"),
+    "noise of no size": ("[experiment]\nnoise = 1.0", 2, "noise hides updates of a bounded size only", "clip = 1.0"),
+    "a delta of 1": ("[experiment]\ndelta = 1.0", 2, "delta must be in (0, 1)", "well below one"),
+    "noise beside a rank that tells": (
+        '[experiment]\nclip = 1.0\nnoise = 1.0\nrank_rule = "energy"\n[grid]\nmethod = ["fedavg"]',
+        4,
+        "rank_rule would tell what the noise hides",
+        "Leave rank_rule or noise out",
+    ),
+    "noise that a method sees through": (
+        '[experiment]\nclip = 1.0\nnoise = 1.0\n[grid]\nmethod = ["fedspec"]',
+        3,
+        "fedspec looks at more than the mean",
+        "fedsvd",
+    ),
     "momentum of AdamW": (
         "[experiment]\nmomentum = 0.9",
         2,

@@ -26,6 +26,7 @@ from fedspec.federated.aggregators.base import Aggregator
 from fedspec.federated.client import train_epoch
 from fedspec.federated.lora import Factors, dtype_of, fresh
 from fedspec.federated.partition import Partition, dirichlet, iid
+from fedspec.federated.privacy import require_accountant
 from fedspec.federated.resident import Resident
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import State, Weights
@@ -137,7 +138,7 @@ def prepare(
 
     Raises:
         ExperimentError: the configuration cannot run anywhere.
-        CapabilityError: it cannot run on this machine.
+        CapabilityError: it cannot run on this machine: a device, an extra or a name is missing.
         DamagedError: a data file, or the base, is not what it should be.
     """
     place = devices.resolve(device)
@@ -145,6 +146,7 @@ def prepare(
         raise CapabilityError("MPS has no float64.", "Set dtype = 'float32', or device = 'cpu'.")
     if isinstance(config, FederatedConfig):
         load_method(config)  # an unknown one is refused before anything is loaded
+        require_accountant(config)
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
     dataset: Dataset = _lookup(DATASETS, config.dataset, "data set").load()(data_root)

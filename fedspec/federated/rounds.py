@@ -14,7 +14,7 @@ import torch
 
 from fedspec.config import FederatedConfig, client_rank, clients_in_a_round
 from fedspec.errors import DamagedError, ExperimentError
-from fedspec.federated import server, statistics
+from fedspec.federated import privacy, server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
 from fedspec.federated.aggregators.base import Aggregator
 from fedspec.federated.client import Trained, in_turn, steps_of
@@ -91,7 +91,8 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
             updates.append(ClientUpdate(done.client, samples, steps_of(samples, config), done.loss, done.weights))
             yield ClientDone(number, done.client, samples, done.loss)
 
-    result = aggregate(config, method, state["method"], before, updates, number)
+    safe = privacy.protected(config, before, trained, updates, len(present), number)
+    result = aggregate(config, method, state["method"], before, safe, number)
     after, optimizer = (
         server.step(config, state["server"], before, result.weights, trained) if updates else (before, state["server"])
     )
@@ -118,6 +119,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
         train_loss=_train_loss(experiment, updates),
         **statistics.columns(result.layers, result.tails),
         **exchange.columns(state["debts"]),
+        epsilon=privacy.epsilon(config, number),
     )
     state = {
         "round": number,
