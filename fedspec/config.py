@@ -93,6 +93,13 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
         rank_rule: ``fixed``, or grow by ``rank_step`` up to ``max_rank`` while the tail share that the truncation drops
             exceeds ``tail_threshold``: its nuclear norm, or its energy relative to the round's movement.
         singular_split: where the refactoring puts the singular values: ``even`` in both factors, or all in one.
+        kept_energy: florist's tau, the share of the squared singular values that it keeps.
+        fair_weight: lora_fair's weight of staying near the mean of B.
+        sparse_scale: fedrpca's beta, what the clients' sparse parts are multiplied by; 1 is FedAvg.
+        clip: what a client's whole update is clipped to, as the L2 norm of all that it has trained; 0 is not at all.
+        noise: the standard deviation of the noise on the clients' mean, in multiples of ``clip`` over their number; 0 is none.
+        delta: the probability for which the noise's epsilon is told.
+        ranks: the clients' own ranks, taken in turn; empty where all have ``rank``, which alone sets the scale either way.
     """
 
     method: str = "fedavg"
@@ -110,6 +117,13 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     max_rank: int = 16
     tail_threshold: float = 0.05
     singular_split: Literal["even", "b", "a"] = "even"
+    kept_energy: float = 0.9
+    fair_weight: float = 0.01
+    sparse_scale: float = 2.0
+    clip: float = 0.0
+    noise: float = 0.0
+    delta: float = 1e-5
+    ranks: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -172,6 +186,13 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "server": "_server-{}",
     "server_lr": "_slr{}",
     "server_momentum": "_sm{}",
+    "kept_energy": "_kept{}",
+    "fair_weight": "_fair{}",
+    "sparse_scale": "_sparse{}",
+    "ranks": "_ranks{}",
+    "clip": "_clip{}",
+    "noise": "_noise{}",
+    "delta": "_delta{}",
 }
 
 
@@ -237,7 +258,7 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
         yield "alpha", f"alpha must be greater than 0, not {config.alpha}", fix
     if not 0 < config.participation <= 1:
         yield "participation", f"participation must be in (0, 1], not {config.participation}", "Use 1, or a share such as 0.2."
-    for key in ("prox", "server_lr"):
+    for key in ("prox", "server_lr", "clip", "noise"):
         if not 0 <= getattr(config, key) < float("inf"):
             yield key, f"{key} must be 0 or more, not {getattr(config, key)}", "Use a value such as 0.01."
     if not 0 <= config.server_momentum < 1:
@@ -247,8 +268,30 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
     if config.rank_rule != "fixed" and config.server != "average":
         fix = "Use rank_rule fixed, or server average."
         yield "server", f"server {config.server} cannot go on in a rank that grows", fix
+    if not all(1 <= rank <= MOST["rank"] for rank in config.ranks) or len(config.ranks) > config.clients:
+        fix = "Use whole numbers from 1, such as ranks = [2, 4, 8]."
+        yield "ranks", f"ranks must be at most one for each client, from 1 to {MOST['rank']}, not {list(config.ranks)}", fix
+    if config.ranks and config.engine == "stacked":
+        what = "the stacked engine trains clients of one rank together"
+        yield "engine", what, 'Set engine = "sequential", or leave ranks out.'
+    if config.ranks and (config.tune == "full" or config.rank_rule != "fixed"):
+        what = "the model is tuned in full" if config.tune == "full" else f"rank_rule {config.rank_rule} gives all the same one"
+        yield "ranks", f"clients cannot have ranks of their own where {what}", "Leave ranks out."
     if config.rank_rule != "fixed" and config.max_rank < config.rank:
         yield "max_rank", f"max_rank {config.max_rank} is below rank {config.rank}", "Raise max_rank, or use rank_rule fixed."
+    if not 0 < config.delta < 1:
+        yield "delta", f"delta must be in (0, 1), not {config.delta}", "Use a value well below one in the number of clients."
+    if config.noise and not config.clip:
+        yield "noise", "noise hides updates of a bounded size only", "Set clip as well, such as clip = 1.0."
+    if config.noise and (config.ranks or config.rank_rule != "fixed"):
+        key = "ranks" if config.ranks else "rank_rule"
+        yield key, f"with noise, {key} would tell what the noise hides", f"Leave {key} or noise out."
+    if not 0 < config.kept_energy <= 1:
+        yield "kept_energy", f"kept_energy must be in (0, 1], not {config.kept_energy}", "Use a value such as 0.9."
+    if not 0 < config.fair_weight < float("inf"):
+        yield "fair_weight", f"fair_weight must be greater than 0, not {config.fair_weight}", "Use a value such as 0.01."
+    if not 0 <= config.sparse_scale < float("inf"):
+        yield "sparse_scale", f"sparse_scale must be 0 or more, not {config.sparse_scale}", "Use a value such as 2."
     if not 0 < config.tail_threshold < 1:
         yield "tail_threshold", f"tail_threshold must be in (0, 1), not {config.tail_threshold}", "Use a value such as 0.05."
 
@@ -263,7 +306,17 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
         yield "tune", f"{method} does not aggregate {what}", f'Set tune = "{other}", or use another method.'
     if config.tune == "lora" and config.server != "average" and "steady" not in traits:
         what = f"{method} gives the adapters new coordinates in each round, in which server {config.server} cannot go on"
-        yield "server", what, "Use server average, or fedavg, ffa or rolora."
+        yield (
+            "server",
+            what,
+            "Use server average, or a method that averages factors: fedavg, ffa, rolora, lora_fair or fedrpca.",
+        )
+    if config.ranks and "ranks" not in traits:
+        fix = "Use flexlora, fedspec, fedavg, fedavg_rebalanced, florist or flora, or leave ranks out."
+        yield "ranks", f"{method} does not aggregate adapters of different ranks", fix
+    if config.noise and "mean" not in traits:
+        what = f"{method} looks at more than the mean of what clients send, which is all that noise hides"
+        yield "noise", what, "Use fedavg, fedavg_rebalanced, ffa, rolora or fedsvd, or leave noise out."
     if "sgd" in traits and (config.optimizer != "sgd" or config.momentum):
         yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
 
@@ -298,6 +351,16 @@ def clients_in_a_round(values: Mapping[str, Any]) -> int:
     return max(1, int(values.get("participation", 1.0) * values.get("clients", 1) + 0.5))
 
 
+def client_rank(config: FederatedConfig, client: int) -> int:
+    """The rank that a client trains, where ``config.ranks`` has any."""
+    return config.ranks[client % len(config.ranks)]
+
+
+def server_rank(config: TrainingConfig) -> int:
+    """The rank of the server's adapters at the start: the highest of the clients'."""
+    return max(getattr(config, "ranks", ()), default=config.rank)
+
+
 def tuned_lr(method: str) -> float:
     """The step size that a configuration of ``method`` gets when nobody sets one."""
     return TUNED_LR.get(method, FALLBACK_LR)
@@ -319,6 +382,8 @@ def _suffix(config: TrainingConfig, method: str, forms: dict[str, str]) -> str:
 
 def _told(key: str, value: Any) -> Any:
     """A value as it stands in a name: what is too odd for a file name as its last part and a digest."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
     if key not in FREE_KEYS or _PLAIN.fullmatch(value):
         return value
     from hashlib import sha256

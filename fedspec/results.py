@@ -68,6 +68,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     config_hash: str = ""
     partition_hash: str = ""
     validation_accuracy: float | None = None
+    epsilon: float | None = None
 
 
 COLUMNS: tuple[str, ...] = Row.__struct_fields__

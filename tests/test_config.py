@@ -42,6 +42,8 @@ def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(kind))
     if kind is int:
         return st.integers(0, 30)
+    if get_origin(kind) is tuple:
+        return st.lists(st.integers(1, 30), max_size=3).map(tuple)
     return st.sampled_from([0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 1e-05])
 
 
@@ -77,7 +79,7 @@ def test_two_configurations_have_one_name_only_if_they_are_one(kind: type[Traini
 def test_every_single_key_shows_in_the_name(kind: type[TrainingConfig]):
     default = kind(lr=tuned_lr("fedavg" if kind is FederatedConfig else "centralized"))
     for field in msgspec.structs.fields(kind):
-        other: Any = {int: 29, float: 0.123, str: "other"}.get(field.type)  # type: ignore[arg-type]
+        other: Any = {int: 29, float: 0.123, str: "other", tuple[int, ...]: (2, 4)}.get(field.type)  # type: ignore[arg-type]
         if other is None:
             choices = [c for c in get_args(field.type) if c not in (field.default, type(None))]
             other = 0.123 if float in choices else choices[0] if choices else None
@@ -98,6 +100,7 @@ def test_the_suffixes_come_in_a_fixed_order_and_only_for_what_is_not_default():
     changed = FederatedConfig(method="fedspec", alpha=1.0, dataset="mnist", model="2nn", lr=0.05, rank=8, max_rank=32)
     assert changed.name == "fedspec_dirichlet_alpha1.0_mnist_2nn_lr0.05_rank8_max32"
     assert CentralizedConfig(lr=tuned_lr("centralized"), seed=43).name == "centralized_s43"
+    assert FederatedConfig(lr=lr, rank=8, ranks=(2, 4, 8)).name == "fedavg_dirichlet_alpha0.5_rank8_ranks2-4-8"
 
 
 def test_a_split_without_alpha_has_none_in_its_name():

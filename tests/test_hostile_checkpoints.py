@@ -273,8 +273,9 @@ STATES: dict[str, tuple[tuple[str, ...], Any]] = {
     "a server without its momentum": (("server",), {}),
     "a momentum of another shape": (("server", "momentum", "*"), torch.zeros(1)),
     "debts of nobody": (("debts",), []),
-    "a debt below 0": (("debts",), [{"parts": [], "dense": False, "residual": -1}] * 2),
-    "a debt of parts that are not there": (("debts",), [{"parts": ["C"], "dense": False, "residual": 0}] * 2),
+    "a debt below 0": (("debts",), [{"A": 0, "B": 0, "dense": False, "residual": -1}] * 2),
+    "a debt of parts that are not there": (("debts",), [{"A": 0, "C": 0, "dense": False, "residual": 0}] * 2),
+    "a debt that is no number": (("debts",), [{"A": 0.5, "B": 0, "dense": False, "residual": 0}] * 2),
     "a change of a layer that is not there": (("delta",), {"nowhere": torch.zeros(1)}),
     "changes that are a list": (("delta",), [1]),
 }

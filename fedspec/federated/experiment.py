@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedspec import devices
-from fedspec.config import CentralizedConfig, FederatedConfig
+from fedspec.config import CentralizedConfig, FederatedConfig, server_rank
 from fedspec.data import DATASETS, FILE
 from fedspec.data.base import Dataset, Split, limited
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
@@ -26,6 +26,7 @@ from fedspec.federated.aggregators.base import Aggregator
 from fedspec.federated.client import train_epoch
 from fedspec.federated.lora import Factors, dtype_of, fresh
 from fedspec.federated.partition import Partition, dirichlet, iid
+from fedspec.federated.privacy import require_accountant
 from fedspec.federated.resident import Resident
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import State, Weights
@@ -76,7 +77,7 @@ class Experiment:
         """What the first round starts from: new adapters, and of the base what is trained as it is."""
         dtype = dtype_of(self.config)
         adapter = {
-            name: fresh(layer.base, self.config.rank, self.config.seed, 0, name).to(dtype)
+            name: fresh(layer.base, server_rank(self.config), self.config.seed, 0, name).to(dtype)
             for name, layer in self.resident.layers.items()
         }
         return Weights(adapter, {name: self.base[name].to(dtype) for name in self.resident.dense}, {})
@@ -98,7 +99,7 @@ class Experiment:
         if type(state["round"]) is not int or not 0 <= state["round"] <= self.config.rounds:
             raise wrong
         ranks = {_rank(weights.adapter[name], shape, dtype_of(self.config)) for name, shape in layers.items()}
-        most = max(self.config.rank, getattr(self.config, "max_rank", 0))
+        most = max(server_rank(self.config), getattr(self.config, "max_rank", 0))
         if len(ranks) > 1 or any(not 1 <= rank <= most for rank in ranks):
             raise wrong
         folded = _shapes(weights.delta)
@@ -137,7 +138,7 @@ def prepare(
 
     Raises:
         ExperimentError: the configuration cannot run anywhere.
-        CapabilityError: it cannot run on this machine.
+        CapabilityError: it cannot run on this machine: a device, an extra or a name is missing.
         DamagedError: a data file, or the base, is not what it should be.
     """
     place = devices.resolve(device)
@@ -145,6 +146,7 @@ def prepare(
         raise CapabilityError("MPS has no float64.", "Set dtype = 'float32', or device = 'cpu'.")
     if isinstance(config, FederatedConfig):
         load_method(config)  # an unknown one is refused before anything is loaded
+        require_accountant(config)
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
     dataset = _loaded(config, data_root)

@@ -41,6 +41,15 @@ class Factors:
         """Bytes that sending both factors takes, headers excluded."""
         return self.B.nbytes + self.A.nbytes
 
+    def cut(self, rank: int) -> Factors:
+        """The first ``rank`` directions, or all if there are no more: what a client of that rank goes on from."""
+        return self if rank >= self.rank else Factors(self.B[:, :rank].contiguous(), self.A[:rank].contiguous())
+
+    def padded(self, rank: int) -> Factors:
+        """The same product at a higher ``rank``, with zeros in both factors."""
+        missing = rank - self.rank
+        return Factors(F.pad(self.B, (0, missing)), F.pad(self.A, (0, 0, 0, missing))) if missing else self
+
     def to(self, dtype: torch.dtype) -> Factors:
         """Both factors in another type."""
         return Factors(self.B.to(dtype), self.A.to(dtype))

@@ -12,9 +12,9 @@ from math import isfinite
 
 import torch
 
-from fedspec.config import FederatedConfig, clients_in_a_round
+from fedspec.config import FederatedConfig, client_rank, clients_in_a_round
 from fedspec.errors import DamagedError, ExperimentError
-from fedspec.federated import server, statistics
+from fedspec.federated import privacy, server, statistics
 from fedspec.federated.aggregation import ClientUpdate, aggregate
 from fedspec.federated.aggregators.base import Aggregator
 from fedspec.federated.client import Trained, in_turn, steps_of
@@ -91,7 +91,8 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
             updates.append(ClientUpdate(done.client, samples, steps_of(samples, config), done.loss, done.weights))
             yield ClientDone(number, done.client, samples, done.loss)
 
-    result = aggregate(config, method, state["method"], before, updates, number)
+    safe = privacy.protected(config, before, trained, updates, len(present), number)
+    result = aggregate(config, method, state["method"], before, safe, number)
     after, optimizer = (
         server.step(config, state["server"], before, result.weights, trained) if updates else (before, state["server"])
     )
@@ -106,6 +107,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
         is_new=bool(updates),
         dense=before.dense,
         copies=2 if method.variates else 1,
+        ranks=[client_rank(config, client) for client in range(config.clients)] if config.ranks else [],
         itemsize=dtype_of(config).itemsize,
     )
     row = make_row(
@@ -117,6 +119,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
         train_loss=_train_loss(experiment, updates),
         **statistics.columns(result.layers, result.tails),
         **exchange.columns(state["debts"]),
+        epsilon=privacy.epsilon(config, number),
     )
     state = {
         "round": number,
@@ -134,9 +137,16 @@ def _train(
 ) -> Iterator[Trained | StepDone]:
     """The clients' work in the round after ``state``, from the installed weights, with the engine that the item names."""
     resident, clients, number = experiment.resident, experiment.clients, state["round"] + 1
+    correction = partial(method.correction, state["method"])
     if config.engine == "stacked":
-        return together(resident, experiment.train, clients, present, config, number)
-    return in_turn(resident, clients, present, config, number, partial(method.correction, state["method"]))
+        yield from together(resident, experiment.train, clients, present, config, number)
+    elif not config.ranks:
+        yield from in_turn(resident, clients, present, config, number, correction)
+    else:
+        before, trained = Weights.from_state(state), method.trained(number)
+        for client in present:
+            resident.install(before.cut(client_rank(config, client)), trained)
+            yield from in_turn(resident, clients, [client], config, number, correction)
 
 
 def sampled(config: FederatedConfig, round: int) -> list[int]:

@@ -6,16 +6,14 @@ the CPU, and part of the run's. On adapters they need a method that keeps the fa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedspec.config import FederatedConfig
 from fedspec.federated.aggregators.base import Part
-from fedspec.federated.lora import Factors
-from fedspec.federated.state import Weights
+from fedspec.federated.state import Weights, is_trained
 
 # FedAdam's second decay rate and its degree of adaptivity, as in the paper's experiments.
 BETA_2, TAU = 0.99, 1e-3
@@ -25,7 +23,7 @@ State = dict[str, Any]
 
 def init(config: FederatedConfig, start: Weights) -> State:
     """The state before the first round: a momentum of zero and, for Adam, a second moment of TAU squared."""
-    zeros = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in _flat(start).items()}
+    zeros = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in start.flat().items()}
     if config.server == "momentum":
         return {"momentum": zeros}
     if config.server == "adam":
@@ -46,10 +44,10 @@ def step(
     """
     if config.server == "average":
         return mean, state
-    old, new = _flat(before), _flat(mean)
+    old, new = before.flat(), mean.flat()
     moved, momentum, second = dict(new), dict(state["momentum"]), dict(state.get("second", {}))
     beta = config.server_momentum
-    for name in (name for name in new if name[0] == "/" or name[0] in trained):
+    for name in (name for name in new if is_trained(name, trained)):
         change = new[name].double() - old[name].double()
         if config.server == "momentum":
             momentum[name] = beta * momentum[name] + change
@@ -60,17 +58,4 @@ def step(
             update = momentum[name] / (second[name].sqrt() + TAU)
         moved[name] = (old[name].double() + config.server_lr * update).to(new[name].dtype)
     kept: State = {"momentum": momentum} | ({"second": second} if second else {})
-    return _unflat(mean, moved), kept
-
-
-def _flat(weights: Weights) -> dict[str, Tensor]:
-    """All tensors by name: ``/<parameter>``, ``B/<layer>`` and ``A/<layer>``."""
-    flat = {f"/{name}": tensor for name, tensor in weights.dense.items()}
-    for name, factors in weights.adapter.items():
-        flat |= {f"B/{name}": factors.B, f"A/{name}": factors.A}
-    return flat
-
-
-def _unflat(like: Weights, flat: Mapping[str, Tensor]) -> Weights:
-    adapter = {name: Factors(flat[f"B/{name}"], flat[f"A/{name}"]) for name in like.adapter}
-    return Weights(adapter, {name: flat[f"/{name}"] for name in like.dense}, like.delta)
+    return mean.with_flat(moved), kept

@@ -6,8 +6,8 @@ plain values and CPU tensors, so that ``torch.load(weights_only=True)`` reads it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,11 @@ from fedspec.errors import DamagedError
 from fedspec.federated.lora import Adapter, Factors
 
 State = dict[str, Any]
+
+
+def is_trained(name: str, parts: Collection[str]) -> bool:
+    """Whether clients that train those factors train a tensor of `Weights.flat`: dense ones always."""
+    return name[0] == "/" or name[0] in parts
 
 
 def shape_of(value: Any) -> Any:
@@ -47,6 +52,22 @@ class Weights:
     def rank(self) -> int:
         """The rank of the adapters, which all layers share; 0 without adapters."""
         return next((factors.rank for factors in self.adapter.values()), 0)
+
+    def cut(self, rank: int) -> Weights:
+        """What a client of that rank starts from: the first directions of each adapter, everything else as it is."""
+        return replace(self, adapter={name: factors.cut(rank) for name, factors in self.adapter.items()})
+
+    def flat(self) -> dict[str, Tensor]:
+        """All tensors that are trained, by name: ``/<parameter>``, ``B/<layer>`` and ``A/<layer>``."""
+        flat = {f"/{name}": tensor for name, tensor in self.dense.items()}
+        for name, factors in self.adapter.items():
+            flat |= {f"B/{name}": factors.B, f"A/{name}": factors.A}
+        return flat
+
+    def with_flat(self, flat: Mapping[str, Tensor]) -> Weights:
+        """The same weights with other values of what `flat` names."""
+        adapter = {name: Factors(flat[f"B/{name}"], flat[f"A/{name}"]) for name in self.adapter}
+        return replace(self, adapter=adapter, dense={name: flat[f"/{name}"] for name in self.dense})
 
     def to_state(self) -> State:
         """As nested dicts."""

@@ -60,8 +60,8 @@ def fedavg_gap(updates: LayerUpdates) -> float:
     """FedAvg's gap, as the norm of ``s sum_i w_i (B_i - B)(A_i - A)``: exact where the difference of products would cancel."""
     mean = updates.mean
     spread = LowRank(
-        torch.cat([updates.scale * w * (f.B - mean.B) for f, w in zip(updates.factors, updates.weights, strict=True)], dim=1),
-        torch.cat([f.A - mean.A for f in updates.factors]),
+        torch.cat([updates.scale * w * (f.B - mean.B) for f, w in zip(updates.padded, updates.weights, strict=True)], dim=1),
+        torch.cat([f.A - mean.A for f in updates.padded]),
     )
     return spread.norm()
 

@@ -2,12 +2,14 @@
 
 Up go the factors that a client has trained, and its dense tensors. Down go, once the round is done, the factors that are new to
 it, the dense tensors, and what was folded into base weights. A client that was not sampled gets nothing; once it is sampled
-again, it first downloads what it has missed: the present factors and dense tensors once, and every folded residual.
+again, it first downloads what it has missed: the present factors and dense tensors once, and every folded residual. A client of
+a lower rank sends and gets its own directions; those that all draw from the seed are never sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +35,13 @@ def fits(debts: Any, clients: int) -> bool:
 def _is_debt(debt: Any) -> bool:
     if not isinstance(debt, dict) or debt.keys() != _nothing().keys():
         return False
-    parts, residual = debt["parts"], debt["residual"]
-    known = isinstance(parts, list) and all(part in ("A", "B") for part in parts)
-    return known and type(debt["dense"]) is bool and type(residual) is int and residual >= 0
+    counts = [debt[name] for name in ("A", "B", "residual")]
+    return type(debt["dense"]) is bool and all(type(count) is int and count >= 0 for count in counts)
 
 
 def _nothing() -> Debt:
-    return {"parts": [], "dense": False, "residual": 0}
+    """How many numbers of the present A and B it lacks, whether it lacks the dense tensors, and what was folded meanwhile."""
+    return {"A": 0, "B": 0, "dense": False, "residual": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Exchange:
         is_new: whether there is a new model; where all updates were rejected the old one stays, which everybody has.
         dense: the tensors that travel as they are, and how many ``copies`` of their size: a method's variates are a second one.
         itemsize: bytes of one number.
+        ranks: each client's, where they have ranks of their own; empty where all have the adapter's.
     """
 
     sampled: Sequence[int]
@@ -63,14 +66,16 @@ class Exchange:
     dense: Mapping[str, Tensor]
     copies: int
     itemsize: int
+    ranks: Sequence[int] = ()
 
     def columns(self, debts: Sequence[Debt]) -> dict[str, int]:
         """The byte columns of `fedspec.results.Row`, for clients that had missed as much as ``debts`` say."""
         clients, owing = len(self.sampled), [debts[client] for client in self.sampled]
         receivers = clients if self.is_new else 0
-        factors_up = clients * sum(_numel(factors, self.trained) for factors in self.before.values())
-        factors_down = receivers * sum(_numel(layer.factors, layer.download) for layer in self.installed.values())
-        factors_down += sum(_numel(factors, debt["parts"]) for debt in owing for factors in self.before.values())
+        factors_up = sum(self._uploads(client) for client in self.sampled)
+        factors_down = sum(debt["A"] + debt["B"] for debt in owing)
+        if self.is_new:
+            factors_down += sum(sum(self._downloads(client).values()) for client in self.sampled)
         residual = receivers * self._folded + sum(debt["residual"] for debt in owing)
         dense_down = self._dense * (receivers + sum(debt["dense"] for debt in owing))
         up, down = factors_up + clients * self._dense, factors_down + residual + dense_down
@@ -85,19 +90,31 @@ class Exchange:
 
     def debts(self, before: Sequence[Debt]) -> list[Debt]:
         """What each client has missed after this round."""
-        downloads = {part for layer in self.installed.values() for part in layer.download}
         after = []
         for client, debt in enumerate(before):
             if client in self.sampled and self.is_new:
                 debt = _nothing()
             elif self.is_new:
-                debt = {
-                    "parts": sorted({*debt["parts"], *downloads}),
-                    "dense": debt["dense"] or bool(self.dense),
-                    "residual": debt["residual"] + self._folded,
-                }
+                missed = {"dense": debt["dense"] or bool(self.dense), "residual": debt["residual"] + self._folded}
+                debt = debt | missed | self._downloads(client)
             after.append(debt)
         return after
+
+    def _uploads(self, client: int) -> int:
+        return sum(self._numel(client, factors, part) for factors in self.before.values() for part in self.trained)
+
+    def _downloads(self, client: int) -> dict[str, int]:
+        """The numbers of each factor that a client downloads, by part."""
+        numbers: Counter[str] = Counter()
+        for layer in self.installed.values():
+            numbers.update({part: self._numel(client, layer.factors, part, layer.drawn) for part in layer.download})
+        return dict(numbers)
+
+    def _numel(self, client: int, factors: Factors, part: Part, drawn: int = 0) -> int:
+        """The numbers of one factor in a client's directions, but for the last ``drawn`` of all."""
+        length = factors.B.shape[0] if part == "B" else factors.A.shape[1]
+        known = factors.rank - drawn
+        return length * (min(known, self.ranks[client]) if self.ranks else known)
 
     @property
     def _folded(self) -> int:
@@ -106,7 +123,3 @@ class Exchange:
     @property
     def _dense(self) -> int:
         return self.copies * sum(tensor.numel() for tensor in self.dense.values())
-
-
-def _numel(factors: Factors, parts: Iterable[str]) -> int:
-    return sum(getattr(factors, part).numel() for part in parts)

@@ -135,7 +135,8 @@ def make_item(kind: str, config: TrainingConfig, needs: Sequence[str] = (), role
     """The item of a configuration. ``roles``: ``root`` and others, if several workers run it together. Raises UsageError."""
     _check_roles(roles)
     device = () if config.device == "any" else (config.device,)
-    name, values = config.name, msgspec.to_builtins(config)  # type: ignore[attr-defined]
+    # As the item's file holds them, so that an item that was read is equal to one that was made.
+    name, values = config.name, msgspec.json.decode(msgspec.json.encode(config))  # type: ignore[attr-defined]
     members = list(roles) or msgspec.UNSET
     return Item(kind=kind, exp=name, config=values, needs=sorted({*needs, *device}), roles=members)
 

@@ -14,14 +14,20 @@ from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdat
 from fedspec.federated.aggregators.fedavg import FedAvg
 from fedspec.federated.aggregators.fedavg_rebalanced import FedAvgRebalanced
 from fedspec.federated.aggregators.fedex import FedEx
+from fedspec.federated.aggregators.fedrpca import FedRPCA, sparse_part
 from fedspec.federated.aggregators.fedspec import FedSpec
 from fedspec.federated.aggregators.fedspec_residual import FedSpecResidual
+from fedspec.federated.aggregators.fedsvd import FedSVD
 from fedspec.federated.aggregators.ffa import FFA
+from fedspec.federated.aggregators.flexlora import FlexLoRA
 from fedspec.federated.aggregators.flora import FLoRA
+from fedspec.federated.aggregators.florist import FLoRIST
+from fedspec.federated.aggregators.lora_fair import LoRAFair
 from fedspec.federated.aggregators.rolora import RoLoRA
 from fedspec.federated.lora import Factors
 from fedspec.federated.spectral import LowRank
 from fedspec.federated.state import Weights
+from tests.federated.conftest import all_but, draw
 
 Draw = Callable[..., Factors]
 Updates = Callable[..., LayerUpdates]
@@ -51,13 +57,14 @@ def test_the_registry_is_read_without_torch() -> None:
     assert len({entry.label for entry in AGGREGATORS.values()}) == len(AGGREGATORS)
 
 
+@pytest.mark.parametrize("method_name", all_but("florist"), indirect=True)
 def test_one_client_is_the_identity_on_the_product(method: Aggregator, factors: Draw, sent: Updates) -> None:
     updates = sent([factors()])
     close(product(install(method, updates)), updates.ideal.dense())
 
 
 # Methods that the clients' mean of products survives unchanged. FedAvg's survives it where one factor is everybody's alike.
-EXACT = ("fedspec_residual", "fedex", "ffa", "flora", "rolora")
+EXACT = ("fedspec_residual", "fedex", "ffa", "flora", "rolora", "fedsvd")
 
 
 @pytest.mark.parametrize("method_name", EXACT, indirect=True)
@@ -66,13 +73,14 @@ def test_exact_methods_install_the_ideal_update(method: Aggregator, factors: Dra
     close(product(install(method, updates)), updates.ideal.dense())
 
 
-@pytest.mark.parametrize("method_name", ["fedavg", "fedavg_rebalanced", "fedspec"], indirect=True)
+@pytest.mark.parametrize("method_name", all_but(*EXACT), indirect=True)
 def test_the_others_do_not(method: Aggregator, factors: Draw, sent: Updates) -> None:
     updates = sent([factors() for _ in range(4)])
     missed = (product(install(method, updates)) - updates.ideal.dense()).norm()
     assert missed > 1e-2 * updates.ideal.norm()
 
 
+@pytest.mark.parametrize("method_name", all_but("fedrpca"), indirect=True)
 def test_weights_are_respected(method: Aggregator, factors: Draw, sent: Updates) -> None:
     """Whoever has nearly all samples decides nearly everything."""
     clients = [factors() for _ in range(3)]
@@ -81,6 +89,7 @@ def test_weights_are_respected(method: Aggregator, factors: Draw, sent: Updates)
     close(crowded, lonely)
 
 
+@pytest.mark.parametrize("method_name", all_but("florist", "fedrpca"), indirect=True)
 def test_identical_clients_leave_no_gap(method: Aggregator, factors: Draw, sent: Updates) -> None:
     one = factors()
     updates = sent([one, one, one], [0.2, 0.3, 0.5])
@@ -100,6 +109,7 @@ def test_a_client_of_weight_zero_does_not_count(method: Aggregator, factors: Dra
     close(product(with_guest), product(install(method, sent(clients, [0.5, 0.3, 0.2]))))
 
 
+@pytest.mark.parametrize("method_name", all_but("fedrpca"), indirect=True)
 def test_two_equal_clients_count_like_one_of_their_weight(method: Aggregator, factors: Draw, sent: Updates) -> None:
     one, two = factors(), factors()
     split = install(method, sent([one, two, two], [0.5, 0.2, 0.3]))
@@ -120,7 +130,7 @@ def test_the_rank_that_is_asked_for_is_installed(method: Aggregator, factors: Dr
     small, large = (install(method, sent(clients, rank=rank)) for rank in (3, 8))
     assert (small.factors.rank, large.factors.rank) == (3, 8)
     ideal = sent(clients).ideal.dense()
-    assert (ideal - product(large)).norm() <= (ideal - product(small)).norm() * (1 + 1e-9)
+    assert (ideal - product(large)).norm() <= (ideal - product(small)).norm() + 1e-9 * ideal.norm()
 
 
 def test_new_directions_can_learn(method: Aggregator, factors: Draw, sent: Updates) -> None:
@@ -202,3 +212,140 @@ def test_who_trains_one_factor_sends_and_gets_one(factors: Draw, updates_of: Upd
     assert [sorted(RoLoRA().trained(round)) for round in (1, 2, 3)] == [["B"], ["A"], ["B"]]
     for method, round in ((FFA(), 1), (FFA(), 2), (RoLoRA(), 1), (RoLoRA(), 2)):
         assert install(method, updates_of([factors()], round=round)).download == method.trained(round)
+    # The next A is none that clients have.
+    assert (FedSVD().trained(1), install(FedSVD(), updates_of([factors()])).download) == ({"B"}, {"A", "B"})
+
+
+@pytest.mark.parametrize("rank", [3, 6, 18])
+def test_fedsvds_a_has_orthonormal_rows_also_where_the_product_has_none(rank: int, factors: Draw, updates_of: Updates) -> None:
+    """Of 18 rows in 15 dimensions, 15 can be."""
+    shared = factors()
+    clients = [Factors(factors().B, shared.A) for _ in range(3)]
+    installed = install(FedSVD(), updates_of(clients, previous=shared, rank=rank))
+    rows = installed.factors.A[:15]
+    torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows), dtype=torch.float64), rtol=0, atol=1e-12)
+    # What the further rows see, no column of B holds.
+    torch.testing.assert_close(2.0 * installed.factors.B[:, :3] @ rows[:3], product(installed), rtol=0, atol=1e-12)
+    assert not installed.factors.B[:, 3:].any()
+
+
+def test_flexlora_installs_fedspecs_product_with_all_of_s_in_b(factors: Draw, updates_of: Updates) -> None:
+    updates = updates_of([factors() for _ in range(4)], [0.4, 0.3, 0.2, 0.1])
+    installed = install(FlexLoRA(), updates)
+    close(product(installed), product(install(FedSpec(), updates)))
+    A = installed.factors.A
+    torch.testing.assert_close(A @ A.T, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(2.0 * installed.factors.B.norm(dim=0), updates.spectrum.S[:3])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("rank", [3, 6])
+def test_florist_keeps_the_fewest_directions_that_hold_its_share(
+    share: float, rank: int, factors: Draw, updates_of: Updates
+) -> None:
+    updates = updates_of([factors() for _ in range(4)], [0.4, 0.3, 0.2, 0.1], rank=rank)
+    installed = install(FLoRIST(share), updates)
+    energy = updates.spectrum.S.square()
+    kept = int(torch.linalg.matrix_rank(product(installed), rtol=1e-9))
+    assert energy[:kept].sum() >= share * energy.sum() * (1 - 1e-12)
+    assert energy[: kept - 1].sum() < share * energy.sum()
+    missed = (product(installed) - updates.ideal.dense()).square().sum()
+    assert float(missed) == pytest.approx(float(energy[kept:].sum()), rel=1e-9, abs=1e-12 * float(energy.sum()))
+    # The adapter has the first of them; what it cannot hold is folded, and what it does not need is drawn.
+    folded = 0 if installed.folded is None else installed.folded.left.shape[1]
+    assert (installed.drawn, folded) == (max(0, rank - kept), max(0, kept - rank))
+    assert not installed.factors.B[:, rank - installed.drawn :].any()
+
+
+def test_florist_of_nothing_is_nothing(factors: Draw, updates_of: Updates) -> None:
+    one = factors()
+    installed = install(FLoRIST(0.9), updates_of([Factors(one.B * 0, one.A)]))
+    assert (product(installed).any().item(), installed.drawn, installed.folded) == (False, 3, None)
+
+
+def cosine(one: torch.Tensor, two: torch.Tensor) -> float:
+    return float((one * two).sum() / (one.norm() * two.norm()))
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1e-2, 1.0])
+def test_lora_fair_minimises_its_objective(weight: float, factors: Draw, updates_of: Updates) -> None:
+    """No gradient is left, as automatic differentiation of the dense objective sees it, and A is the mean."""
+    updates = updates_of([factors() for _ in range(4)], [0.4, 0.3, 0.2, 0.1])
+    installed, mean = install(LoRAFair(weight), updates), updates.mean
+    assert torch.equal(installed.factors.A, mean.A)
+    B = installed.factors.B.clone().requires_grad_()
+    dense = (B @ mean.A).flatten()
+    alike = torch.nn.functional.cosine_similarity(dense, updates.ideal.dense().flatten(), dim=0)
+    objective = 1 - alike + weight * (B - mean.B).square().sum()
+    objective.backward()
+    assert B.grad is not None
+    assert B.grad.norm() < 1e-7 * weight
+    assert objective <= 1 - cosine(mean.B @ mean.A, updates.ideal.dense())
+    assert cosine(product(installed), updates.ideal.dense()) > cosine(mean.B @ mean.A, updates.ideal.dense())
+
+
+def test_lora_fair_goes_from_the_best_direction_to_fedavg_as_its_weight_grows(factors: Draw, updates_of: Updates) -> None:
+    updates = updates_of([factors() for _ in range(4)])
+    ideal, mean = updates.ideal.dense(), updates.mean
+    # The best that any B can do beside the mean of A is the projection of the ideal onto its rows.
+    projected = ideal @ torch.linalg.pinv(mean.A) @ mean.A
+    nearest, *_, farthest = (install(LoRAFair(weight), updates) for weight in (1e-7, 1e-4, 1e6))
+    assert cosine(product(nearest), ideal) == pytest.approx(cosine(projected, ideal), abs=1e-4)
+    torch.testing.assert_close(farthest.factors.B, mean.B, rtol=0, atol=1e-5)
+
+
+def test_fedrpca_at_a_scale_of_one_is_fedavg(factors: Draw, updates_of: Updates) -> None:
+    updates = updates_of([factors() for _ in range(4)], [0.4, 0.3, 0.2, 0.1], rank=5)
+    fedavg, fedrpca = install(FedAvg(), updates), install(FedRPCA(1.0), updates)
+    assert torch.equal(fedrpca.factors.B, fedavg.factors.B)
+    assert torch.equal(fedrpca.factors.A, fedavg.factors.A)
+
+
+@pytest.mark.parametrize("weights", [[1 / 6] * 6, [0.3, 0.2, 0.1, 0.1, 0.1, 0.2]])
+def test_fedrpca_amplifies_what_single_clients_have_learnt_and_not_what_they_share(
+    weights: list[float], factors: Draw, updates_of: Updates
+) -> None:
+    """Clients that go one way together, and each in two entries of B another way, which robust PCA tells apart."""
+    generator = torch.Generator().manual_seed(1)
+    start, way = draw(generator, out=60, width=40), draw(generator, out=60, width=40)
+    way = Factors(way.B.sign(), way.A.sign())  # in all entries alike: none of it is sparse
+    sparse = torch.zeros(6, 60, 3)
+    for client in range(6):
+        sparse[client, 7 * client, 0], sparse[client, 7 * client + 3, 2] = 20.0, -15.0
+    clients = [Factors(start.B + way.B + own, start.A + way.A) for own in sparse]
+    installed = install(FedRPCA(3.0), updates_of(clients, weights, previous=start))
+    specific = torch.tensordot(torch.tensor(weights), sparse, dims=1).double()
+    expected = (start.B + way.B).double() + 3.0 * specific
+    torch.testing.assert_close(installed.factors.B, expected, rtol=0, atol=0.05)
+    fedavg = install(FedAvg(), updates_of(clients, weights, previous=start)).factors
+    torch.testing.assert_close(fedavg.B + 2 * specific, installed.factors.B, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (8, 12)])
+def test_robust_pca_solves_principal_component_pursuit(shape: tuple[int, int]) -> None:
+    """For equal shares: one matrix is a subgradient of the nuclear norm at L and of lambda times the l1 norm at S."""
+    generator = torch.Generator().manual_seed(2)
+    M = torch.randn(shape, generator=generator, dtype=torch.float64).abs()
+    M[3, 1] += 30
+    S = sparse_part(M, torch.full((shape[1],), 1 / shape[1], dtype=torch.float64))
+    bound = 1 / max(shape) ** 0.5
+    U, values, V = torch.linalg.svd(M - S, full_matrices=False)
+    rank = int((values > 1e-3 * values[0]).sum())
+    assert 0 < rank < min(shape)
+    assert 0 < int((S != 0).sum()) < S.numel()
+    U, V = U[:, :rank], V[:rank]
+    of_l1 = bound * S.sign()
+    for _ in range(2000):  # to the nearest of the other set, back and forth
+        rest = of_l1 - U @ (U.T @ of_l1)
+        left, angles, right = torch.linalg.svd(rest - rest @ V.T @ V, full_matrices=False)
+        of_nuclear = U @ V + (left * angles.clamp(max=1)) @ right
+        of_l1 = torch.where(S != 0, bound * S.sign(), of_nuclear.clamp(-bound, bound))
+    assert float((of_l1 - of_nuclear).norm()) < 1e-3 * rank**0.5
+
+
+def test_a_client_of_nearly_all_samples_is_nearly_alone_in_fedrpca_too(factors: Draw, updates_of: Updates) -> None:
+    """What its own law leaves of respecting weights: whoever counts for nothing moves nothing."""
+    clients = [factors() for _ in range(3)]
+    crowded = install(FedRPCA(2.0), updates_of(clients, [0.5 - 1e-9, 0.5 - 1e-9, 2e-9]))
+    alone = product(install(FedRPCA(2.0), updates_of(clients[:2], [0.5, 0.5])))
+    torch.testing.assert_close(product(crowded), alone, rtol=0, atol=1e-4 * float(alone.norm()))

@@ -33,6 +33,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "sampled scaffold": {**FULL, "method": "scaffold", "participation": 0.5},
     "lora fedavgm": {"server": "momentum", "server_lr": 0.3, "head": "aggregate", "participation": 0.7},
     "rolora fedadam": {"method": "rolora", "server": "adam", "server_lr": 0.01},
+    "lora_fair fedavgm": {"method": "lora_fair", "server": "momentum", "server_lr": 0.3, "fair_weight": 0.1},
+    "sampled fedrpca fedadam": {"method": "fedrpca", "server": "adam", "server_lr": 0.01, "participation": 0.7},
+    "sampled florist": {"method": "florist", "kept_energy": 0.99, "participation": 0.5},
     "sampled residuals": {"method": "fedspec_residual", "participation": 0.5},
 }
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fedspec.config import CentralizedConfig, config_hash
+from fedspec.config import CentralizedConfig, config_hash, tuned_lr
 from fedspec.data.base import Split
 from fedspec.errors import DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
@@ -89,7 +89,7 @@ def test_resuming_equals_never_stopping_from_every_round(variant: str, method_na
             assert_same(rest[-1].state, whole[-1].state)
     if variant == "grows":
         # Where one factor is everybody's alike, the rank holds all: there is nothing to grow for.
-        grows = method_name not in ("ffa", "rolora")
+        grows = method_name not in ("ffa", "rolora", "fedsvd")
         assert [event.row.rank for event in whole] == ([4, 6, 7, 7] if grows else [4, 4, 4, 4])
 
 
@@ -177,13 +177,20 @@ def test_fedspecs_gap_is_never_above_fedavgs_on_the_same_updates(small: Small, m
         assert row.ideal_norm is not None
         nothing = 1e-12 * row.ideal_norm
         assert row.cf_gap_fedspec <= row.cf_gap_fedavg + nothing
-        exact = method_name not in ("fedavg", "fedavg_rebalanced", "fedspec")
-        expected = 0.0 if exact else row.cf_gap_fedspec if method_name == "fedspec" else row.cf_gap_fedavg
-        assert row.frobenius_gap == pytest.approx(expected, rel=1e-6, abs=nothing)
+        assert row.frobenius_gap is not None
+        if method_name in ("lora_fair", "fedrpca"):  # of the adapter's rank, and so no nearer than the nearest
+            assert row.frobenius_gap >= row.cf_gap_fedspec - nothing
+        elif method_name == "florist":
+            assert row.frobenius_gap <= 0.1**0.5 * row.ideal_norm
+        else:
+            of_fedspec, of_fedavg = ("fedspec", "flexlora"), ("fedavg", "fedavg_rebalanced")
+            gaps = dict.fromkeys(of_fedspec, row.cf_gap_fedspec) | dict.fromkeys(of_fedavg, row.cf_gap_fedavg)
+            assert row.frobenius_gap == pytest.approx(gaps.get(method_name, 0.0), rel=1e-6, abs=nothing)
 
 
 def test_the_model_learns(small: Small, method_name: str) -> None:
-    rows = [event.row for event in done(list(rounds(small(method=method_name, rounds=8, batch_size=16))))]
+    lr = tuned_lr(method_name)
+    rows = [event.row for event in done(list(rounds(small(method=method_name, rounds=8, batch_size=16, lr=lr))))]
     assert rows[-1].accuracy > 0.6 > 0.4 > rows[0].accuracy
     assert rows[-1].train_loss < rows[0].train_loss
 

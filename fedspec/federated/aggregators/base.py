@@ -21,6 +21,7 @@ from fedspec.federated.state import Weights, shape_of
 # One of the two factors of an adapter.
 Part = Literal["B", "A"]
 BOTH: frozenset[Part] = frozenset({"B", "A"})
+B_ALONE: frozenset[Part] = frozenset({"B"})
 # What a method carries from round to round: plain values and CPU tensors, nested in dicts and lists.
 ServerState = dict[str, Any]
 
@@ -36,10 +37,10 @@ class LayerUpdates:
     """What the clients of one round sent for one layer.
 
     Attributes:
-        factors: each client's, in the order of the clients.
+        factors: each client's, in the order of the clients; ranks may differ.
         weights: each client's share of the samples; they sum to 1.
         scale: s of ``W0 + s B A``.
-        previous: the factors that all clients started from.
+        previous: the factors that all clients started from, those of a lower rank from the first directions of them.
         ideal: dW* = s sum_i w_i B_i A_i.
         spectrum: the SVD of ``ideal``.
         rank: the rank to install, no lower than that of ``previous``.
@@ -60,10 +61,16 @@ class LayerUpdates:
     purpose: tuple[str | int, ...]
 
     @property
+    def padded(self) -> tuple[Factors, ...]:
+        """The clients' factors at the highest rank of them: what one of a lower rank lacks is zero."""
+        rank = max(factors.rank for factors in self.factors)
+        return tuple(factors.padded(rank) for factors in self.factors)
+
+    @property
     def mean(self) -> Factors:
-        """sum_i w_i B_i and sum_i w_i A_i, for clients of one rank."""
+        """sum_i w_i B_i and sum_i w_i A_i, of factors that are padded with zeros where ranks differ."""
         return Factors(
-            weighted_mean([f.B for f in self.factors], self.weights), weighted_mean([f.A for f in self.factors], self.weights)
+            weighted_mean([f.B for f in self.padded], self.weights), weighted_mean([f.A for f in self.padded], self.weights)
         )
 
 
@@ -75,11 +82,13 @@ class Installed:
         factors: the new adapter, of the rank that was asked for.
         folded: what is added to the base weight on top of what earlier rounds folded, or ``None``; clients download it.
         download: the factors that clients download; the others they have, or draw themselves from the seed.
+        drawn: how many of the factors' last directions they draw themselves in any case: empty columns of B, random rows of A.
     """
 
     factors: Factors
     folded: LowRank | None = None
     download: frozenset[Part] = BOTH
+    drawn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ Half of the bytes travel; what the adapter can express is bounded by the rows of
 
 from __future__ import annotations
 
-from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise, Part, weighted_mean
+from fedspec.federated.aggregators.base import B_ALONE, Installed, LayerUpdates, Layerwise, Part, weighted_mean
 from fedspec.federated.lora import Factors, grown
-
-B_ALONE: frozenset[Part] = frozenset({"B"})
 
 
 class FFA(Layerwise):
