@@ -23,7 +23,7 @@ FILLING = -1
 Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Split:
     """Samples and their labels.
 
@@ -85,7 +85,7 @@ class Texts:
         return Split(inputs, self.labels, lengths)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """A classification task.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,10 @@ def prepare(
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
     dataset = _loaded(config, data_root)
-    model_type: type[Model] = _lookup(MODELS, config.model, "model").load()
-    with global_seed(CPU, "model", config.seed):
-        model = model_type(dataset.input_shape, dataset.classes)
+    entry = _lookup(MODELS, config.model, "model")
+    model = _initial(entry, dataset, config.seed)
     _check_adapters(config, model)
-    weights = _pretrained(model, dataset, config.seed) if base is None else _checked(base, model)
+    weights = _pretrained(entry, dataset, config.seed) if base is None else _checked(base, model)
     partition = _partition(config, dataset)
     labels = dataset.train.labels.numpy()
     train = _placed(dataset.train, config, place, torch.from_numpy(np.concatenate(partition.clients)))
@@ -183,8 +183,14 @@ def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
 def _loaded(config: Config, data_root: Path | None) -> Dataset:
     entry = _lookup(DATASETS, config.dataset, "data set")
     file = (config.data_file, config.data_digest) if entry.traits >= FILE else ()
+    return _read(entry, data_root, file, config.train_samples)
+
+
+# A worker's next item mostly has the data of its last one.
+@lru_cache(maxsize=1)
+def _read(entry: Entry, data_root: Path | None, file: tuple[str, ...], train_samples: int) -> Dataset:
     task: Dataset = entry.load()(data_root, *file)
-    return limited(task, config.train_samples)
+    return limited(task, train_samples)
 
 
 def load_method(config: FederatedConfig) -> Aggregator:
@@ -233,7 +239,16 @@ def _placed(split: Split, config: Config, device: torch.device, which: Tensor | 
     return Split(inputs.to(device), mine.labels.to(device), mine.lengths)
 
 
-def _pretrained(model: Model, dataset: Dataset, seed: int) -> dict[str, Tensor]:
+def _initial(entry: Entry, dataset: Dataset, seed: int) -> Model:
+    with global_seed(CPU, "model", seed):
+        model: Model = entry.load()(dataset.input_shape, dataset.classes)
+    return model
+
+
+# A worker's items are in the order of their seeds: all methods and alphas of one start from one base.
+@lru_cache(maxsize=4)
+def _pretrained(entry: Entry, dataset: Dataset, seed: int) -> dict[str, Tensor]:
+    model = _initial(entry, dataset, seed)
     if (data := dataset.pretrain) is not None:
         steps = torch.optim.AdamW(model.parameters(), lr=PRETRAIN_LR, fused=True)
         shuffle = generator("pretrain", seed)

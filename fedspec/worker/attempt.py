@@ -24,6 +24,8 @@ from fedspec.workqueue.rules import Held
 if TYPE_CHECKING:
     from fedspec.worker.loop import Worker
 
+# Nobody reads faster, and each status wakes the thread that tells it.
+STATUS_EVERY_S = 0.1
 # Of saved rounds that cannot be used: a journal may tell of any number.
 MAX_TOLD = 5
 # Where copies of the folder meet later, this may be on its way.
@@ -45,6 +47,7 @@ class Attempt:
         self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
         self.rows: list[Row] = []
         self.base = ""
+        self._told_at = float("-inf")
         self._source: Resumed | None = None  # what this run goes on from
         self._unfit: set[str] = set()  # generations that are whole, and not what this run can go on from
 
@@ -276,6 +279,9 @@ class Attempt:
         report.running, report.round, report.steps = self.item.id, round_ - 1, report.steps + 1
         report.clients = f"{done_clients}/{self.clients}"
         report.eta_s = left_s if left_s is not None else report.eta_s
+        if done_clients and self.worker.clock.monotonic() - self._told_at < STATUS_EVERY_S:
+            return
+        self._told_at = self.worker.clock.monotonic()
         accuracy = f"   accuracy {self.rows[-1].accuracy:.3f}" if self.rows else ""
         left = f"   left {wording.clock_face(report.eta_s)}" if report.eta_s is not None else ""
         shown = min(round_, self.rounds)
