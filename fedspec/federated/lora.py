@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,13 +104,49 @@ def grown(factors: Factors, rank: int, *purpose: str | int) -> Factors:
     )
 
 
-# A module's own parameters by name, with one slice a client in front: (clients, *shape).
+# Tensors of several clients by name, one slice a client in front: of an adapter A (clients, r, in) and Bt (clients, r, out), of
+# a head weight (clients, out, in) and bias (clients, out). Their samples follow one another in equal numbers.
 PerClient = Mapping[str, Tensor]
 
 
-def per_client(inputs: Tensor, weights: Tensor) -> Tensor:
-    """Each client's linear map of its own samples: (clients * batch, ..., in) and (clients, out, in) to (clients, -1, out)."""
-    return torch.bmm(inputs.reshape(len(weights), -1, inputs.shape[-1]), weights.mT)
+class _AdaptedTogether(torch.autograd.Function):
+    """``x W^T + b + s (x A_i^T) B_i^T`` for the samples x of each client i, in one node.
+
+    Autograd's own formulas give the same numbers from more than twice the nodes, and gradients that are transposed in memory,
+    which an optimiser would have to copy. B is held transposed for that reason, too.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, kept: Tensor | None, weight: Tensor, bias: Tensor | None, A: Tensor, Bt: Tensor, scale: float
+    ) -> Tensor:
+        """``inputs: (clients * batch, ..., in)`` to ``(..., out)``; ``kept``: what dropout multiplies adapters' inputs by."""
+        clients = len(A)
+        seen = (inputs if kept is None else inputs * kept).reshape(clients, -1, inputs.shape[-1])
+        narrow = torch.bmm(seen, A.mT)
+        base = F.linear(inputs, weight, bias)
+        ctx.save_for_backward(seen, kept, weight, A, Bt, narrow)
+        ctx.scale, ctx.shape = scale, inputs.shape
+        outputs = torch.baddbmm(base.reshape(clients, -1, base.shape[-1]), narrow, Bt, alpha=scale)
+        return outputs.view(base.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the inputs, where anybody wants it, and of both factors."""
+        seen, kept, weight, A, Bt, narrow = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, weight.shape[0])
+        scaled = gradient.reshape(len(A), -1, weight.shape[0]) * ctx.scale
+        of_narrow = torch.bmm(scaled, Bt.mT)
+        of_inputs = None
+        if ctx.needs_input_grad[0]:
+            through_base = (gradient @ weight).reshape(seen.shape)
+            if kept is None:
+                of_inputs = torch.baddbmm(through_base, of_narrow, A).reshape(ctx.shape)
+            else:
+                of_inputs = through_base.reshape(ctx.shape) + torch.bmm(of_narrow, A).reshape(ctx.shape) * kept
+        of_A = torch.bmm(of_narrow.mT, seen) if ctx.needs_input_grad[4] else None
+        of_Bt = torch.bmm(narrow.mT, scaled) if ctx.needs_input_grad[5] else None
+        return of_inputs, None, None, None, of_A, of_Bt, None
 
 
 class LoRALinear(nn.Module):
@@ -122,7 +159,7 @@ class LoRALinear(nn.Module):
         dropout: probability of dropping an input of the adapter (not of the base) in training.
 
     Attributes:
-        stack: factors of several clients, whose samples follow one another in equal numbers; ``None`` computes with its own.
+        stack: factors of several clients, `PerClient`; ``None`` computes with its own.
     """
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
@@ -136,15 +173,18 @@ class LoRALinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (..., in)`` to ``(..., out)``."""
-        seen = F.dropout(inputs, self.dropout) if self.training and self.dropout else inputs
-        base: Tensor = self.base(inputs)
+        drops = self.training and self.dropout > 0
         if self.stack is not None:
-            A, B = self.stack["A"], self.stack["B"]
-            change = torch.baddbmm(base.reshape(len(A), -1, base.shape[-1]), per_client(seen, A), B.mT, alpha=self.scale)
-            return change.reshape(base.shape)
+            kept = F.dropout(torch.ones_like(inputs), self.dropout) if drops else None
+            A, Bt, base = self.stack["A"], self.stack["Bt"], self.base
+            # No stub of torch types it.
+            together: Any = _AdaptedTogether.apply
+            changed: Tensor = together(inputs, kept, base.weight, base.bias, A, Bt, self.scale)
+            return changed
+        seen = F.dropout(inputs, self.dropout) if drops else inputs
         # The scale costs least where the tensor is narrowest: on the r columns between A and B.
         change = F.linear(F.linear(seen, self.A) * self.scale, self.B)
-        return torch.add(base, change)
+        return torch.add(self.base(inputs), change)
 
     def set(self, factors: Factors) -> None:
         """Take over the values, and the rank, of ``factors``."""
@@ -181,7 +221,8 @@ class HeadLinear(nn.Linear):
         """``inputs: (..., in)`` to ``(..., out)``."""
         if self.stack is None:
             return super().forward(inputs)
-        outputs = per_client(inputs, self.stack["weight"])
+        weight = self.stack["weight"]
+        outputs = torch.bmm(inputs.reshape(len(weight), -1, inputs.shape[-1]), weight.mT)
         if "bias" in self.stack:
             outputs = outputs + self.stack["bias"].unsqueeze(1)
         return outputs.reshape(*inputs.shape[:-1], -1)

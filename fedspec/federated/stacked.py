@@ -28,12 +28,13 @@ from fedspec.federated.seeding import global_seed
 from fedspec.federated.state import Weights
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Schedule:
-    """Who trains on what in which step, of n clients sorted by their numbers of samples, most first.
+    """Who trains on what in which step, of n clients sorted by their numbers of samples: it is the same in all of their rounds.
 
     Attributes:
-        rows: (steps, n, batch) int64 on the device, samples of all clients' data; short batches repeat their first one.
+        places: (steps, n, batch) int64, where in the clients' shuffled samples, all in one row, those of each batch are. What
+            is beyond a client's last sample repeats the first one of its batch: whatever a client computes is its own.
         shares: (steps, n, batch) on the device, a sample's weight in its client's mean loss: 0 where it only fills up.
         counts: (steps, n) int64, how many samples of a batch are real.
         active: how many clients take each step; a prefix.
@@ -41,7 +42,7 @@ class _Schedule:
         samples: how many samples each step is made on.
     """
 
-    rows: Tensor
+    places: Tensor
     shares: Tensor
     counts: Tensor
     active: list[int]
@@ -58,16 +59,21 @@ def together(
         data: all clients' samples, one client after the other.
         clients: the parts of ``data``.
     """
-    ranks = sorted(present, key=lambda client: -len(clients[client]))
-    schedule = _schedule(clients, ranks, config, round, resident)
-    resident.module.train()
-    stack = _Stack(resident, len(ranks), config)
+    sorted_ = sorted(present, key=lambda client: -len(clients[client]))
+    sizes = tuple(len(clients[client]) for client in sorted_)
+    schedule = _schedule(sizes, config.batch_size, config.local_epochs, resident.dtype, resident.device)
+    starts = list(accumulate((len(split) for split in clients), initial=0))
+    # The batches of `fedspec.federated.client.train`, side by side.
+    seen = [order + starts[client] for client in sorted_ for order in orders(clients[client], config, round, client)]
+    rows = torch.cat(seen)[schedule.places].to(resident.device)
     losses = torch.zeros(schedule.counts.shape, dtype=resident.dtype, device=resident.device)
+    stack = _Stack(resident, len(sorted_), config)
+    resident.module.train()
     try:
         with global_seed(resident.device, "dropout", config.seed, round):
             for step, (active, width) in enumerate(zip(schedule.active, schedule.widths, strict=True)):
                 stack.narrow(active)
-                batch = data.take(schedule.rows[step, :active, :width].flatten())
+                batch = data.take(rows[step, :active, :width].flatten())
                 inputs, labels = next(batch.batches(len(batch)))
                 each = F.cross_entropy(resident.module(inputs), labels, reduction="none")
                 shares = schedule.shares[step, :active, :width]
@@ -76,46 +82,17 @@ def together(
                 yield StepDone(round, step + 1, len(schedule.active), schedule.samples[step])
     finally:
         stack.release()
-    totals = (losses.cpu().double() * schedule.counts).sum(0)
-    means = totals / config.local_epochs / torch.tensor([len(clients[client]) for client in ranks])
-    weights = stack.snapshots()
+    totals = (losses.cpu().double() * schedule.counts).sum(0).tolist()
+    done = dict(zip(sorted_, zip(stack.snapshots(), totals, sizes, strict=True), strict=True))
     for client in present:
-        place = ranks.index(client)
-        yield Trained(client, weights[place], float(means[place]))
-
-
-def _schedule(
-    clients: Sequence[Split], ranks: Sequence[int], config: TrainingConfig, round: int, resident: Resident
-) -> _Schedule:
-    """The batches of `fedspec.federated.client.train`, of the clients ``ranks`` side by side."""
-    starts = list(accumulate((len(split) for split in clients), initial=0))
-    sizes = tuple(len(clients[client]) for client in ranks)
-    places, counts = _places(sizes, config.batch_size, config.local_epochs)
-    seen = [order + starts[client] for client in ranks for order in orders(clients[client], config, round, client)]
-    shares = (torch.arange(places.shape[2]) < counts.unsqueeze(2)).double() / counts.clamp(min=1).unsqueeze(2)
-    return _Schedule(
-        rows=torch.cat(seen)[places].to(resident.device),
-        shares=shares.to(resident.dtype).to(resident.device),
-        counts=counts,
-        active=(counts > 0).sum(1).tolist(),
-        widths=counts.amax(1).tolist(),
-        samples=counts.sum(1).tolist(),
-    )
+        weights, total, size = done[client]
+        yield Trained(client, weights, total / (size * config.local_epochs))
 
 
 @lru_cache(maxsize=1)
-def _places(sizes: tuple[int, ...], batch_size: int, epochs: int) -> tuple[Tensor, Tensor]:
-    """Where in the clients' orders, all in one row, each batch's samples are: it is the same in all rounds of the same clients.
-
-    Args:
-        sizes: of clients' data, descending.
-
-    Returns:
-        (steps, n, batch) int64, where what is beyond a client's last sample repeats the first one of its batch, so that
-        whatever a client computes is its own; and (steps, n) int64, how many samples of each batch are real.
-    """
-    width = min(batch_size, sizes[0])
-    steps = epochs * -(-sizes[0] // batch_size)
+def _schedule(sizes: tuple[int, ...], batch_size: int, epochs: int, dtype: torch.dtype, device: torch.device) -> _Schedule:
+    """The schedule of clients with so many samples, descending."""
+    width, steps = min(batch_size, sizes[0]), epochs * -(-sizes[0] // batch_size)
     places, counts = torch.zeros(steps, len(sizes), width, dtype=torch.int64), torch.zeros(steps, len(sizes), dtype=torch.int64)
     start = 0
     for client, samples in enumerate(sizes):
@@ -127,10 +104,18 @@ def _places(sizes: tuple[int, ...], batch_size: int, epochs: int) -> tuple[Tenso
                 counts[step, client] = len(batch)
                 step += 1
             start += samples
-    return places, counts
+    shares = (torch.arange(width) < counts.unsqueeze(2)).double() / counts.clamp(min=1).unsqueeze(2)
+    return _Schedule(
+        places=places,
+        shares=shares.to(dtype).to(device),
+        counts=counts,
+        active=(counts > 0).sum(1).tolist(),
+        widths=counts.amax(1).tolist(),
+        samples=counts.sum(1).tolist(),
+    )
 
 
-# A module and the name of one of its parameters.
+# A module, and the name of one of its tensors as `fedspec.federated.lora.PerClient` has it.
 Slot = tuple[LoRALinear | HeadLinear, str]
 
 
@@ -139,11 +124,14 @@ class _Stack:
 
     def __init__(self, resident: Resident, clients: int, config: TrainingConfig) -> None:
         self.resident = resident
-        factors: list[Slot] = [(layer, part) for layer in resident.layers.values() for part in ("B", "A")]
+        starts: dict[Slot, Tensor] = {}
+        for layer in resident.layers.values():
+            starts |= {(layer, "A"): layer.A, (layer, "Bt"): layer.B.mT}
+        starts |= {slot: getattr(*slot) for slot in map(resident.owner, resident.dense)}
         # What is not trained, one factor of some methods, all clients share.
-        starts: dict[Slot, Tensor] = {slot: getattr(*slot) for slot in (*factors, *map(resident.owner, resident.dense))}
         self.trained = [slot for slot, start in starts.items() if start.requires_grad]
-        self.tensors = {slot: start.detach().expand(clients, *start.shape) for slot, start in starts.items()}
+        self.starts = {slot: start.detach().contiguous() for slot, start in starts.items()}
+        self.tensors = {slot: start.expand(clients, *start.shape) for slot, start in self.starts.items()}
         self.tensors |= {slot: self.tensors[slot].clone() for slot in self.trained}
         self.prox: float = getattr(config, "prox", 0.0)
         self.leaves: list[Tensor] = []
@@ -160,10 +148,9 @@ class _Stack:
             moments = self.steps.state.pop(was, {}).items()
             self.steps.state[leaf] = {key: value[:active] if value.dim() else value for key, value in moments}
         stacks: dict[LoRALinear | HeadLinear, dict[str, Tensor]] = {}
-        for (module, name), tensor in self.tensors.items():
-            stacks.setdefault(module, {})[name] = tensor[:active]
-        for (module, name), leaf in zip(self.trained, self.leaves, strict=True):
-            stacks[module][name] = leaf
+        leaves = dict(zip(self.trained, self.leaves, strict=True))
+        for slot, tensor in self.tensors.items():
+            stacks.setdefault(slot[0], {})[slot[1]] = leaves[slot] if slot in leaves else tensor[:active]
         for module, stack in stacks.items():
             module.stack = stack
 
@@ -171,10 +158,10 @@ class _Stack:
         """One step of every active client along the gradient of its mean loss: ``losses`` and their ``shares``, (samples,)."""
         # Straight from the losses to the leaves: a third less than a backward pass that sums and accumulates.
         gradients = torch.autograd.grad(losses, self.leaves, shares)
-        for leaf, gradient, start in zip(self.leaves, gradients, self.resident.start, strict=True):
-            # As in the sequential engine, FedProx pulls each client back to where all started. The fused optimisers read a
-            # gradient in the order of its memory, and that of a transposed factor has another one.
-            pulled = torch.add(gradient, leaf.detach() - start, alpha=self.prox) if self.prox else gradient
+        for slot, leaf, gradient in zip(self.trained, self.leaves, gradients, strict=True):
+            # As in the sequential engine, FedProx pulls each client back to where all started.
+            pulled = torch.add(gradient, leaf.detach() - self.starts[slot], alpha=self.prox) if self.prox else gradient
+            # The fused optimisers read a gradient in the order of its memory, and that of a head's weight is another one.
             leaf.grad = pulled.contiguous()
         self.steps.step()
 
@@ -185,14 +172,20 @@ class _Stack:
 
     def snapshots(self) -> list[Weights]:
         """Each client's tensors, copied to the CPU."""
-        copies = {slot: tensor.to("cpu", copy=True) for slot, tensor in self.tensors.items()}
         layers = self.resident.layers.items()
-        dense = {name: copies[self.resident.owner(name)] for name in self.resident.dense}
+        A = {name: _copies(self.tensors[layer, "A"]) for name, layer in layers}
+        B = {name: _copies(self.tensors[layer, "Bt"].mT) for name, layer in layers}
+        dense = {name: _copies(self.tensors[self.resident.owner(name)]) for name in self.resident.dense}
         return [
             Weights(
-                {name: Factors(B=copies[layer, "B"][place], A=copies[layer, "A"][place]) for name, layer in layers},
-                {name: stack[place] for name, stack in dense.items()},
+                {name: Factors(B=B[name][place], A=A[name][place]) for name in B},
+                {name: each[place] for name, each in dense.items()},
                 {},
             )
-            for place in range(len(next(iter(copies.values()))))
+            for place in range(len(next(iter(self.tensors.values()))))
         ]
+
+
+def _copies(stack: Tensor) -> tuple[Tensor, ...]:
+    """Each client's part, on the CPU."""
+    return stack.clone(memory_format=torch.contiguous_format).cpu().unbind()
