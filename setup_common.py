@@ -224,7 +224,8 @@ def pip_steps(venv: Path, *, dev: bool) -> Iterator[list[str]]:
         say("     NVIDIA card found: taking PyTorch with CUDA (about 2 GB)")
         index = f"{torch_index}/{build}"
         yield ["--no-deps", "--force-reinstall", "--index-url", index, "torch", "torchvision"]
-    yield ["-e", ".[dev]" if dev else "."]
+    # The tests run what the extra is for.
+    yield ["-e", ".[dev,text]" if dev else "."]
 
 
 def cuda_build() -> str | None:

@@ -54,6 +54,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         train_samples: how many of the data set's training samples are used, the same ones for every seed; 0 is all.
         data_file: of a data set that is a file of the user's: its path, relative to the data folder or absolute.
         data_digest: what that file's SHA-256 must begin with, so that all machines train on the same arrays.
+        pretrained: the weights of a model that is made from some; empty is the model's own choice.
     """
 
     dataset: str = "digits"
@@ -78,6 +79,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     train_samples: int = 0
     data_file: str = ""
     data_digest: str = ""
+    pretrained: str = ""
 
 
 class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,9 +168,10 @@ TRAINING_SUFFIXES: dict[str, str] = {
     "train_samples": "_n{}",
     "data_file": "_{}",
     "data_digest": "_x{}",
+    "pretrained": "_{}",
 }
 # What a user may write as he likes, and what stands for it in a name.
-FREE_KEYS = ("data_file",)
+FREE_KEYS = ("data_file", "pretrained")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 FEDERATED_SUFFIXES: dict[str, str] = {
     "dataset": "_{}",
@@ -332,6 +335,8 @@ def mismatched(config: TrainingConfig, dataset: Collection[str], model: Collecti
             f"{config.model} has no linear layer that could carry an adapter",
             'Set tune = "full", or use another model.',
         )
+    if config.pretrained and "pretrained" not in model:
+        yield "pretrained", f"{config.model} is made from no weights", "Leave pretrained out, or set model to vit_b_16 or bert."
     if "file" in dataset and not config.data_file:
         yield "dataset", f"{config.dataset} does not say which file", 'Set data_file, such as data_file = "mine.npz".'
     if "file" not in dataset and (config.data_file or config.data_digest):

@@ -4,41 +4,40 @@ caller's.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-from fedspec.errors import CapabilityError, FedspecError
+from fedspec.errors import CapabilityError, FedspecError, brief
 
 # A large model over a slow line; whoever waits longer says so and takes another item.
 WAIT_SECONDS = 1800
-# Characters of what a download fails with; the traceback has all.
-MOST_TOLD = 80
 TEXT_EXTRA = 'pip install "fedspec[text]"'
 
 
 @contextmanager
-def fetching(what: str, lock: Path, by_hand: str) -> Iterator[None]:
+def fetching(what: str, lock: Path | None, by_hand: str) -> Iterator[None]:
     """Hold ``lock`` while the caller fetches ``what``: several workers may find it missing at the same time.
 
     Args:
         what: such as ``The data set MNIST``.
-        lock: a file that need not be there.
+        lock: a file that need not be there; None where what fetches has locks of its own.
         by_hand: how else to get it here, as the beginning of a sentence.
 
     Raises:
         CapabilityError: it could not be fetched.
     """
     try:
+        if lock is None:
+            yield
+            return
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=WAIT_SECONDS):
             yield
     except FedspecError:
         raise
     except Exception as error:  # each library has classes of its own for a network that does not answer
-        why = textwrap.shorten(str(error) or type(error).__name__, MOST_TOLD, placeholder="\u2026").rstrip(".")
-        fix = f"{by_hand}, or run once with a network connection (the download failed: {why})."
+        fix = f"{by_hand}, or run once with a network connection (the download failed: {brief(error)})."
         raise CapabilityError(f"{what} is not here.", fix) from error

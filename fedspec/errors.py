@@ -5,6 +5,14 @@ A module that fails raises one of these; only the command line prints them.
 
 from __future__ import annotations
 
+import textwrap
+
+
+def brief(error: BaseException, most: int = 120) -> str:
+    """What an exception of somebody else's says, as the part of a sentence: its first line, or its class, cut to ``most``."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return textwrap.shorten(line, most, placeholder="\u2026").rstrip(".")
+
 
 class FedspecError(Exception):
     """Something went wrong that a person can act on.

@@ -29,6 +29,7 @@ NAMES: dict[str, list[str]] = {
     "model": ["mlp", "2nn"],
     "data_file": ["mine.npz", "Mine.npz", "/data/mine.npz", "C:\\data\\mine.npz", "two words"],
     "data_digest": ["0" * 12, "1" * 12],
+    "pretrained": ["tiny", "Tiny", "owner/tiny", "other/tiny", "/data/tiny"],
 }
 IN_NAME = {"method", "split", "alpha"}
 # How an experiment is computed is no part of what it is.
@@ -143,6 +144,7 @@ def test_a_value_that_no_experiment_can_have_is_named_with_a_remedy(changes: dic
         ({}, {"image"}, {"image"}, "model"),
         ({}, {"image", "file"}, {"image", "lora"}, "dataset"),
         ({"data_file": "mine.npz"}, {"image"}, {"image", "lora"}, "data_file"),
+        ({"pretrained": "tiny"}, {"image"}, {"image", "lora"}, "pretrained"),
         ({"data_digest": "0" * 12}, {"image"}, {"image", "lora"}, "data_digest"),
     ],
 )
@@ -155,6 +157,7 @@ def test_a_data_set_and_a_model_that_do_not_fit_are_told(changes: dict[str, Any]
 def test_what_fits_is_not_complained_of():
     assert not list(mismatched(FederatedConfig(), {"image"}, {"image", "lora"}))
     assert not list(mismatched(FederatedConfig(), {"text"}, {"text", "lora"}))
+    assert not list(mismatched(FederatedConfig(pretrained="tiny"), {"text"}, {"text", "lora", "pretrained"}))
     assert not list(mismatched(FederatedConfig(tune="full"), {"image"}, {"image"}))
     assert not list(mismatched(FederatedConfig(data_file="mine.npz"), {"image", "file"}, {"image", "lora"}))
 

@@ -35,6 +35,7 @@ FLAGS = {
     "engine": "How clients are trained: sequential, stacked, or auto: the faster one, measured now.",
     "train_samples": "Use so many training samples (0: all).",
     "data_file": "Arrays of yours, for --dataset npz.",
+    "pretrained": "Weights of --model bert or vit_b_16: a hub's name or a folder.",
     "device": "Leave the items to machines with this device: cpu, cuda or mps.",
 }
 SPANNED = {"method": str, "alpha": float, "seed": int}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedspec.errors import CapabilityError, ExperimentError
+from fedspec.tokens import FILLING, Encode
 
 # The splits belong to the data, not to an experiment: no configuration changes this seed.
 SPLIT_SEED = 20_190_913
-# What fills up the rows of token ids; no tokenizer has such an id, so that a model can tell filling from text.
-FILLING = -1
-
-# Sentences to their token ids.
-Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,24 +19,21 @@ from torch import Tensor, nn
 
 from fedspec import devices
 from fedspec.config import CentralizedConfig, FederatedConfig, server_rank
-from fedspec.data import DATASETS, FILE
-from fedspec.data.base import Dataset, Split, limited
+from fedspec.data import DATASETS, FILE, TEXT
+from fedspec.data.base import Corpus, Dataset, Split, limited
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.aggregators.base import Aggregator
-from fedspec.federated.client import train_epoch
+from fedspec.federated.foundation import initial, lay
 from fedspec.federated.lora import Factors, dtype_of, fresh
 from fedspec.federated.partition import Partition, dirichlet, iid
 from fedspec.federated.privacy import require_accountant
 from fedspec.federated.resident import Resident
-from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import State, Weights
 from fedspec.models import MODELS
 from fedspec.models.base import Model
+from fedspec.models.pretrained import PretrainedModel, TextModel
 from fedspec.registry import Entry
-
-PRETRAIN_LR, PRETRAIN_EPOCHS, PRETRAIN_BATCH = 2e-3, 20, 32
-CPU = torch.device("cpu")
 
 Config = FederatedConfig | CentralizedConfig
 
@@ -47,7 +44,9 @@ class Experiment:
 
     Attributes:
         config: the whole effective configuration.
-        base: the frozen base by parameter name, float32 on the CPU; `prepare` makes the same experiment of it.
+        base: the frozen base by parameter name, float32 on the CPU, without what comes from a file of pretrained weights;
+            `prepare` makes the same experiment of it.
+        dense: what the tensors that are trained as they are start from, by parameter name, float32 on the CPU.
         resident: the model on the device; what it holds between two rounds means nothing.
         train: all clients' samples on the device, one client after the other.
         clients: each client's part of ``train``; all of it for the centralized baseline.
@@ -60,6 +59,7 @@ class Experiment:
 
     config: Config
     base: dict[str, Tensor]
+    dense: dict[str, Tensor]
     resident: Resident
     train: Split
     clients: tuple[Split, ...]
@@ -81,7 +81,7 @@ class Experiment:
             name: fresh(layer.base, server_rank(self.config), self.config.seed, 0, name).to(dtype)
             for name, layer in self.resident.layers.items()
         }
-        return Weights(adapter, {name: self.base[name].to(dtype) for name in self.resident.dense}, {})
+        return Weights(adapter, {name: value.to(dtype) for name, value in self.dense.items()}, {})
 
     def check(self, state: State, *more: str) -> None:
         """Raise unless a saved state is one of this experiment.
@@ -150,18 +150,21 @@ def prepare(
         require_accountant(config)
     # The order of sums, and with it the last bits of a result, depends on the number of threads.
     torch.set_num_threads(config.threads)
-    dataset = _loaded(config, data_root)
-    entry = _lookup(MODELS, config.model, "model")
-    model = _initial(entry, dataset, config.seed)
+    model_type: type[Model] = _lookup(MODELS, config.model, "model").load()
+    weights = model_type.locate(config.pretrained, data_root) if issubclass(model_type, PretrainedModel) else None
+    dataset = _loaded(config, data_root, model_type, weights)
+    model = initial(model_type, dataset, weights, config.seed)
     _check_adapters(config, model)
-    weights = _pretrained(entry, dataset, config.seed) if base is None else _checked(base, model)
+    foundation = lay(model, dataset, config.seed, base)
+    resident = Resident(model, foundation.whole, config, place)
     partition = _partition(config, dataset)
     labels = dataset.train.labels.numpy()
     train = _placed(dataset.train, config, place, torch.from_numpy(np.concatenate(partition.clients)))
     return Experiment(
         config=config,
-        base=weights,
-        resident=Resident(model, weights, config, place),
+        base=foundation.saved,
+        dense={name: foundation.whole[name] for name in resident.dense},
+        resident=resident,
         train=train,
         clients=train.parts([len(mine) for mine in partition.clients]),
         validation=_placed(dataset.validation, config, place),
@@ -180,17 +183,33 @@ def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
     return registry[name]
 
 
-def _loaded(config: Config, data_root: Path | None) -> Dataset:
+def _loaded(config: Config, data_root: Path | None, model: type[Model], weights: Path | None) -> Dataset:
+    """The data set as ``model`` reads it."""
     entry = _lookup(DATASETS, config.dataset, "data set")
     file = (config.data_file, config.data_digest) if entry.traits >= FILE else ()
-    return _read(entry, data_root, file, config.train_samples)
+    if not entry.traits >= TEXT:
+        return _read(entry, data_root, file, config.train_samples, None, None)
+    if not issubclass(model, TextModel) or weights is None:
+        raise ExperimentError(f"{config.model} reads no texts, and {config.dataset} is nothing else.", 'Set model = "bert".')
+    return _read(entry, data_root, file, config.train_samples, model, weights)
 
 
 # A worker's next item mostly has the data of its last one.
 @lru_cache(maxsize=1)
-def _read(entry: Entry, data_root: Path | None, file: tuple[str, ...], train_samples: int) -> Dataset:
-    task: Dataset = entry.load()(data_root, *file)
-    return limited(task, train_samples)
+def _read(
+    entry: Entry,
+    data_root: Path | None,
+    file: tuple[str, ...],
+    train_samples: int,
+    reader: type[TextModel] | None,
+    weights: Path | None,
+) -> Dataset:
+    task: Dataset | Corpus = limited(entry.load()(data_root, *file), train_samples)
+    if isinstance(task, Dataset):
+        return task
+    assert reader is not None
+    assert weights is not None
+    return task.encoded(reader.encoder(weights))
 
 
 def load_method(config: FederatedConfig) -> Aggregator:
@@ -237,29 +256,3 @@ def _placed(split: Split, config: Config, device: torch.device, which: Tensor | 
     # Token ids are whole numbers, whatever the model computes in.
     inputs = mine.inputs.to(dtype_of(config)) if mine.inputs.is_floating_point() else mine.inputs
     return Split(inputs.to(device), mine.labels.to(device), mine.lengths)
-
-
-def _initial(entry: Entry, dataset: Dataset, seed: int) -> Model:
-    with global_seed(CPU, "model", seed):
-        model: Model = entry.load()(dataset.input_shape, dataset.classes)
-    return model
-
-
-# A worker's items are in the order of their seeds: all methods and alphas of one start from one base.
-@lru_cache(maxsize=4)
-def _pretrained(entry: Entry, dataset: Dataset, seed: int) -> dict[str, Tensor]:
-    model = _initial(entry, dataset, seed)
-    if (data := dataset.pretrain) is not None:
-        steps = torch.optim.AdamW(model.parameters(), lr=PRETRAIN_LR, fused=True)
-        shuffle = generator("pretrain", seed)
-        with global_seed(CPU, "pretrain", seed):
-            for _ in range(PRETRAIN_EPOCHS):
-                train_epoch(model.train(), steps, data, PRETRAIN_BATCH, torch.randperm(len(data), generator=shuffle))
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _checked(base: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
-    own = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
-    if {name: (value.shape, value.dtype) for name, value in base.items()} != own:
-        raise DamagedError("The saved base is not one of this model.", "Delete the saved base; it will be made again.")
-    return dict(base)

@@ -35,8 +35,8 @@ class Resident:
         dense = dict(model.named_parameters())
         if config.tune == "lora":
             self.layers = adapt(model, rank=config.rank, scale=scale_of(config), dropout=config.lora_dropout)
-            head = f"{model.head}." if config.head == "aggregate" else None
-            dense = {name: tensor for name, tensor in dense.items() if head is not None and name.startswith(head)}
+            head = tuple(f"{name}." for name in model.head) if config.head == "aggregate" else ()
+            dense = {name: tensor for name, tensor in dense.items() if name.startswith(head)}
         self.heads = _stackable(model, dense) if config.engine == "stacked" else {}
         self._base_weights = {name: base[f"{name}.weight"] for name in self.layers}
         self.module: Model = model.to(dtype_of(config)).to(device)

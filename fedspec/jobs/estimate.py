@@ -23,7 +23,7 @@ SAVE_S = 0.005
 # What the time and the memory of an item depend on; one item stands for all that agree in these.
 COST_KEYS = (
     "dataset", "model", "clients", "participation", "local_epochs", "batch_size", "tune", "rank", "engine", "dtype", "threads",
-    "device", "train_samples", "data_file", "ranks",
+    "device", "train_samples", "data_file", "ranks", "pretrained",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ class Model(nn.Module, ABC):
 
     Attributes:
         lora_targets: the names of the ``nn.Linear`` modules that are adapted, in a fixed order; none where it has none.
-        head: the name of the module that maps features to logits; it is frozen or aggregated, never adapted.
+        head: the names of the modules that map features to logits; they are frozen or aggregated, never adapted.
         evaluation_batch: how many samples go through it at a time where nothing is learnt: as many as memory allows anywhere.
 
     Raises:
@@ -29,7 +29,7 @@ class Model(nn.Module, ABC):
     """
 
     lora_targets: tuple[str, ...]
-    head: str
+    head: tuple[str, ...]
     evaluation_batch: ClassVar[int] = 2048
 
     @abstractmethod

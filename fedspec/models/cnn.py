@@ -23,7 +23,7 @@ class CNN(Model):
         self.hidden = nn.Linear(64 * (height // 4) * (width // 4), 512)
         self.out = nn.Linear(512, classes)
         self.lora_targets = ("hidden",)
-        self.head = "out"
+        self.head = ("out",)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (batch, channels, height, width)`` to logits ``(batch, classes)``."""

@@ -32,7 +32,7 @@ class MLP(Model):
         self.hidden = nn.ModuleList(nn.Linear(wide, narrow) for wide, narrow in pairwise(sizes))
         self.out = nn.Linear(sizes[-1], classes)
         self.lora_targets = tuple(f"hidden.{i}" for i in range(len(self.hidden)))
-        self.head = "out"
+        self.head = ("out",)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (batch, *input_shape)`` to logits ``(batch, classes)``."""

@@ -65,7 +65,7 @@ class ResNet(Model):
         self.blocks = nn.Sequential(*blocks)
         self.out = nn.Linear(self.widths[-1], classes)
         self.lora_targets = ()
-        self.head = "out"
+        self.head = ("out",)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (batch, channels, height, width)`` to logits ``(batch, classes)``."""

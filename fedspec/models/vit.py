@@ -74,7 +74,7 @@ class ViT(Model):
         self.register_buffer("positions", positions(-(-height // PATCH), -(-width // PATCH)), persistent=False)
         layers = ("attention.query", "attention.key", "attention.value", "attention.out", "wide", "narrow")
         self.lora_targets = tuple(f"blocks.{i}.{layer}" for i in range(DEPTH) for layer in layers)
-        self.head = "out"
+        self.head = ("out",)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (batch, channels, height, width)`` to logits ``(batch, classes)``."""

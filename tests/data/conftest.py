@@ -77,7 +77,7 @@ def write_subset(root: Path) -> None:
     )
 
 
-def write_sst2(root: Path, samples: int = 1_100) -> None:
+def write_sst2(root: Path, samples: int = 1_300) -> None:
     folder = root / "SST-2"
     folder.mkdir()
     for name, count in (("train.tsv", samples), ("dev.tsv", 30)):

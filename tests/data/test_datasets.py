@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fedspec.data import DATASETS
-from fedspec.data.base import FILLING, Corpus, Dataset, Encode, Split, Texts, limited
+from fedspec.data.base import Corpus, Dataset, Split, Texts, limited
 from fedspec.errors import CapabilityError, ExperimentError
+from fedspec.tokens import FILLING, Encode
 from tests.data.conftest import FAKES, Load, loader
 
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +11,7 @@ import pytest
 from fedspec.data import sst2
 from fedspec.errors import CapabilityError, DamagedError
 from tests.data.conftest import write_sst2
+from tests.hubkit import Hub, serving
 
 CODE = """
 import sys
@@ -40,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_sentences_are_taken_as_they_are_with_their_labels(root: Path):
     corpus = sst2.load(root)
-    assert [len(part) for part in (corpus.train, corpus.validation, corpus.test)] == [100, 1000, 30]
+    assert [len(part) for part in (corpus.train, corpus.validation, corpus.test)] == [300, 1000, 30]
     assert corpus.test.sentences[1] == 'good film " number 1 '
     for part in (corpus.train, corpus.validation, corpus.test):
         assert part.labels.tolist() == [int(sentence.startswith("good")) for sentence in part.sentences]
@@ -77,40 +72,9 @@ def test_without_the_extra_a_missing_file_names_both_remedies(tmp_path: Path, mo
     assert caught.value.fix == f'pip install "fedspec[text]", or put GLUE\'s train.tsv and dev.tsv into {tmp_path / "SST-2"}.'
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub as a download asks for. ``served``: path -> content."""
-
-    def __init__(self, served: dict[str, bytes], asked: list[str], *others: object) -> None:
-        self.served, self.asked = served, asked
-        super().__init__(*others)  # type: ignore[arg-type]
-
-    def do_HEAD(self) -> None:
-        content = self.served.get(self.path)
-        self.asked.append(self.path)
-        self.send_response(200 if content is not None else 404)
-        if content is not None:
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", sst2.REVISION)
-            self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_HEAD()
-        self.wfile.write(self.served.get(self.path, b""))
-
-    def log_message(self, *arguments: object) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
-def asked() -> list[str]:
-    """What the hub was asked for."""
-    return []
-
-
-@pytest.fixture
-def hub(tmp_path: Path, asked: list[str]) -> Iterator[str]:
-    """The address of a hub on this machine that has SST-2."""
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub on this machine that has SST-2."""
     arrow = pytest.importorskip("pyarrow", reason='needs pip install "fedspec[text]"')
     parquet = pytest.importorskip("pyarrow.parquet")
     write_sst2(tmp_path)
@@ -120,35 +84,23 @@ def hub(tmp_path: Path, asked: list[str]) -> Iterator[str]:
         table = {"idx": range(len(texts)), "sentence": texts.sentences, "label": texts.labels.tolist()}
         parquet.write_table(arrow.table({key: list(values) for key, values in table.items()}), tmp_path / "table")
         served[f"/datasets/{sst2.HUB}/resolve/{sst2.REVISION}/{file}"] = (tmp_path / "table").read_bytes()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, served, asked)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(served) as hub:
+        yield hub
 
 
-def fetched(tmp_path: Path, **settings: str) -> list[str]:
-    """What loading says twice in a process of its own: the hub's library reads its settings when it is imported."""
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": os.pathsep.join(sys.path), **settings}
-    command = [sys.executable, "-c", CODE, str(tmp_path / "new")]
-    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
-    return result.stdout.splitlines()
-
-
-def test_what_is_missing_comes_from_the_hub_once(hub: str, asked: list[str], tmp_path: Path):
-    assert fetched(tmp_path, HF_ENDPOINT=hub) == ['100 1000 30 good film " number 1 '] * 2
+def test_what_is_missing_comes_from_the_hub_once(hub: Hub, tmp_path: Path):
+    assert hub.run(CODE, tmp_path / "new", home=tmp_path / "home") == ['300 1000 30 good film " number 1 '] * 2
     for name in sst2.HUB_FILES:
         assert (tmp_path / "new" / "SST-2" / name).read_bytes() == (tmp_path / "SST-2" / name).read_bytes()
-    assert {len([path for path in asked if file in path]) for file in sst2.HUB_FILES.values()} == {2}  # its size, and itself
+    assert {len([path for path in hub.asked if file in path]) for file in sst2.HUB_FILES.values()} == {2}  # its size, itself
 
 
-def test_without_a_network_the_remedy_names_the_folder(tmp_path: Path):
-    pytest.importorskip("pyarrow", reason='needs pip install "fedspec[text]"')
-    first, second = fetched(tmp_path, HF_HUB_OFFLINE="1")
+def test_without_a_network_the_remedy_names_the_folder(hub: Hub, tmp_path: Path):
+    first, second = hub.run(CODE, tmp_path / "new", home=tmp_path / "home", HF_HUB_OFFLINE="1")
     assert first == second
     assert first.startswith("The data set SST-2 is not here. (Put GLUE's train.tsv and dev.tsv into ")
     assert "or run once with a network connection (the download failed: " in first
+    assert not hub.asked
 
 
 def test_the_real_sst2_has_its_known_sizes(data_root: Path):

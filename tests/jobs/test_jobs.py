@@ -95,6 +95,12 @@ def test_an_item_that_a_newer_version_enqueued_is_left_to_machines_that_know_it(
             opener(None)(newer, None)
 
 
+def test_an_item_whose_parts_do_not_fit_each_other_is_left_to_versions_in_which_they_do():
+    for config in (FederatedConfig(model="bert"), FederatedConfig(dataset="sst2"), FederatedConfig(model="resnet8")):
+        with pytest.raises(CapabilityError, match="does not run"):
+            opener(None)(make_item("federated", config), None)
+
+
 def test_an_item_that_no_machine_can_run_says_so_when_it_is_opened():
     impossible = make_item("federated", FederatedConfig(min_client_samples=100_000))
     with pytest.raises(ExperimentError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,14 +20,12 @@ from fedspec.models.cnn import CNN
 from fedspec.models.mlp import MLP, TwoNN
 from fedspec.models.resnet import ResNet8, ResNet18
 from fedspec.models.vit import ViT, positions
+from fedspec.tokens import FILLING
+from tests.tinyweights import TinyViT, write_bert, write_vit
 
 CLASSES = 5
 CPU = torch.device("cpu")
-Build = Callable[[], tuple[Model, Tensor]]
-
-
-def images(name: str) -> tuple[Model, Tensor]:
-    return MODELS[name].load()((1, 8, 8), CLASSES), torch.randn(6, 1, 8, 8, generator=generator("images"))
+Build = Callable[..., tuple[Model, Tensor]]
 
 
 @pytest.fixture(params=MODELS)
@@ -33,13 +33,27 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def build(name: str) -> Build:
-    """Makes the model and some inputs, the same each time."""
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The weights of a pretrained model, in small and made once."""
+    folder = tmp_path_factory.mktemp("weights")
+    return cache(lambda name: write_bert(folder / "bert") if name == "bert" else write_vit(folder))
 
-    def make() -> tuple[Model, Tensor]:
-        with global_seed(CPU, "model", 1):
-            return images(name)
+
+@pytest.fixture
+def build(name: str, weights: Callable[[str], Path]) -> Build:
+    """Makes the model, the same each time for a seed, and some inputs."""
+    if name == "bert":
+        texts = torch.randint(5, 20, (6, 9), generator=generator("texts"))
+        inputs = texts.where(torch.arange(9) < torch.arange(4, 10)[:, None], FILLING)
+    else:
+        inputs = torch.randn(6, 1, 8, 8, generator=generator("images"))
+    model_type = TinyViT if name == "vit_b_16" else MODELS[name].load()
+    file = (weights(name),) if "pretrained" in MODELS[name].traits else ()
+
+    def make(seed: int = 1) -> tuple[Model, Tensor]:
+        with global_seed(CPU, "model", seed):
+            return model_type(tuple(inputs.shape[1:]), CLASSES, *file), inputs
 
     return make
 
@@ -86,9 +100,8 @@ def test_adapters_go_on_linear_layers_that_are_not_the_head(name: str, model: Mo
     assert len(set(model.lora_targets)) == len(model.lora_targets)
     for target in model.lora_targets:
         assert isinstance(model.get_submodule(target), nn.Linear)
-        assert target != model.head
-        assert not target.startswith(f"{model.head}.")
-    assert list(model.get_submodule(model.head).parameters())
+        assert not target.startswith(tuple(model.head))
+    assert [parameter for head in model.head for parameter in model.get_submodule(head).parameters()]
 
 
 def test_new_adapters_change_nothing_and_learnt_ones_all_count(model: Model, inputs: Tensor):
@@ -111,7 +124,8 @@ def test_training_lowers_the_loss(name: str, model: Model, inputs: Tensor, tune:
     if tune == "lora":
         for layer in adapt(model, rank=2, scale=2.0).values():
             nn.init.normal_(layer.A, generator=generator("a"))
-        model.get_submodule(model.head).requires_grad_(True)
+        for head in model.head:
+            model.get_submodule(head).requires_grad_(True)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert any(isinstance(module, LoRALinear) for module in model.modules()) == (tune == "lora")
     steps = torch.optim.AdamW(trained, lr=1e-3)
@@ -126,11 +140,10 @@ def test_training_lowers_the_loss(name: str, model: Model, inputs: Tensor, tune:
     assert losses[-1] < losses[0]
 
 
-def test_what_is_made_follows_from_the_seed(name: str, build: Build):
+def test_what_is_made_follows_from_the_seed(build: Build):
     one, same = build()[0].state_dict(), build()[0].state_dict()
     assert all(torch.equal(one[key], same[key]) for key in one)
-    with global_seed(CPU, "model", 2):
-        other = images(name)[0].state_dict()
+    other = build(2)[0].state_dict()
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
