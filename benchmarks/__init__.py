@@ -1,12 +1,15 @@
 """Measurements, each run as ``python -m benchmarks.<name>``: prints a table and writes its figures as JSON.
 
-What is written goes to ``benchmarks/results/``, which git ignores.
+``python -m benchmarks`` runs them one after the other and prints one table of what each is about. What is written goes to
+``benchmarks/results/``, which git ignores.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,28 @@ RESULTS = Path(__file__).parent / "results"
 LAST_ROUNDS = 5
 
 
-def write(name: str, result: dict[str, Any]) -> Path:
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What a benchmark is about, in one line of the table of all.
+
+    Attributes:
+        what: was measured.
+        figure: as it is read, with its unit.
+        target: likewise, and whether it was ``reached``; without one, ``None``.
+    """
+
+    what: str
+    figure: str
+    target: str = ""
+    reached: bool | None = None
+
+
+def write(name: str, result: dict[str, Any], headlines: Sequence[Headline] = ()) -> Path:
     """Write a benchmark's figures to ``benchmarks/results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    whole = {**result, "headlines": [asdict(headline) for headline in headlines]}
+    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scipy.stats import t as student
 
-from benchmarks import late_mean, table, write
+from benchmarks import Headline, late_mean, table, write
 from fedspec.config import TUNED_LR, FederatedConfig, tuned_lr
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.events import RoundDone
@@ -89,9 +89,14 @@ def main() -> None:
     print("\nThe claim against the control, which re-balances FedAvg's own product:")
     against = [[f"{alpha}", str(gain_over(runs[CONTROL][alpha], runs[CLAIM][alpha]))] for alpha in ALPHAS]
     print(table(["alpha", "fedspec - fedavg_rebalanced, points ±SE [95 %]"], against))
+    headlines = [
+        Headline(f"{CLAIM} over {base}, digits, alpha {alpha}: points", str(gain_over(runs[base][alpha], runs[CLAIM][alpha])))
+        for base in (BASELINE, CONTROL)
+        for alpha in ALPHAS
+    ]
     rates = {method: tuned_lr(method) for method in METHODS}
     print(f"\nlearning rates {rates}; {time.perf_counter() - started:.0f} s")
-    print(write("digits_table", {"seeds": list(SEEDS), "lr": rates, "accuracy": runs}))
+    print(write("digits_table", {"seeds": list(SEEDS), "lr": rates, "accuracy": runs}, headlines))
 
 
 if __name__ == "__main__":

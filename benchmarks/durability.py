@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import table, write
+from benchmarks import Headline, table, write
 from fedspec.checkpoints import CheckpointManager
 from fedspec.config import FederatedConfig
 from fedspec.plan import make_item
@@ -89,8 +89,9 @@ def main() -> None:
     print(table(["part", "times", "median ms", "9 of 10 within ms"], rows))
     median = statistics.median(milliseconds["a round, in all"])
     verdict = "reached" if median <= TARGET_MS else "missed"
+    headline = Headline("saving a round durably", f"{median:.1f} ms", f"{TARGET_MS:g} ms", median <= TARGET_MS)
     result: dict[str, Any] = {part.strip(): {"median_ms": statistics.median(ms)} for part, ms in milliseconds.items()}
-    path = write("durability", {**result, "target_ms": TARGET_MS})
+    path = write("durability", {**result, "target_ms": TARGET_MS}, [headline])
     print(f"\na round: {median:.2f} ms; target {TARGET_MS} ms {verdict}; {path}")
 
 

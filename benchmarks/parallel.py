@@ -15,7 +15,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import table, write
+from benchmarks import Headline, table, write
 from fedspec.config import FederatedConfig
 from fedspec.jobs import opener
 from fedspec.plan import Item, make_item
@@ -91,9 +91,11 @@ def main() -> None:
         ["2", f"{together:.0f}", f"{together / len(items):.2f}", f"{ratio:.3f}", " + ".join(map(str, shares.values()))],
     ]
     print(table(["workers", "seconds", "seconds an item", "of one worker", "items by worker"], rows))
-    verdict = "reached" if ratio <= TARGET and alone >= options.seconds * len(items) else "missed"
+    reached = ratio <= TARGET and alone >= options.seconds * len(items)
+    verdict = "reached" if reached else "missed"
+    headline = Headline(f"two workers' time over one's, {len(items)} items", f"{ratio:.3f}", f"{TARGET}", reached)
     result = {"items": len(items), "local_epochs": epochs, "one_s": alone, "two_s": together, "ratio": ratio, "target": TARGET}
-    print(f"\n{epochs} passes a round; target {TARGET} {verdict}; {write('parallel', result)}")
+    print(f"\n{epochs} passes a round; target {TARGET} {verdict}; {write('parallel', result, [headline])}")
 
 
 if __name__ == "__main__":

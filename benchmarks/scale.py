@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import table, write
+from benchmarks import Headline, table, write
 from benchmarks.long_queue import Course, NoSync, Pen, Size
 from fedspec.files import FencedFiles
 from fedspec.files.kernel import SystemKernel
@@ -236,7 +236,17 @@ def main() -> None:
     ]
     print(table(header, rows))
     body = {str(items): {"events": events[items], "parts": results[items]} for items in sizes}
-    print(f"\n{write('scale', {'workers': options.workers, 'targets_ms': TARGETS_MS, 'sizes': body})}")
+    headlines = [
+        Headline(
+            f"{sizes[-1]:,} items: {part}, CPU time",
+            f"{largest[part]['cpu_ms']:.1f} ms",
+            f"{target:.0f} ms",
+            largest[part]["cpu_ms"] <= target,
+        )
+        for part, target in TARGETS_MS.items()
+        if part in largest
+    ]
+    print(f"\n{write('scale', {'workers': options.workers, 'targets_ms': TARGETS_MS, 'sizes': body}, headlines)}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def global_seed(device: torch.device, *purpose: str | int) -> Iterator[None]:
     accelerator = None if device.type == "cpu" else torch.get_device_module(device)
     before = torch.get_rng_state()
     before_accelerator = None if accelerator is None else accelerator.get_rng_state()
-    # torch.manual_seed also seeds every kind of device that torch knows, here or not, and takes half a millisecond for it.
+    # `torch.manual_seed` seeds every kind of device there could be, and formats a stack trace for each that there is not.
     torch.default_generator.manual_seed(seed_of(*purpose))
     if accelerator is not None:
         accelerator.manual_seed(seed_of(*purpose))

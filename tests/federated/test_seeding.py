@@ -24,3 +24,9 @@ def test_a_global_seed_is_put_back() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     with global_seed(CPU, "dropout", 1):
         assert torch.equal(torch.rand(3), first)
+
+
+def test_a_global_seed_is_the_one_that_its_purpose_names() -> None:
+    with global_seed(CPU, "dropout", 1):
+        drawn = torch.rand(3)
+    torch.testing.assert_close(drawn, torch.rand(3, generator=generator("dropout", 1)), rtol=0, atol=0)
