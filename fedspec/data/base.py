@@ -39,7 +39,7 @@ class Split:
     def take(self, which: Tensor) -> Split:
         """The samples ``which``, (k,) int64 on the device of the data, in that order."""
         lengths = None if self.lengths is None else self.lengths[which.cpu()]
-        return Split(self.inputs[which], self.labels[which], lengths)
+        return Split(self.inputs.index_select(0, which), self.labels.index_select(0, which), lengths)
 
     def parts(self, sizes: Sequence[int]) -> tuple[Split, ...]:
         """Views of the first ``sizes[0]`` samples, of the next ``sizes[1]``, and so on; together all of them."""

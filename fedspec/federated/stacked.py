@@ -20,12 +20,13 @@ from torch import Tensor
 
 from fedspec.config import TrainingConfig
 from fedspec.data.base import Split
-from fedspec.federated.client import Trained, optimizer, orders
+from fedspec.federated.client import Trained, orders
 from fedspec.federated.events import StepDone
 from fedspec.federated.lora import Factors, HeadLinear, LoRALinear
 from fedspec.federated.resident import Resident
 from fedspec.federated.seeding import global_seed
 from fedspec.federated.state import Weights
+from fedspec.federated.updates import Updates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,18 +136,14 @@ class _Stack:
         self.tensors |= {slot: self.tensors[slot].clone() for slot in self.trained}
         self.prox: float = getattr(config, "prox", 0.0)
         self.leaves: list[Tensor] = []
-        self.steps = optimizer([self.tensors[slot] for slot in self.trained], config)
+        self.updates = Updates([self.tensors[slot] for slot in self.trained], config)
 
     def narrow(self, active: int) -> None:
         """From now on the first ``active`` clients train; no more than before."""
         if self.leaves and len(self.leaves[0]) == active:
             return
-        old, self.leaves = self.leaves, [self.tensors[slot][:active].detach().requires_grad_() for slot in self.trained]
-        self.steps.param_groups[0]["params"] = self.leaves
-        # The moments of those who go on; all have taken equally many steps.
-        for leaf, was in zip(self.leaves, old, strict=False):
-            moments = self.steps.state.pop(was, {}).items()
-            self.steps.state[leaf] = {key: value[:active] if value.dim() else value for key, value in moments}
+        self.leaves = [self.tensors[slot][:active].detach().requires_grad_() for slot in self.trained]
+        self.updates.narrow(active)
         stacks: dict[LoRALinear | HeadLinear, dict[str, Tensor]] = {}
         leaves = dict(zip(self.trained, self.leaves, strict=True))
         for slot, tensor in self.tensors.items():
@@ -158,12 +155,12 @@ class _Stack:
         """One step of every active client along the gradient of its mean loss: ``losses`` and their ``shares``, (samples,)."""
         # Straight from the losses to the leaves: a third less than a backward pass that sums and accumulates.
         gradients = torch.autograd.grad(losses, self.leaves, shares)
-        for slot, leaf, gradient in zip(self.trained, self.leaves, gradients, strict=True):
+        if self.prox:
             # As in the sequential engine, FedProx pulls each client back to where all started.
-            pulled = torch.add(gradient, leaf.detach() - self.starts[slot], alpha=self.prox) if self.prox else gradient
-            # The fused optimisers read a gradient in the order of its memory, and that of a head's weight is another one.
-            leaf.grad = pulled.contiguous()
-        self.steps.step()
+            pulls = (leaf.detach() - self.starts[slot] for slot, leaf in zip(self.trained, self.leaves, strict=True))
+            gradients = tuple(torch.add(one, pull, alpha=self.prox) for one, pull in zip(gradients, pulls, strict=True))
+        # That of a head's weight is transposed.
+        self.updates.step(self.leaves, [gradient.contiguous() for gradient in gradients])
 
     def release(self) -> None:
         """Give the modules back."""
