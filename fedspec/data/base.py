@@ -17,6 +17,8 @@ from fedspec.tokens import FILLING, Encode
 
 # The splits belong to the data, not to an experiment: no configuration changes this seed.
 SPLIT_SEED = 20_190_913
+# Of texts that are grouped by length.
+BLOCK_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,26 @@ class Split:
         inputs, labels = self.inputs.split(list(sizes)), self.labels.split(list(sizes))
         lengths = [None] * len(sizes) if self.lengths is None else self.lengths.split(list(sizes))
         return tuple(map(Split, inputs, labels, lengths))
+
+    def order(self, size: int, shuffle: torch.Generator) -> Tensor:
+        """A random order in which to see all samples in steps of ``size``: (n,) int64 on the CPU.
+
+        A step costs what its longest text costs. So texts are shuffled, sorted by length within blocks of at most `BLOCK_STEPS`
+        steps (and at least four blocks, or each epoch would have nearly the same steps), and the steps are shuffled. The field
+        calls it grouping by length. The last step, where it is short, is the shuffle's own and stays last.
+        """
+        shuffled = torch.randperm(len(self), generator=shuffle)
+        steps = len(self) // size
+        if self.lengths is None or steps < 2:
+            return shuffled
+        whole, rest = shuffled[: steps * size], shuffled[steps * size :]
+        block = size * max(1, min(steps // 4, BLOCK_STEPS))
+        by_length = whole[self.lengths[whole].argsort(stable=True)]
+        # Sorted by length, and then, which keeps that order within each, by block.
+        places = torch.empty(len(self), dtype=torch.int64)
+        places[whole] = torch.arange(len(whole)) // block
+        grouped = by_length[places[by_length].argsort(stable=True)].view(steps, size)
+        return torch.cat([grouped[torch.randperm(steps, generator=shuffle)].flatten(), rest])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of ``size`` samples at a time, as views; texts are cut where the longest of the batch ends."""
@@ -124,9 +146,9 @@ class Corpus:
         _check(self)
 
     def encoded(self, encode: Encode) -> Dataset:
-        """As token ids."""
+        """As token ids; what is only looked at in the order of its lengths, since a batch costs what its longest text costs."""
         train, validation, test = (part.encoded(encode) for part in (self.train, self.validation, self.test))
-        return Dataset(train, validation, test, self.classes)
+        return Dataset(train, _by_length(validation), _by_length(test), self.classes)
 
 
 _Task = TypeVar("_Task", Dataset, Corpus)
@@ -152,6 +174,10 @@ def limited(task: _Task, samples: int) -> _Task:
 def fixed_order(samples: int) -> NDArray[np.int64]:
     """A permutation of ``range(samples)`` that depends on nothing else: the order that splits are cut from."""
     return np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(samples)
+
+
+def _by_length(texts: Split) -> Split:
+    return texts if texts.lengths is None else texts.take(texts.lengths.argsort(stable=True))
 
 
 def data_folder(root: Path | None, title: str) -> Path:

@@ -60,7 +60,7 @@ def _advance(experiment: Experiment, config: CentralizedConfig, state: State, nu
     loss = 0.0
     with global_seed(resident.device, "dropout", config.seed, number):
         for _ in range(config.local_epochs):
-            shuffled = torch.randperm(len(data), generator=order).to(resident.device)
+            shuffled = data.order(config.batch_size, order).to(resident.device)
             loss += train_epoch(resident.module, steps, data, config.batch_size, shuffled)
     moments = {
         index: {name: value.detach().to("cpu", copy=True) for name, value in moment.items()}

@@ -106,10 +106,10 @@ def train(
 
 
 def orders(data: Split, config: TrainingConfig, round: int, client: int) -> Iterator[Tensor]:
-    """For each local epoch the order in which a client sees its samples: (n,) int64 on the CPU."""
+    """For each local epoch the order in which a client sees its samples, texts grouped by length: (n,) int64 on the CPU."""
     shuffle = generator("shuffle", config.seed, round, client)
     for _ in range(config.local_epochs):
-        yield torch.randperm(len(data), generator=shuffle)
+        yield data.order(config.batch_size, shuffle)
 
 
 def steps_of(samples: int, config: TrainingConfig) -> int:

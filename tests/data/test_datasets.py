@@ -92,6 +92,60 @@ def test_texts_become_ids_that_are_filled_up_at_the_end():
     assert torch.equal(split.take(torch.tensor([2, 0])).inputs, texts.take(torch.tensor([2, 0])).encoded(encode).inputs)
 
 
+class TestTheOrderOfSteps:
+    @staticmethod
+    def texts(samples: int) -> Split:
+        """With lengths of 1 to 40, as ragged as texts are."""
+        lengths = torch.randint(1, 41, (samples,), generator=torch.Generator().manual_seed(5))
+        return Split(torch.zeros(samples, 40, dtype=torch.int64), torch.zeros(samples, dtype=torch.int64), lengths)
+
+    @pytest.mark.parametrize("samples", [1, 7, 8, 15, 16, 100, 1003])
+    def test_every_sample_comes_once_in_an_order_that_follows_from_the_generator(self, samples: int):
+        texts = self.texts(samples)
+        one, same, other = (texts.order(8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        assert one.sort().values.tolist() == list(range(samples))
+        assert torch.equal(one, same)
+        assert samples == 1 or not torch.equal(one, other)
+
+    def test_images_come_as_they_are_shuffled(self):
+        images = Split(torch.zeros(20, 3), torch.zeros(20, dtype=torch.int64))
+        order = images.order(4, torch.Generator().manual_seed(1))
+        assert torch.equal(order, torch.randperm(20, generator=torch.Generator().manual_seed(1)))
+
+    def test_texts_of_about_one_length_come_together_and_short_ones_not_before_long_ones(self):
+        texts = self.texts(1600)
+        assert texts.lengths is not None
+        steps = texts.lengths[texts.order(8, torch.Generator().manual_seed(1))].view(-1, 8)
+        shuffled = texts.lengths[torch.randperm(1600)].view(-1, 8)
+        filled, before = (int((each.amax(1, keepdim=True) - each).sum()) for each in (steps, shuffled))
+        assert filled < 0.1 * before
+        longest = steps.amax(1).double()
+        halves = longest[:100].mean() - longest[100:].mean()
+        assert abs(halves) < 5
+        assert not torch.equal(longest, longest.sort().values)
+
+    def test_two_epochs_do_not_have_the_same_steps(self):
+        texts, shuffle = self.texts(160), torch.Generator().manual_seed(1)
+        one, other = ({frozenset(step.tolist()) for step in texts.order(8, shuffle).view(-1, 8)} for _ in range(2))
+        assert not one & other
+
+    def test_a_short_last_step_is_a_random_draw(self):
+        texts, shuffle = self.texts(83), torch.Generator().manual_seed(1)
+        assert texts.lengths is not None
+        means = [texts.lengths[texts.order(8, shuffle)[-3:]].double().mean() for _ in range(200)]
+        assert abs(sum(means) / 200 - texts.lengths.double().mean()) < 2
+
+    def test_what_is_only_looked_at_comes_in_the_order_of_its_lengths(self):
+        texts = Texts(("abc", "a", "ab"), torch.tensor([0, 1, 0]))
+        dataset = Corpus(texts, texts, texts, 2).encoded(encode)
+        assert dataset.train.lengths is not None
+        assert dataset.train.lengths.tolist() == [3, 1, 2]
+        for part in (dataset.validation, dataset.test):
+            assert part.lengths is not None
+            assert part.lengths.tolist() == [1, 2, 3]
+            assert part.labels.tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [([], "train part of the data set has no samples"), ([0, 7], "is 7, and there are 3 classes"),
