@@ -51,6 +51,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             is the same.
         threads: CPU threads of one worker; sums, and so the last bits of a result, depend on it.
         device: what a machine must have to take the experiment; ``any`` lets each use its best.
+        purpose: a ``search`` for learning rates is never averaged with what is reported.
         train_samples: how many of the data set's training samples are used, the same ones for every seed; 0 is all.
         data_file: of a data set that is a file of the user's: its path, relative to the data folder or absolute.
         data_digest: what that file's SHA-256 must begin with, so that all machines train on the same arrays.
@@ -80,6 +81,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     data_file: str = ""
     data_digest: str = ""
     pretrained: str = ""
+    purpose: Literal["report", "search"] = "report"
 
 
 class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,6 +171,7 @@ TRAINING_SUFFIXES: dict[str, str] = {
     "data_file": "_{}",
     "data_digest": "_x{}",
     "pretrained": "_{}",
+    "purpose": "_{}",
 }
 # What a user may write as he likes, and what stands for it in a name.
 FREE_KEYS = ("data_file", "pretrained")

@@ -358,6 +358,7 @@ def test_a_missing_plan_and_a_folder_are_told(tmp_path: Path):
 def test_a_name_that_is_too_long_for_a_file_is_told(read: Any):
     keys = (
         "batch_size = 123456\nlocal_epochs = 123456\nlora_alpha = 0.123456789\nlora_dropout = 0.123456789\nthreads = 123456\n"
+        "prox = 0.123456789\nweight_decay = 0.123456789\n"
     )
     with pytest.raises(UsageError, match="too long"):
         read(f"[experiment]\n{keys}rounds = 1234\nclients = 123456\ntail_threshold = 0.123456789\nmin_client_samples = 1234\n")

@@ -120,12 +120,16 @@ def add(plan: PlanArgument, json: JsonOption = False, workspace: WorkspaceOption
     from fedspec.cli.plans import read_plan
 
     queue = open_queue(workspace)
-    chosen, added = queue.enqueue(with_engines(read_plan(plan, flags), queue).items)
+    asked = read_plan(plan, flags)
+    chosen, added = queue.enqueue(with_engines(asked.search or asked, queue).items)
     tell_news(queue)
     if json:
         emit_json({"added": added, "items": [{"id": item.id, "experiment": item.exp} for item in chosen]})
     else:
-        say(f"Added {added} of {len(chosen)} items. Work on them with 'fedspec work' on any machine.")
+        what = " of the search for learning rates" if asked.search else ""
+        say(f"Added {added} of {len(chosen)} items{what}. Work on them with 'fedspec work' on any machine.")
+        if asked.search:
+            say(f"What is reported follows with 'fedspec run {plan}', which knows the rates once these are done.")
 
 
 @app.command()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedspec.cli.console import emit_json, say
+from fedspec.cli.console import emit_json, say, stderr
 from fedspec.cli.options import JsonOption, NameOption, PlanArgument, TimeScaleOption, WorkersOption, WorkspaceOption
 from fedspec.cli.plans import takes_plan_flags
+from fedspec.errors import SetupError
 
 if TYPE_CHECKING:
     from fedspec.plan import Plan
@@ -60,10 +61,44 @@ def run(
         return
     checked_workers(workers)
     queue = open_queue(workspace, time_scale)
+    if chosen.search is not None:
+        search = with_engines(chosen.search, queue)
+        show_plan(search, queue, workers, dry_run=dry_run, json=json)
+        if dry_run:
+            if not json:
+                say(f"Then {len(chosen.items)} reported experiments, each with the rate that is best for its method.")
+            return
+        chosen = chosen.with_rates(_found(search, queue, workers, name))
     chosen = with_engines(chosen, queue)
     show_plan(chosen, queue, workers, dry_run=dry_run, json=json)
     if not dry_run:
         raise typer.Exit(_carry_out(chosen, queue, workers, name, json=json))
+
+
+def _found(search: Plan, queue: WorkDistributor, workers: int, name: str | None) -> dict[str, float]:
+    """The learning rates by method that a search finds; it is carried out first."""
+    from fedspec.cli.opening import tell_news
+    from fedspec.cli.session import FAILED, work_on
+    from fedspec.jobs.search import choices
+    from fedspec.results import read_rows
+
+    items, _ = queue.enqueue(search.items)
+    tell_news(queue)
+    code = work_on(queue, frozenset(item.id for item in items), workers, name)
+    names = {line.id: line.experiment for line in queue.progress().lines if line.state in ("done", "sealed")}
+    if code not in (0, FAILED):
+        raise typer.Exit(code)
+    queue.caretaker.publish(thorough=True)
+    rows = {item.id: read_rows(queue.workspace.result(names[item.id])) for item in items if item.id in names}
+    found = choices(items, rows)
+    for choice in found:
+        if not any(choice.scores.values()):
+            raise SetupError(
+                f"No run of the search for {choice.method}'s learning rate has come to its end.",
+                "See 'fedspec queue why'; then run the same command again.",
+            )
+        say(choice.sentence(), stderr())
+    return {choice.method: choice.lr for choice in found}
 
 
 def _carry_out(plan: Plan, queue: WorkDistributor, workers: int, name: str | None, *, json: bool) -> int:

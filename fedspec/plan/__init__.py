@@ -16,6 +16,7 @@ from fedspec.plan.item import (
     published_names,
     same_experiment,
     with_engine,
+    with_rate,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "published_names",
     "same_experiment",
     "with_engine",
+    "with_rate",
 ]

@@ -18,13 +18,15 @@ import msgspec
 
 from fedspec.config import CentralizedConfig, FederatedConfig, complaints, mismatched, tuned_lr, unfit
 from fedspec.errors import UsageError
-from fedspec.plan.item import KINDS, Item, make_item, with_engine
+from fedspec.plan.item import KINDS, Item, make_item, with_engine, with_rate
 
 # Key -> the names that it may have, each with its traits (`fedspec.config.unfit` and `mismatched`).
 Vocabulary = Mapping[str, Mapping[str, Collection[str]]]
 GRID_KEYS = ("method", "alpha", "seed")
 # The engine of an experiment for which nobody names one: it is measured when the experiment is enqueued.
 AUTO = "auto"
+SEARCH_KEYS = ("lr", "seed", "alpha")
+EXAMPLES: dict[str, Any] = {"method": "fedavg", "alpha": 0.5, "seed": 42, "lr": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Plan:
     Attributes:
         settings: key -> value and source, for `--show-config`; grid keys hold lists, ``lr`` a table by method.
         undecided: the ids of the items whose engine nobody has named; they have the sequential one until `with_engines`.
+        search: what is run first, to find the learning rates of the items; ``None`` where the plan knows them.
     """
 
     name: str
@@ -49,6 +52,15 @@ class Plan:
     items: tuple[Item, ...]
     settings: dict[str, Setting]
     undecided: frozenset[str] = frozenset()
+    search: Plan | None = None
+
+    def with_rates(self, found: Mapping[str, float]) -> Plan:
+        """The same plan with the learning rates that its search has ``found``, by method."""
+        pairs = [
+            (item, with_rate(item, found[method]) if (method := method_of(item)) in found else item) for item in self.items
+        ]
+        undecided = frozenset(new.id for old, new in pairs if old.id in self.undecided)
+        return replace(self, items=tuple(new for _, new in pairs), undecided=undecided, search=None)
 
     def with_engines(self, chosen: Mapping[str, str]) -> Plan:
         """The same plan with the engines ``chosen`` for items, by id; nothing is undecided."""
@@ -59,6 +71,11 @@ class Plan:
     def ids(self) -> frozenset[str]:
         """The items' ids."""
         return frozenset(item.id for item in self.items)
+
+
+def method_of(item: Item) -> str:
+    """The method of an item; the baseline's is ``centralized``."""
+    return str(item.config.get("method", "centralized"))
 
 
 def load(path: Path, vocabulary: Vocabulary, overrides: Mapping[str, Setting] | None = None) -> Plan:
@@ -85,7 +102,7 @@ def load(path: Path, vocabulary: Vocabulary, overrides: Mapping[str, Setting] | 
 class _Expansion:
     """One plan file on its way to items; it keeps the text to name lines in errors."""
 
-    SECTIONS = ("title", "experiment", "grid", "method", "centralized")
+    SECTIONS = ("title", "experiment", "grid", "method", "centralized", "search")
 
     def __init__(
         self, path: Path, text: str, raw: dict[str, Any], vocabulary: Vocabulary, overrides: Mapping[str, Setting]
@@ -104,15 +121,24 @@ class _Expansion:
             items.extend(self._centralized(shared, grid, {} if central is True else central))
         if not items:
             raise self.error("grid", "the plan has no experiments", "Give at least one method, alpha and seed under [grid].")
-        self._check_names(items)
-        title = str(self.raw.get("title", self.path.stem))
-        return Plan(self.path.stem, title, tuple(items), self._settings(items, grid), frozenset(self.undecided))
+        searched = list(self._search(shared, grid)) if "search" in self.raw else []
+        self._check_names([*items, *searched])
+        name, title, settings = self.path.stem, str(self.raw.get("title", self.path.stem)), self._settings(items, grid)
+        undecided = frozenset(self.undecided)
+        search = None
+        if searched:
+            rates = self.raw["search"]["lr"]
+            settings["lr"] = Setting(f"the best of {', '.join(map(str, rates))} on validation", f"plan {self.path.name}")
+            search = Plan(f"{name}_search", f"{title}: search for learning rates", tuple(searched), settings)
+            search = replace(search, undecided=undecided & search.ids)
+        plan = Plan(name, title, tuple(items), settings, search=search)
+        return replace(plan, undecided=undecided & plan.ids)
 
     def _check_sections(self) -> None:
         for key, value in self.raw.items():
             if key not in self.SECTIONS:
                 raise self.error(key, f"the key {key!r} is unknown", f"Top-level keys are: {', '.join(self.SECTIONS)}.")
-            if key in ("experiment", "grid", "method") and not isinstance(value, dict):
+            if key in ("experiment", "grid", "method", "search") and not isinstance(value, dict):
                 raise self.error(key, f"{key} is not a table", f"Write it as [{key}].")
         for method, own in self.raw.get("method", {}).items():
             self._known("method", method)
@@ -142,16 +168,45 @@ class _Expansion:
 
     def _grid(self, key: str) -> list[Any]:
         defaults: dict[str, list[Any]] = {"method": ["fedavg", "fedspec"], "alpha": [0.5], "seed": [42]}
-        default = defaults[key]
-        values = self.overrides[key].value if key in self.overrides else self.raw.get("grid", {}).get(key, default)
-        for unknown in self.raw.get("grid", {}).keys() - set(GRID_KEYS):
-            raise self.error(unknown, f"{unknown!r} cannot be spanned", f"Under [grid] go: {', '.join(GRID_KEYS)}.", "grid")
+        own = self._spanned("grid", GRID_KEYS)
+        return self._values("grid", key, self.overrides[key].value if key in self.overrides else own.get(key, defaults[key]))
+
+    def _spanned(self, section: str, keys: Collection[str]) -> dict[str, Any]:
+        """A section of lists."""
+        own: dict[str, Any] = self.raw.get(section, {})
+        for unknown in own.keys() - set(keys):
+            raise self.error(unknown, f"{unknown!r} cannot be spanned", f"Under [{section}] go: {', '.join(keys)}.", section)
+        return own
+
+    def _values(self, section: str, key: str, values: Any) -> list[Any]:
         if not isinstance(values, list) or not values:
-            example = default[0] if values == [] else values
-            raise self.error(key, f"{key} must be a list with at least one value", f"Write {key} = [{example!r}].", "grid")
+            example = EXAMPLES[key] if values == [] else values
+            raise self.error(key, f"{key} must be a list with at least one value", f"Write {key} = [{example!r}].", section)
         for value in values:
-            self._known(key, value, "grid")
+            self._known(key, value, section)
         return values
+
+    def _search(self, shared: dict[str, Any], grid: dict[str, list[Any]]) -> Iterable[Item]:
+        """The runs that find learning rates: of every method whose rate nobody has written, on seeds that are not reported."""
+        own = self._spanned("search", SEARCH_KEYS)
+        for key in ("lr", "seed"):
+            if key not in own:
+                raise self.error("search", f"[search] has no {key}", f"Add a list, such as {key} = [{EXAMPLES[key]}].")
+        rates, seeds, alphas = (self._values("search", key, own.get(key, grid.get(key))) for key in SEARCH_KEYS)
+        if "lr" in shared:
+            raise self.error("lr", "lr is given, and searched", "Leave out either lr or [search].", "experiment")
+        if both := sorted(set(seeds) & set(grid["seed"])):
+            what = f"seed {both[0]} is searched on, and reported"
+            raise self.error(
+                "seed", what, "Take other seeds for the search: what is chosen on a seed may not be shown by it.", "search"
+            )
+        methods = [name for name in grid["method"] if "lr" not in self.raw.get("method", {}).get(name, {})]
+        central = self.raw.get("centralized", False)
+        for rate in rates:
+            chosen = {"lr": rate, "purpose": "search"}
+            yield from self._federated(shared | chosen, {"method": methods, "alpha": alphas, "seed": seeds})
+            if central is not False and "lr" not in (baseline := {} if central is True else central):
+                yield from self._centralized(shared | chosen, {"seed": seeds}, baseline)
 
     def _federated(self, shared: dict[str, Any], grid: dict[str, list[Any]]) -> Iterable[Item]:
         iid = shared.get("split") == "iid"

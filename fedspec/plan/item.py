@@ -146,6 +146,12 @@ def with_engine(item: Item, engine: str) -> Item:
     return msgspec.structs.replace(item, config={**item.config, "engine": engine})
 
 
+def with_rate(item: Item, lr: float) -> Item:
+    """The same experiment with another step size, under the name that it has then."""
+    config = msgspec.structs.replace(effective(item), lr=lr)
+    return msgspec.structs.replace(item, exp=config.name, config=msgspec.to_builtins(config))  # type: ignore[attr-defined]
+
+
 def _check_roles(roles: Sequence[Role]) -> None:
     """Raise UsageError unless each role has a name of its own and one is the root's, for whom the others would wait."""
     names = [checked(role.name) for role in roles]

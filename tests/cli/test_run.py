@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,44 @@ def test_a_plan_that_contradicts_the_queue_changes_nothing(place: Place):
     assert said.err.startswith("error: mine.toml, line 1: the key 'centralised' is unknown.\n  fix: Top-level keys are: title,")
     mine.unlink()
     assert place.files() == before
+
+
+# A search for learning rates
+
+SEARCHED = """\
+[experiment]
+rounds = 1
+clients = 2
+engine = "sequential"
+[search]
+lr = [1e-9, 0.02]
+seed = [0]
+[grid]
+method = ["fedspec"]
+seed = [42]
+"""
+
+
+def test_a_search_comes_first_and_the_reported_experiment_has_the_rate_that_it_found(place: Place, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SEARCHED)
+    dry = place.fedspec("run", str(path), "--dry-run")
+    assert "Then 1 reported experiments" in dry.out
+    said = place.fedspec("run", str(path))
+    assert said.code == 0
+    # A rate of nearly nothing learns nothing.
+    assert "fedspec: learning rate 0.02 (validation accuracy 1e-09:" in said.err
+    states = {line["experiment"]: line["state"] for line in place.fedspec("queue", "list", "--json").json["items"]}
+    searched = [f"fedspec_dirichlet_alpha0.5_c2_r1_s0{rate}_search" for rate in ("_lr1e-09", "")]
+    assert states.keys() == {"fedspec_dirichlet_alpha0.5_c2_r1", *searched}
+    again = place.fedspec("run", str(path), "--json")
+    assert again.json["exit_code"] == 0
+    assert [line["experiment"] for line in again.json["items"]] == ["fedspec_dirichlet_alpha0.5_c2_r1"]
+
+
+def test_adding_a_plan_with_a_search_adds_the_search_and_says_so(place: Place, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SEARCHED)
+    said = place.fedspec("queue", "add", str(path))
+    assert "Added 2 of 2 items of the search" in said.out
+    assert "fedspec run" in said.out
