@@ -36,7 +36,7 @@ def plot(
     queue.caretaker.publish(thorough=True)
     place = queue.workspace
     written = draw_all(place.results, output or place.figures, figures or None, warn=warn, files=queue.files)
-    sentences = [line for family in summarize_files(place.results) for line in family.sentences()]
+    sentences = summarize_files(place.results)
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
     else:
@@ -53,7 +53,7 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
     if paths:
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
         written = draw_all(place.results, place.figures, warn=warn, files=queue.files)
-        _tell((line for family in summarize_files(paths) for line in family.sentences()), written)
+        _tell(summarize_files(paths), written)
 
 
 def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:

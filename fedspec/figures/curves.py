@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedspec.figures.families import CENTRALIZED, Family
-from fedspec.figures.intervals import mean_interval
+from fedspec.figures.families import REFERENCES, Family
+from fedspec.figures.inference import mean_interval
 from fedspec.figures.runs import Run
 from fedspec.figures.style import COLUMN_IN, PAGE_IN, PANEL_HEIGHT_IN, LineStyle, in_order, label, styles
 
@@ -55,8 +55,8 @@ def curve(runs: Sequence[Run], column: str) -> Curve | None:
 def curves(family: Family, column: str, alpha: float | None) -> list[Curve]:
     """The lines of one panel in drawing order, centralized last."""
     methods = in_order({run.method for run in family.runs})
-    cells = [*(family.cell(method, alpha) for method in methods), family.centralized]
-    return [found for cell in cells if (found := curve(cell, column)) is not None]
+    cells = [*(family.cell(method, alpha) for method in methods), *(family.cell(method, alpha) for method in REFERENCES)]
+    return [found for cell in cells if cell and (found := curve(cell, column)) is not None]
 
 
 def draw_curves(
@@ -83,7 +83,7 @@ def draw_curves(
     from matplotlib.ticker import MaxNLocator
 
     panels = {alpha: curves(family, column, alpha) for alpha in family.alphas}
-    panels = {alpha: lines for alpha, lines in panels.items() if any(line.method != CENTRALIZED for line in lines)}
+    panels = {alpha: lines for alpha, lines in panels.items() if any(line.method not in REFERENCES for line in lines)}
     if not panels:
         return None
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
@@ -115,8 +115,8 @@ def _draw(axes: Axes, line: Curve, look: LineStyle, scale: float, order: int) ->
     # Lines that lie on one another show their markers in turn.
     marks = (order % step, step) if len(line.rounds) > step else None
     mean = line.mean * scale
-    zorder = 2.0 if line.method == CENTRALIZED else 3.0 + order
-    if len(mean) == 1 and line.method == CENTRALIZED:
+    zorder = 2.0 if line.method in REFERENCES else 3.0 + order
+    if len(mean) == 1 and line.method in REFERENCES:
         axes.axhline(float(mean[0]), color=look.color, linestyle=(0, look.dashes), zorder=zorder)
         return
     axes.plot(line.rounds, mean, markevery=marks, zorder=zorder, **look.line())
@@ -127,7 +127,7 @@ def _draw(axes: Axes, line: Curve, look: LineStyle, scale: float, order: int) ->
 
 def _panel_title(alpha: float | None, lines: Sequence[Curve]) -> str:
     """``alpha = 0.5 (3 seeds)``; centralized runs are no part of the count."""
-    seeds = sorted({line.seeds for line in lines if line.method != CENTRALIZED})
+    seeds = sorted({line.seeds for line in lines if line.method not in REFERENCES})
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     name = "iid" if alpha is None else rf"$\alpha$ = {alpha!r}"
     return f"{name} ({count} seed{'' if seeds == [1] else 's'})"

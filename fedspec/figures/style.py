@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedspec.figures.families import CENTRALIZED
+from fedspec.figures.families import CENTRALIZED, REFERENCES
 from fedspec.registry import Entry
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LineStyle:
         }
 
 
-LABELS = {CENTRALIZED: "Centralized"}
+LABELS = {CENTRALIZED: "Centralized", "linear_probe": "Linear probe"}
 FIXED_STYLES = {
     CENTRALIZED: LineStyle("#000000", "", (1, 1.2)),
     "fedavg": LineStyle("#0072B2", "o", (3.5, 1.5), filled=False),
@@ -107,11 +107,9 @@ def _aggregators() -> Mapping[str, Entry]:
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """The methods in the order of the registry, then unknown ones, then centralized."""
-    known = list(_aggregators())
-    return sorted(
-        methods, key=lambda method: (method == CENTRALIZED, known.index(method) if method in known else len(known), method)
-    )
+    """The methods in the order of the registry, then unknown ones, then the references."""
+    known = [*_aggregators(), "", *REFERENCES]
+    return sorted(methods, key=lambda method: (known.index(method if method in known else ""), method))
 
 
 def label(method: str) -> str:
