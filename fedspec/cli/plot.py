@@ -10,6 +10,7 @@ import typer
 
 from fedspec.cli.console import emit_json, say, warn
 from fedspec.cli.options import JsonOption, WorkspaceOption
+from fedspec.figures import FIGURES
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def plot(
     figures: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIGURE...", help="accuracy, frobenius_gap (default: all).", show_default=False),
+        typer.Argument(metavar="[FIGURE]...", help=f"{', '.join(FIGURES)} (default: all).", show_default=False),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the figures go.", show_default=False)
@@ -30,12 +31,13 @@ def plot(
     from fedspec.cli.opening import open_queue
     from fedspec.figures import draw_all
     from fedspec.figures.summary import summarize_files
+    from fedspec.workspace import data_root
 
     queue = open_queue(workspace)
     queue.refresh()
     queue.caretaker.publish(thorough=True)
-    place = queue.workspace
-    written = draw_all(place.results, output or place.figures, figures or None, warn=warn, files=queue.files)
+    place, out = queue.workspace, output or queue.workspace.figures
+    written = draw_all(place.results, out, figures or None, data_root=data_root(), warn=warn, files=queue.files)
     sentences = summarize_files(place.results)
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
@@ -44,16 +46,18 @@ def plot(
 
 
 def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
-    """How a run ends: the summary of its experiments, and where the figures are."""
+    """How a run ends: the summary of its experiments, the figures that one looks at first, and where the others are."""
     from fedspec.figures import draw_all
     from fedspec.figures.summary import summarize_files
 
     place = queue.workspace
     paths = [place.result(name) for name in experiments]
     if paths:
+        first = [name for name, entry in FIGURES.items() if "first" in entry.traits]
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
-        written = draw_all(place.results, place.figures, warn=warn, files=queue.files)
+        written = draw_all(place.results, place.figures, first, warn=warn, files=queue.files)
         _tell(summarize_files(paths), written)
+        say(f"More:    fedspec plot     all {len(FIGURES)} figures")
 
 
 def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:

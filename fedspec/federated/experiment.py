@@ -212,6 +212,16 @@ def _read(
     return task.encoded(reader.encoder(weights))
 
 
+def share_out(config: FederatedConfig, data_root: Path | None) -> tuple[Partition, NDArray[np.int64], int]:
+    """Who owns which training samples, the labels of these, (n,) int64, and the number of classes; for whoever trains nothing.
+
+    Raises:
+        ExperimentError, CapabilityError, DamagedError: as `prepare`.
+    """
+    dataset = _loaded(config, data_root)
+    return _partition(config, dataset), dataset.train.labels.numpy(), dataset.classes
+
+
 def load_method(config: FederatedConfig) -> Aggregator:
     """The aggregator of a configuration.
 

@@ -16,9 +16,9 @@ from typing import get_args, get_type_hints
 from fedspec.config import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, FederatedConfig
 from fedspec.figures.runs import Run
 
-CENTRALIZED = "centralized"
+CENTRALIZED, LINEAR_PROBE = "centralized", "linear_probe"
 # What is trained without clients: lines to hold federated methods against, the same at every alpha.
-REFERENCES = (CENTRALIZED, "linear_probe")
+REFERENCES = (CENTRALIZED, LINEAR_PROBE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -219,6 +219,7 @@ def _agreeing(runs: Sequence[Run]) -> _Agreement:
     shown: list[Run] = []
     swept: list[Run] = []
     notes: list[str] = []
+    choices: dict[str, list[str]] = defaultdict(list)
     for method, own in by_method.items():
         ranks = Counter(run.first("rank") for run in own)
         rank = max(ranks, key=lambda rank: (ranks[rank], -float(rank)))
@@ -235,12 +236,11 @@ def _agreeing(runs: Sequence[Run]) -> _Agreement:
         rate, why = _rate_to_show(by_rate)
         shown += by_rate.pop(rate)
         if by_rate:
-            rates = ", ".join(map(str, sorted(by_rate)))
-            notes.append(
-                f"{method} is shown with learning rate {rate}, {why};"
-                f" its runs with {rates} are in the figure learning_rate alone."
-            )
-        swept += [run for others in by_rate.values() for run in others]
+            others = ", ".join(map(str, sorted(by_rate)))
+            choice = f"learning rate {rate}, {why}; runs with {others} are in the figure learning_rate alone."
+            choices[choice].append(method)
+        swept += [run for runs in by_rate.values() for run in runs]
+    notes += [f"Shown of {', '.join(methods)}: {choice}" for choice, methods in choices.items()]
     return _Agreement(tuple(shown), tuple(swept), tuple(notes))
 
 
@@ -258,11 +258,13 @@ def _single(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _rate_to_show(by_rate: Mapping[float, Sequence[Run]]) -> tuple[float, str]:
-    """A method's learning rate, and why it is that one: never by test accuracy."""
+    """A method's learning rate, and why it is that one: never by test accuracy. Unfinished runs do not count."""
+    furthest = max(run.last_round for runs in by_rate.values() for run in runs)
+    by_rate = {rate: [run for run in runs if run.last_round == furthest] for rate, runs in by_rate.items()}
     most = max(map(len, by_rate.values()))
     rivals = sorted(rate for rate, runs in by_rate.items() if len(runs) == most)
     if len(rivals) == 1:
-        return rivals[0], "which most of them have"
+        return rivals[0], "which most runs have"
     alike = set.intersection(*({(run.alpha, run.seed) for run in by_rate[rate]} for rate in rivals))
 
     def validation(rate: float) -> float:

@@ -100,15 +100,23 @@ class Folder:
         *,
         centralized: float | None = None,
     ) -> None:
-        """Runs of all combinations, like learning."""
+        """Runs of all combinations, like learning, with a value in each column that a figure shows."""
         for seed in range(1, seeds + 1):
             for alpha in alphas:
                 harder = 0.0 if alpha is None else 0.1 / (1 + 5 * alpha)
                 for place, (method, final) in enumerate(methods.items()):
                     split = "iid" if alpha is None else "dirichlet"
                     config = FederatedConfig(method=method, alpha=alpha, split=split, seed=seed, rounds=rounds)
-                    gap = shrinking((1.0 - 0.3 * place) * (0.3 + harder * 8), seed)
-                    self.add(config, learning(final - harder, seed + place), gap)
+                    gap = shrinking(max(0.0, 1.0 - 0.3 * place) * (0.3 + harder * 8), seed)
+                    columns = {
+                        "communication_bytes": 1000 * (place + 1),
+                        "gap_over_move": 0.1,
+                        "effective_rank": 4.0 + place + seed / 10,
+                        "tail_nuclear": 0.1,
+                        "tail_energy_sq": 0.05,
+                    }
+                    accuracy = learning(final - harder, seed + place)
+                    self.add(config, accuracy, gap, fedavg_gap=1.5, worst=0.5, validation=0.7, columns=columns)
             if centralized is not None:
                 self.add(CentralizedConfig(seed=seed, rounds=rounds), learning(centralized, seed))
 

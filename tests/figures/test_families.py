@@ -130,7 +130,7 @@ def test_several_learning_rates_of_a_method_are_not_averaged_and_told(folder: Fo
     grouping = group([*odd, other, *usual])
     assert [(family.runs, set(family.swept)) for family in grouping.families] == [((other, *usual), set(odd))]
     assert grouping.notes == (
-        "fedspec is shown with learning rate 0.03, which most of them have; its runs with 0.01, 0.1 are in the figure"
+        "Shown of fedspec: learning rate 0.03, which most runs have; runs with 0.01, 0.1 are in the figure"
         " learning_rate alone.",
     )
 
