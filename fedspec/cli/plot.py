@@ -57,7 +57,7 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
         written = draw_all(place.results, place.figures, first, warn=warn, files=queue.files)
         _tell(summarize_files(paths), written)
-        say(f"More:    fedspec plot     all {len(FIGURES)} figures")
+        say(f"More:    fedspec report     all {len(FIGURES)} figures and the tables on one page ('fedspec plot': as PDFs)")
 
 
 def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:

@@ -65,21 +65,13 @@ def draw_all(
         UsageError: there is no figure of that name.
         SetupError: there are no results.
     """
-    from fedspec.figures.families import group
     from fedspec.figures.panels import NothingToDraw
-    from fedspec.figures.runs import load_runs
 
     names = list(FIGURES) if names is None else list(names)
     for name in names:
         if name not in FIGURES:
             raise UsageError(f"There is no figure {name!r}.", f"Choose from: {', '.join(FIGURES)}.")
-    runs, damaged = load_runs(results)
-    grouping = group(runs)
-    for note in (*damaged, *grouping.notes):
-        warn(note)
-    families = grouping.families
-    targets = [(family, f"_{family.key.slug}") for family in families] if len(families) > 1 else []
-    targets[:0] = [(family, "") for family in families[:1]]
+    targets = _families(results, warn)
     written: list[Path] = []
     for name in names:
         for family, ending in targets:
@@ -88,6 +80,47 @@ def draw_all(
             except NothingToDraw as nothing:
                 warn(f"{name}{ending} is not drawn: {nothing}.")
     return written
+
+
+def write_tables(
+    results: Path | Iterable[Path],
+    out: Path,
+    *,
+    warn: Callable[[str], None] = lambda message: None,
+    files: Files | None = None,
+) -> list[Path]:
+    """Write the tables of all results as ``<name>.csv``, ``.md`` and ``.tex``, named and told as by `draw_all`.
+
+    Raises:
+        SetupError: there are no results.
+        FolderError: the folder refused a write.
+    """
+    from fedspec.figures.tables import tables
+    from fedspec.figures.typeset import FORMS
+    from fedspec.files import DiskFiles
+
+    written = {}
+    for family, ending in _families(results, warn):
+        for table in tables(family):
+            for kind, form in FORMS.items():
+                written[out / f"{table.name}{ending}.{kind}"] = form(table)
+    for path, data in written.items():
+        (files or DiskFiles()).write(path, data, durable=False)
+    return list(written)
+
+
+def _families(results: Path | Iterable[Path], warn: Callable[[str], None]) -> list[tuple[Family, str]]:
+    """The families that there are, each with the ending of its files' names; of several the largest without one too."""
+    from fedspec.figures.families import group
+    from fedspec.figures.runs import load_runs
+
+    runs, damaged = load_runs(results)
+    grouping = group(runs)
+    for note in (*damaged, *grouping.notes):
+        warn(note)
+    families = grouping.families
+    endings = [(family, f"_{family.key.slug}") for family in families] if len(families) > 1 else []
+    return [*((family, "") for family in families[:1]), *endings]
 
 
 def draw_family(

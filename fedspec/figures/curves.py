@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS_A_LINE = 7
-# Room for a line at 0 above the end of its axis, as a share of the axis.
+# Room between what is drawn and the ends of an axis that begins at 0, as a share of the axis.
 AT_ZERO = 0.02
 # Between the bars at the end of many lines, as a share of the rounds.
 BAR_STEP = 0.018
@@ -196,6 +196,6 @@ def within_per_cent(low: float, high: float) -> tuple[float, float]:
 
 def from_zero(low: float, high: float) -> tuple[float, float]:
     """The ends of an axis of what is read as a ratio: one that starts elsewhere would exaggerate."""
-    # A line at 0 keeps its width: exact methods have no gap at all.
+    # A line at 0 keeps its width, as exact methods have no gap at all; and so does a point at the upper end.
     high = max(high, 1e-12)
-    return -AT_ZERO * high, high
+    return -AT_ZERO * high, (1 + AT_ZERO) * high
