@@ -29,7 +29,7 @@ def plot(
 ) -> None:
     """Draw paper figures (PDF and PNG) and print the summary."""
     from fedspec.cli.opening import open_queue
-    from fedspec.figures import draw_all
+    from fedspec.figures import Data, draw_all
     from fedspec.figures.summary import summarize_files
     from fedspec.workspace import data_root
 
@@ -37,7 +37,8 @@ def plot(
     queue.refresh()
     queue.caretaker.publish(thorough=True)
     place, out = queue.workspace, output or queue.workspace.figures
-    written = draw_all(place.results, out, figures or None, data_root=data_root(), warn=warn, files=queue.files)
+    data = Data(data_root(), queue.store.items)
+    written = draw_all(place.results, out, figures or None, data=data, warn=warn, files=queue.files)
     sentences = summarize_files(place.results)
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})

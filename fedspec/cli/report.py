@@ -30,7 +30,7 @@ def report(
     needs no network and can be sent to anybody. Beside it: tables as CSV, Markdown and LaTeX.
     """
     from fedspec.cli.opening import open_queue
-    from fedspec.figures import write_tables
+    from fedspec.figures import Data, write_tables
     from fedspec.figures.report import Sources, report
     from fedspec.figures.summary import summarize_files
     from fedspec.workspace import data_root
@@ -41,10 +41,9 @@ def report(
     place = queue.workspace
     sources = Sources(
         folder=place.root.name,
-        items=dict(queue.store.items),
         unfinished=tuple(_unfinished(queue)),
         plans=_plans(),
-        data_root=data_root(),
+        data=Data(data_root(), queue.store.items),
     )
     page = output or place.report
     content = report(place.results, sources)

@@ -6,7 +6,8 @@ nothing for it. Importing this package imports neither pandas nor matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ from fedspec.registry import Entry
 if TYPE_CHECKING:
     from fedspec.figures.families import Family
     from fedspec.files import Files
+    from fedspec.plan import Item
 
 # What a figure may be besides: drawn at the end of each run, since it is quick and what one looks at first; or in need of the
-# data set itself, so that its function is ``draw(family, data_root)``.
+# data set itself, so that its function is ``draw(family, data)``.
 FIRST, DATA = frozenset({"first"}), frozenset({"data"})
 
 # The label says what is drawn; scripts, captions and the files' titles have it from here.
@@ -36,12 +38,25 @@ FIGURES: dict[str, Entry] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where figures that show the data find it.
+
+    Attributes:
+        root: the folder of the data sets that do not come with the package.
+        items: the queue's experiments by their id, whose settings say what rows do not.
+    """
+
+    root: Path | None = None
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+
 def draw_all(
     results: Path | Iterable[Path],
     out: Path,
     names: Sequence[str] | None = None,
     *,
-    data_root: Path | None = None,
+    data: Data | None = None,
     warn: Callable[[str], None] = lambda message: None,
     files: Files | None = None,
 ) -> list[Path]:
@@ -54,7 +69,7 @@ def draw_all(
         results: the folder of result CSVs, or some CSVs.
         out: the folder for the figures; it is made if need be.
         names: keys of `FIGURES`; all by default.
-        data_root: where data sets lie that do not come with the package, for the figures that show data.
+        data: for the figures that show the data.
         warn: told, in a sentence, of each file or run that was left out, and of each figure with nothing to show, and why.
         files: the hands that write.
 
@@ -76,7 +91,7 @@ def draw_all(
     for name in names:
         for family, ending in targets:
             try:
-                written += draw_family(name, family, out / f"{name}{ending}", data_root=data_root, files=files)
+                written += draw_family(name, family, out / f"{name}{ending}", data=data, files=files)
             except NothingToDraw as nothing:
                 warn(f"{name}{ending} is not drawn: {nothing}.")
     return written
@@ -129,7 +144,7 @@ def draw_family(
     target: Path,
     kinds: Sequence[str] = ("pdf", "png"),
     *,
-    data_root: Path | None = None,
+    data: Data | None = None,
     files: Files | None = None,
 ) -> list[Path]:
     """Draw one figure of one family as ``<target>.<kind>``.
@@ -140,14 +155,14 @@ def draw_family(
     """
     from fedspec.files import DiskFiles
 
-    images = draw_images(name, family, kinds, data_root)
-    contents = {target.parent / f"{target.name}.{kind}": data for kind, data in zip(kinds, images, strict=True)}
-    for path, data in contents.items():
-        (files or DiskFiles()).write(path, data, durable=False)
+    images = draw_images(name, family, kinds, data)
+    contents = {target.parent / f"{target.name}.{kind}": image for kind, image in zip(kinds, images, strict=True)}
+    for path, image in contents.items():
+        (files or DiskFiles()).write(path, image, durable=False)
     return list(contents)
 
 
-def draw_images(name: str, family: Family, kinds: Sequence[str], data_root: Path | None = None) -> list[bytes]:
+def draw_images(name: str, family: Family, kinds: Sequence[str], data: Data | None = None) -> list[bytes]:
     """One figure of one family as the bytes of each of ``kinds``: ``pdf``, ``png``, ``svg``.
 
     Raises:
@@ -158,7 +173,7 @@ def draw_images(name: str, family: Family, kinds: Sequence[str], data_root: Path
     entry = FIGURES[name]
     with paper_style():
         draw = entry.load()
-        figure = draw(family, data_root) if "data" in entry.traits else draw(family)
+        figure = draw(family, data or Data()) if "data" in entry.traits else draw(family)
         # Where everything lies is found out once, and not for each kind again.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -7,26 +7,28 @@ very hash.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedspec.config import FEDERATED_SUFFIXES, FederatedConfig
+from fedspec.downloads import offline
 from fedspec.errors import FedspecError
+from fedspec.figures import Data
 from fedspec.figures.families import Family
 from fedspec.figures.panels import NothingToDraw, alpha_words, is_leftmost, sheet
 from fedspec.figures.runs import Run
+from fedspec.plan import effective
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What a partition depends on beside the rows of a CSV: their names tell where it is not the default.
+# What a partition depends on beside the rows of a CSV: names tell where it is not the default.
 IN_NAMES = ("min_client_samples", "train_samples")
 
 
-def draw(family: Family, data_root: Path | None) -> Figure:
+def draw(family: Family, data: Data) -> Figure:
     """Draw a square per client and label, the darker the more samples, on one scale for all alphas.
 
     The seed is the lowest that most alphas have.
@@ -44,7 +46,7 @@ def draw(family: Family, data_root: Path | None) -> Figure:
         runs = [run for run in family.runs if (run.alpha, run.seed) == (alpha, seed)]
         try:
             if runs:
-                panels[alpha] = _counts(family, runs, data_root)
+                panels[alpha] = _counts(family, runs, data)
         except NothingToDraw as nothing:
             reasons.append(f"{nothing} (alpha {alpha})")
         except FedspecError as error:
@@ -76,14 +78,15 @@ def _seed(family: Family) -> int:
     return min({seed for _, seed in cells}, key=lambda seed: (-sum(other == seed for _, other in cells), seed))
 
 
-def _counts(family: Family, runs: list[Run], data_root: Path | None) -> NDArray[np.int64]:
+def _counts(family: Family, runs: list[Run], data: Data) -> NDArray[np.int64]:
     """(clients, labels) int64: the samples of the partition that all of ``runs`` have."""
     hashes = {str(run.first("partition_hash")) for run in runs}
     if hashes == {""}:
         raise NothingToDraw("the results do not name their partition")
     from fedspec.federated.experiment import share_out
 
-    partition, labels, classes = share_out(_config(family, runs[0]), data_root)
+    with offline():
+        partition, labels, classes = share_out(_config(family, runs[0], data), data.root)
     if hashes != {partition.hash}:
         raise NothingToDraw(
             f"made again from the data set, the partition is {partition.hash}, and the results' is {', '.join(sorted(hashes))}"
@@ -92,8 +95,11 @@ def _counts(family: Family, runs: list[Run], data_root: Path | None) -> NDArray[
     return np.stack(counts)
 
 
-def _config(family: Family, run: Run) -> FederatedConfig:
-    """As much of the run's configuration as its partition depends on."""
+def _config(family: Family, run: Run, data: Data) -> FederatedConfig:
+    """The run's configuration; of one that the queue does not know as much as its partition depends on and its rows tell."""
+    item = data.items.get(str(run.first("run_id")))
+    if item is not None and isinstance(config := effective(item), FederatedConfig):
+        return config
     named: dict[str, Any] = {}
     for key in IN_NAMES:
         if key in FEDERATED_SUFFIXES and (found := re.search(FEDERATED_SUFFIXES[key].format(r"(\d+)(?=_|$)"), family.key.rest)):

@@ -17,6 +17,8 @@ from fedspec.config import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, FederatedConfi
 from fedspec.figures.runs import Run
 
 CENTRALIZED, LINEAR_PROBE = "centralized", "linear_probe"
+# What one method alone reads goes with the method, like the learning rate that was tuned for it.
+OWN_KEYS = ("kept_energy", "fair_weight", "sparse_scale")
 # What is trained without clients: lines to hold federated methods against, the same at every alpha.
 REFERENCES = (CENTRALIZED, LINEAR_PROBE)
 
@@ -28,7 +30,7 @@ class FamilyKey:
     Attributes:
         clients: 0 for the references.
         rounds: how many were planned.
-        rest: what the experiments' names say beyond the other fields and the learning rate, such as ``_b32``.
+        rest: what the experiments' names say beyond the other fields and what goes with a method, such as ``_b32``.
     """
 
     dataset: str
@@ -70,8 +72,8 @@ class Family:
 
     @property
     def alphas(self) -> tuple[float | None, ...]:
-        """Dirichlet concentrations, the most heterogeneous first, None (iid) last."""
-        return tuple(sorted({run.alpha for run in self.runs}, key=_by_alpha))
+        """Dirichlet concentrations, sorted by `by_alpha`."""
+        return tuple(sorted({run.alpha for run in self.runs}, key=by_alpha))
 
     def cell(self, method: str, alpha: float | None) -> tuple[Run, ...]:
         """The runs of one method at one alpha, by seed; a reference's are the same at each."""
@@ -152,6 +154,8 @@ def family_key(run: Run) -> FamilyKey:
     ]
     for token in known:
         rest = re.sub(rf"{re.escape(token)}(?=_|$)", "", rest, count=1)
+    for name in OWN_KEYS:
+        rest = re.sub(rf"{FEDERATED_SUFFIXES[name].format('[^_]+')}(?=_|$)", "", rest, count=1)
     return replace(key, rest=rest)
 
 
@@ -180,7 +184,8 @@ def _federated_only() -> str:
 _FEDERATED_ONLY = _federated_only()
 
 
-def _by_alpha(alpha: float | None) -> float:
+def by_alpha(alpha: float | None) -> float:
+    """What alphas are sorted by: the most heterogeneous first, None (iid) last."""
     return math.inf if alpha is None else alpha
 
 
@@ -199,7 +204,7 @@ def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
             notes.append(f"Left out: {run.name} is a copy of {kept[identity].name}.")
         else:
             kept[identity] = run
-    return sorted(kept.values(), key=lambda run: (run.method, _by_alpha(run.alpha), run.seed, run.name)), notes
+    return sorted(kept.values(), key=lambda run: (run.method, by_alpha(run.alpha), run.seed, run.name)), notes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, tuned_lr
+from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig
 from fedspec.errors import CapabilityError
 from fedspec.figures.style import in_order
 from fedspec.plan import Item, effective
 
 GRID = ("method", "alpha", "seed")
+# By the method; and of clients by measuring on the machine that enqueues.
+DECIDED = ("lr", "engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +39,29 @@ def recipe(items: Iterable[Item], title: str) -> Recipe | None:
     except CapabilityError:
         return None
     federated = [config for config in configs if isinstance(config, FederatedConfig)]
+    methods = in_order({config.method for config in federated})
+    found = {method: _settings([config for config in federated if config.method == method]) for method in methods}
+    by_method = {method: own for method, own in found.items() if own is not None}
     centralized = [config for config in configs if isinstance(config, CentralizedConfig)]
-    settings = {
-        method: _settings([c for c in federated if c.method == method]) for method in in_order({c.method for c in federated})
-    }
     baseline = _settings(centralized)
-    if not federated or None in settings.values() or (centralized and baseline is None):
+    if not methods or len(by_method) < len(methods) or (centralized and baseline is None):
         return None
-    by_method = {method: own for method, own in settings.items() if own is not None}
-    shared = {
-        key: value
-        for key, value in next(iter(by_method.values())).items()
-        if all(own[key] == value for own in by_method.values())
-    }
-    grid = {"method": list(by_method), "alpha": _values(federated, "alpha"), "seed": _values(configs, "seed")}
+    shared = {key: value for key, value in by_method[methods[0]].items() if all(o[key] == value for o in by_method.values())}
+    grid = {"method": methods, "alpha": _values(federated, "alpha"), "seed": _values(configs, "seed")}
     if None in grid["alpha"]:
         # Whatever is iid has no alpha, and a plan has one split.
         del grid["alpha"]
-    lines = [f"title = {_toml(title)}", "", "[experiment]", *_lines(_changed(shared, _defaults(FederatedConfig)))]
-    lines += ["", "[grid]", *_lines(grid)]
+    usual = _defaults(FederatedConfig)
+    sections = {"experiment": _changed(shared, usual), "grid": grid}
     for method, own in by_method.items():
-        changed = _changed(
-            {key: value for key, value in own.items() if key not in shared}, _defaults(FederatedConfig) | {"lr": None}
-        )
-        lines += ["", f"[method.{method}]", *_lines(changed)] if changed else []
+        sections[f"method.{method}"] = _changed({key: own[key] for key in own.keys() - shared.keys()}, usual)
     if baseline is not None:
-        inherited = (
-            _defaults(CentralizedConfig) | {"lr": tuned_lr("centralized")} | _changed(shared, _defaults(FederatedConfig))
-        )
-        lines += ["", "[centralized]", *_lines(_changed(baseline, inherited))]
+        # The engine is one for clients, of which there are none.
+        inherited = {key: value for key, value in shared.items() if key != "engine"}
+        sections["centralized"] = _changed(baseline, {**_defaults(CentralizedConfig), **inherited})
+    text = "".join(f"\n[{name}]\n{_lines(own)}" for name, own in sections.items() if own or name == "centralized")
     made = len(list(product(*grid.values()))) + (len(grid["seed"]) if centralized else 0)
-    return Recipe("\n".join(lines) + "\n", made - len({item.id for item in items}))
+    return Recipe(f"title = {_toml(title)}\n{text}", made - len({item.id for item in items}))
 
 
 def _settings(configs: Sequence[TrainingConfig]) -> dict[str, Any] | None:
@@ -77,13 +71,15 @@ def _settings(configs: Sequence[TrainingConfig]) -> dict[str, Any] | None:
 
 
 def _defaults(kind: type[TrainingConfig]) -> dict[str, Any]:
-    """The keys' defaults, but the learning rate's, which depends on the method and is always written."""
+    """The keys' defaults, but of what a plan decides otherwise where nobody says it; that is always written."""
     fields = {field.name: field.default for field in msgspec.structs.fields(kind)}
-    return {key: None if key == "lr" else value for key, value in fields.items()}
+    decided = DECIDED if kind is FederatedConfig else DECIDED[:1]
+    values: dict[str, Any] = msgspec.to_builtins({key: None if key in decided else value for key, value in fields.items()})
+    return values
 
 
 def _changed(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
+    return {key: values[key] for key in usual if key in values and values[key] != usual[key]}
 
 
 def _values(configs: Iterable[TrainingConfig], key: str) -> list[Any]:
@@ -91,13 +87,13 @@ def _values(configs: Iterable[TrainingConfig], key: str) -> list[Any]:
     return sorted(found, key=lambda value: (value is None, value or 0))
 
 
-def _lines(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in values.items()]
+def _lines(values: Mapping[str, Any]) -> str:
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
 
 
 def _toml(value: Any) -> str:
     """A value as TOML writes it."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     # JSON's strings and booleans are TOML's; its floats would lose their point.
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else json.dumps(value)

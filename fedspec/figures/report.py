@@ -12,9 +12,9 @@ from xml.etree.ElementTree import Element
 
 import fedspec
 from fedspec.errors import CapabilityError
-from fedspec.figures import FIGURES, draw_images
+from fedspec.figures import FIGURES, Data, draw_images
 from fedspec.figures.comparisons import OUTCOMES, Study, study
-from fedspec.figures.families import Family, Grouping, group
+from fedspec.figures.families import REFERENCES, Family, Grouping, by_alpha, group
 from fedspec.figures.markup import element, image, page
 from fedspec.figures.panels import NothingToDraw
 from fedspec.figures.recipe import recipe
@@ -22,7 +22,7 @@ from fedspec.figures.runs import Run, load_runs
 from fedspec.figures.style import in_order, label
 from fedspec.figures.summary import sentences
 from fedspec.figures.tables import bytes_table, differences_table, levels_table
-from fedspec.figures.typeset import Table, to_latex
+from fedspec.figures.typeset import NONE, Table, to_latex
 from fedspec.plan import Item, effective
 
 # What draws and computes here; what trained is in the rows.
@@ -37,17 +37,15 @@ class Sources:
 
     Attributes:
         folder: the name of the folder that they are in; not where that is, so that the page is the same on all machines.
-        items: the experiments of the queue by their id.
         unfinished: a sentence for each experiment of the queue that has no result.
         plans: the ids of the experiments in plans that come with the project, by name.
-        data_root: where data sets lie that do not come with the package.
+        data: the experiments of the queue, and where data sets lie.
     """
 
     folder: str
-    items: Mapping[str, Item] = field(default_factory=dict)
     unfinished: Sequence[str] = ()
     plans: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    data_root: Path | None = None
+    data: Data = field(default_factory=Data)
 
 
 def report(results: Path | Iterable[Path], sources: Sources) -> bytes:
@@ -119,7 +117,7 @@ def _figures(family: Family, names: Iterable[str], sources: Sources) -> Iterator
     for name in names:
         caption = FIGURES[name].label
         try:
-            (svg,) = draw_images(name, family, ["svg"], sources.data_root)
+            (svg,) = draw_images(name, family, ["svg"], sources.data)
         except NothingToDraw as nothing:
             yield element("p", f"{caption}: not drawn, because {nothing}.", class_="soft")
         else:
@@ -164,17 +162,17 @@ def _configuration(family: Family, sources: Sources) -> Iterator[Element]:
 
 
 def _method_row(method: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    alphas = {run.alpha for run in runs if method and run.alpha is not None}
+    alphas = sorted({run.alpha for run in runs}, key=by_alpha)
     clients = {f"{run.first('participating')} of {run.first('n_clients')}" for run in runs}
     return (
         label(method),
         _listed({run.first("lr") for run in runs}),
         _listed({run.first("rank") for run in runs}),
-        _listed(alphas) or "\N{EM DASH}",
+        NONE if method in REFERENCES else ", ".join("iid" if alpha is None else repr(alpha) for alpha in alphas),
         _ranges({run.seed for run in runs}),
         str(len(runs)),
         ", ".join(sorted(clients)),
-        ", ".join(sorted({str(device) for run in runs for device in run.table["device"].unique() if device})) or "\N{EM DASH}",
+        ", ".join(sorted({str(device) for run in runs for device in run.table["device"].unique() if device})) or NONE,
     )
 
 
@@ -189,19 +187,19 @@ def _plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Elemen
 
 def _items(family: Family, sources: Sources) -> list[Item]:
     ids = (str(run.first("run_id")) for run in (*family.runs, *family.references))
-    return [sources.items[item_id] for item_id in ids if item_id in sources.items]
+    return [sources.data.items[item_id] for item_id in ids if item_id in sources.data.items]
 
 
 def _settings(items: Sequence[Item]) -> list[tuple[str, str]]:
     """Every key of the configurations with its value, or its values by method where they differ."""
-    by_key: dict[str, dict[str, set[Any]]] = {}
+    by_key: dict[str, dict[str, set[str]]] = {}
     for item in items:
         try:
             effective(item)
         except CapabilityError:
             continue
         for key, value in item.config.items():
-            by_key.setdefault(key, {}).setdefault(str(item.config.get("method", item.kind)), set()).add(value)
+            by_key.setdefault(key, {}).setdefault(str(item.config.get("method", item.kind)), set()).add(str(value))
     rows = []
     for key, by_method in sorted(by_key.items()):
         if len({frozenset(values) for values in by_method.values()}) == 1:
@@ -267,7 +265,7 @@ def _quoted(path: str) -> str:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(str(value) for value in sorted(values, key=lambda value: (isinstance(value, str), value is None, value)))
+    return ", ".join(map(str, sorted(values)))
 
 
 def _ranges(numbers: Iterable[int]) -> str:

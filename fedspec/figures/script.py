@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fedspec.errors import FedspecError, SetupError, UsageError
 from fedspec.federated.aggregators import AGGREGATORS
-from fedspec.figures import FIGURES, draw_all, draw_family
+from fedspec.figures import FIGURES, Data, draw_all, draw_family
 from fedspec.figures.families import CENTRALIZED, group
 from fedspec.figures.panels import NothingToDraw
 from fedspec.figures.runs import load_runs
@@ -71,7 +71,7 @@ def _draw(name: str, options: argparse.Namespace) -> list[Path]:
         raise UsageError("--all draws all results, and files are named as well.", "Leave out either --all or the files.")
     workspace = Workspace.find(None)
     if output is None and not files:
-        return draw_all(workspace.results, workspace.figures, [name], data_root=data_root(), warn=_warn)
+        return draw_all(workspace.results, workspace.figures, [name], data=Data(data_root()), warn=_warn)
     runs, notes = load_runs(files or workspace.results)
     grouping = group(runs, by_name=not files)
     for note in (*notes, *grouping.notes):
@@ -91,7 +91,7 @@ def _draw(name: str, options: argparse.Namespace) -> list[Path]:
     target = workspace.figures / name if output is None else output.with_suffix("")
     kinds = KINDS if output is None else (output.suffix.lower().lstrip("."),)
     try:
-        return draw_family(name, family, target, kinds, data_root=data_root())
+        return draw_family(name, family, target, kinds, data=Data(data_root()))
     except NothingToDraw as nothing:
         raise SetupError(f"{name} cannot be drawn: {nothing}.", "Name CSVs of runs that have what it shows.") from nothing
 

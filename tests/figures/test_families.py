@@ -167,6 +167,12 @@ def test_without_validation_the_lowest_of_equally_many_is_shown_and_said_to_be_t
     assert "there is no validation accuracy to choose by" in grouping.notes[0]
 
 
+def test_what_one_method_alone_reads_goes_with_it(folder: Folder) -> None:
+    usual = run(folder, FederatedConfig(batch_size=8))
+    for change in ({"method": "florist", "kept_energy": 0.5}, {"method": "lora_fair", "fair_weight": 1e-05, "seed": 1}):
+        assert family_key(run(folder, msgspec.structs.replace(FederatedConfig(batch_size=8), **change))) == family_key(usual)
+
+
 def test_learning_rates_of_the_baseline_are_kept_with_it(folder: Folder) -> None:
     folder.add(FederatedConfig(), 0.8)
     for lr, validation in ((0.005, 0.9), (0.05, 0.7)):

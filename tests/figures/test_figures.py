@@ -13,12 +13,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from fedspec.config import CentralizedConfig, FederatedConfig
-from fedspec.figures import FIGURES, draw_images
+from fedspec.figures import FIGURES, Data, draw_images
 from fedspec.figures.comparisons import study
 from fedspec.figures.families import Family, group
 from fedspec.figures.panels import NothingToDraw
 from fedspec.figures.runs import load_runs
 from fedspec.figures.style import paper_style, styles
+from fedspec.plan import make_item
 
 from .conftest import Folder
 
@@ -215,7 +216,7 @@ def test_client_labels_are_those_of_the_partition_that_the_rows_name(
     for alpha in (0.1, 0.5):
         config = FederatedConfig(alpha=alpha, seed=7, clients=6, min_client_samples=3)
         folder.add(config, 0.8, columns={"partition_hash": digits(config)})
-    drawn = figure(folder, "client_labels", tmp_path)
+    drawn = figure(folder, "client_labels", Data(tmp_path))
     assert [axes.get_title() for axes in drawn.axes[:2]] == [r"$\alpha$ = 0.1 (seed 7)", r"$\alpha$ = 0.5 (seed 7)"]
     for axes in drawn.axes[:2]:
         (squares,) = axes.collections
@@ -226,7 +227,31 @@ def test_client_labels_are_those_of_the_partition_that_the_rows_name(
 def test_iid_clients_have_labels_too(folder: Folder, digits: Callable[[FederatedConfig], str]) -> None:
     config = FederatedConfig(alpha=None, split="iid")
     folder.add(config, 0.8, columns={"partition_hash": digits(config)})
-    assert figure(folder, "client_labels", None).axes[0].get_title() == "iid (seed 42)"
+    assert figure(folder, "client_labels", Data()).axes[0].get_title() == "iid (seed 42)"
+
+
+def test_the_queue_says_what_a_partition_depends_on_beyond_the_rows(folder: Folder, tmp_path: Path) -> None:
+    """As of arrays of one's own, whose file no row names."""
+    from fedspec.federated.experiment import share_out
+
+    labels = np.arange(300) % 3
+    np.savez(tmp_path / "mine.npz", x=np.ones((300, 4), dtype=np.float32), y=labels)
+    config = FederatedConfig(dataset="npz", data_file="mine.npz", clients=4)
+    item = make_item("federated", config)
+    columns = {"run_id": item.id, "partition_hash": share_out(config, tmp_path)[0].hash}
+    folder.add(config, 0.8, columns=columns, name="fedavg_dirichlet_alpha0.5_npz_c4_mine")
+    known = figure(folder, "client_labels", Data(tmp_path, {item.id: item}))
+    (squares,) = known.axes[0].collections
+    assert squares.get_array().shape == (4, 3)
+    with pytest.raises(NothingToDraw, match="cannot be made again here"):
+        draw_images("client_labels", family_of(folder), ["png"], Data(tmp_path))
+
+
+def test_looking_at_results_downloads_nothing(folder: Folder, tmp_path: Path) -> None:
+    folder.add(FederatedConfig(dataset="mnist"), 0.8, columns={"partition_hash": "123456abcdef"})
+    with pytest.raises(NothingToDraw, match=r"MNIST is not here.*run an experiment with it on this machine first"):
+        draw_images("client_labels", family_of(folder), ["png"], Data(tmp_path))
+    assert not list(tmp_path.glob("MNIST"))
 
 
 @pytest.mark.parametrize(
@@ -244,5 +269,5 @@ def test_client_labels_that_cannot_be_vouched_for_are_not_drawn(
 ) -> None:
     folder.add(config, 0.8, columns={"partition_hash": hash_})
     with pytest.raises(NothingToDraw) as told:
-        draw_images("client_labels", family_of(folder), ["png"], None)
+        draw_images("client_labels", family_of(folder), ["png"])
     assert re.search(reason, str(told.value))

@@ -10,7 +10,7 @@ import pytest
 
 from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.errors import SetupError
-from fedspec.figures import FIGURES
+from fedspec.figures import FIGURES, Data
 from fedspec.figures.markup import element, page
 from fedspec.figures.report import Sources, report
 from fedspec.plan import make_item
@@ -133,7 +133,7 @@ def test_experiments_that_the_queue_knows_have_their_settings_and_their_plan(fol
             item = make_item("federated", config)
             items[item.id] = item
             folder.add(config, 0.8, name=f"{method}_dirichlet_alpha0.5_r2_s{seed}", columns={"run_id": item.id})
-    sources = replace(SOURCES, items=items)
+    sources = replace(SOURCES, data=Data(items=items))
     text = Page(report(folder.path, sources)).text
     assert "weight_decay FedAvg 0.0; FedSpec 0.25" in text
     assert "[method.fedspec] weight_decay = 0.25" in text
