@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import emit_json, say, warn
+from fedspec.cli.console import emit_json, near, say, warn
 from fedspec.cli.options import JsonOption, WorkspaceOption
 from fedspec.figures import FIGURES
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
+
+
+# Figures; of more only the folder is named.
+MOST_NAMED = 3
 
 
 def plot(
@@ -62,9 +66,10 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
 
 
 def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:
-    here = Path.cwd()
     for sentence in sentences:
         say(sentence)
     pdfs = [path for path in written if path.suffix == ".pdf"]
-    shown = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in pdfs]
-    say(f"Figures: {', '.join(shown)}" if shown else "Figures: none; no result has values for them.")
+    if len(pdfs) > MOST_NAMED:
+        say(f"Figures: {near(pdfs[0].parent)} ({len(pdfs)} as PDF and as PNG)")
+    else:
+        say(f"Figures: {', '.join(map(near, pdfs))}" if pdfs else "Figures: none; no result has values for them.")

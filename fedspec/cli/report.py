@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import emit_json, say, warn
+from fedspec.cli.console import emit_json, near, say, warn
 from fedspec.cli.options import JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def report(
     if json:
         emit_json({"report": str(page), "tables": [str(path) for path in tables], "summary": summarize_files(place.results)})
     else:
-        say(f"Report: {_near(page)}")
-        say(f"Tables: {_near(place.tables)} ({len(tables)} files)")
+        say(f"Report: {near(page)}")
+        say(f"Tables: {near(place.tables)} ({len(tables)} files)")
 
 
 def _unfinished(queue: WorkDistributor) -> Iterator[str]:
@@ -75,9 +75,3 @@ def _plans() -> dict[str, frozenset[str]]:
         except FedspecError:
             continue
     return found
-
-
-def _near(path: Path) -> str:
-    """The path as short as a person would type it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
