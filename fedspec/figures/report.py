@@ -40,12 +40,14 @@ class Sources:
         unfinished: a sentence for each experiment of the queue that has no result.
         plans: the ids of the experiments in plans that come with the project, by name.
         data: the experiments of the queue, and where data sets lie.
+        figures: which are shown; drawing them is what a page takes its time for.
     """
 
     folder: str
     unfinished: Sequence[str] = ()
     plans: Mapping[str, frozenset[str]] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
+    figures: Sequence[str] = tuple(FIGURES)
 
 
 def report(results: Path | Iterable[Path], sources: Sources) -> bytes:
@@ -85,10 +87,10 @@ def _family(family: Family, sources: Sources) -> Iterator[Element]:
     yield element("h2", family.key.title, id=family.key.slug)
     yield element("h3", "What came out")
     yield from _sentences(first)
-    yield from _figures(family, [FOREST], sources)
+    yield from _figures(family, [name for name in sources.figures if name == FOREST], sources)
     yield from _tables(levels_table(first), differences_table(first))
     yield element("h3", "Figures")
-    yield from _figures(family, [name for name in FIGURES if name != FOREST], sources)
+    yield from _figures(family, [name for name in sources.figures if name != FOREST], sources)
     yield element("h3", "Other outcomes")
     yield from _tables(
         *(table for other in others for table in (levels_table(other), differences_table(other))), bytes_table(family)

@@ -94,9 +94,8 @@ def signed(points: float) -> str:
 
 
 def p_words(found: Comparison) -> str:
-    """``p = 0.012, Holm-corrected for 9 comparisons p = 0.11``."""
-    alone = f"p {p_value(found.paired.p)}"
-    return alone if found.among == 1 else f"{alone}, Holm-corrected for {found.among} comparisons p {p_value(found.adjusted_p)}"
+    """``p = 0.012, corrected for 9 comparisons 0.11``."""
+    return f"p {p_value(found.paired.p)}{_corrected(found.adjusted_p, found.among, 'comparisons')}"
 
 
 def p_value(p: float | None) -> str:
@@ -122,8 +121,8 @@ def best_sentence(found: Best) -> str:
     best, closest = label(found.method), label(found.closest)
     if found.p is None:
         return f"Best mean: {best}; whether it is better than each of the {found.rivals} others cannot be tested"
-    over = f", Holm-corrected for {found.among} alphas p {p_value(found.adjusted_p)}" if found.among > 1 else ""
-    test = f"closest: {closest}, {signed(found.points)} points, p {p_value(found.p)}{over}"
+    p = f"p {p_value(found.p)}{_corrected(found.adjusted_p, found.among, 'alphas')}"
+    test = f"closest: {closest}, {signed(found.points)} points, {p}"
     known = "better than" if found.significant else "not shown to be better than"
     return f"Best mean: {best}, {known} each of the {found.rivals} others ({test})"
 
@@ -134,6 +133,10 @@ def gap_sentence(ratio: float) -> str:
         "a theorem says at most 1; it is not a result" if ratio <= 1 + 1e-6 else "a theorem says at most 1: look for the error"
     )
     return f"On the same updates {label(CLAIM)}'s Frobenius gap is {ratio:.2f} times {label(BASELINE)}'s ({theorem})"
+
+
+def _corrected(p: float | None, among: int, what: str) -> str:
+    return f", corrected for {among} {what} {p_value(p).removeprefix('= ')}" if among > 1 else ""
 
 
 def _alpha(found: AlphaStudy) -> list[str]:

@@ -17,7 +17,8 @@ from fedspec.plan import make_item
 
 from .conftest import Folder
 
-SOURCES = Sources(folder="share")
+# What is not about figures needs none.
+SOURCES = Sources(folder="share", figures=())
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -59,7 +60,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, bytes]:
     folder = Folder(tmp_path_factory.mktemp("results"))
     folder.grid({"fedavg": 0.8, "fedavg_rebalanced": 0.84, "fedspec": 0.85}, seeds=2, rounds=3, centralized=0.95)
     folder.add(FederatedConfig(seed=9, rounds=3), 0.5, done=1)
-    return folder, report(folder.path, SOURCES)
+    return folder, report(folder.path, replace(SOURCES, figures=tuple(FIGURES)))
 
 
 def test_the_page_loads_nothing_from_anywhere(full: tuple[Folder, bytes]) -> None:
@@ -87,7 +88,7 @@ def test_every_figure_is_inside_or_says_why_it_is_not(full: tuple[Folder, bytes]
 
 
 def test_the_page_is_the_same_bytes_again(full: tuple[Folder, bytes]) -> None:
-    assert report(full[0].path, SOURCES) == full[1]
+    assert report(full[0].path, Sources(folder="share")) == full[1]
 
 
 def test_the_sentences_are_the_summarys(full: tuple[Folder, bytes]) -> None:
@@ -166,7 +167,7 @@ def test_whatever_stands_in_a_csv_is_text(folder: Folder) -> None:
         quoted = MARKUP.replace('"', '""')
         path.write_text(path.read_text().replace(",fedavg,", f',"{quoted}",').replace("\nfedavg,", f'\n"{quoted}",'))
     folder.add(FederatedConfig(rounds=2), 0.8, name="fedavg_&lt;b&gt;")
-    content = report(folder.path, replace(SOURCES, folder=MARKUP, unfinished=(MARKUP,)))
+    content = report(folder.path, replace(SOURCES, folder=MARKUP, unfinished=(MARKUP,), figures=("accuracy", "client_labels")))
     found = Page(content)
     assert not {tag for tag, _ in found.elements} & {"script", "b"}
     assert all((image["src"] or "").startswith("data:") for image in found.all("img"))
@@ -195,4 +196,4 @@ def test_without_results_there_is_no_report(folder: Folder) -> None:
 @pytest.mark.parametrize("runs", [{"fedavg": [0.8]}, {"fedspec": [0.9, 0.91]}, {"mine": [0.5]}])
 def test_a_report_can_be_made_of_the_smallest_results(runs: dict[str, list[float]], folder: Folder, tmp_path: Path) -> None:
     folder.level(1, 0.5, **runs)
-    assert "What was run" in Page(report(folder.path, SOURCES)).text
+    assert "What was run" in Page(report(folder.path, replace(SOURCES, figures=tuple(FIGURES)))).text

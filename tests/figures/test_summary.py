@@ -48,7 +48,7 @@ def test_what_only_its_own_interval_finds_is_not_significant_after_the_correctio
     lines = told(folder, fedavg=[0.88, 0.89, 0.90], fedspec=[0.90, 0.900, 0.9150])
     assert lines[-2] == (
         "  FedSpec - FedAvg: +1.50 points (+1.69 % relative), 95 % interval +0.26 to +2.74, 3 seeds, p = 0.035,"
-        " Holm-corrected for 2 comparisons p = 0.07: not significant after the correction"
+        " corrected for 2 comparisons 0.07: not significant after the correction"
     )
     assert not any("is better" in line for line in lines)
 
@@ -58,7 +58,7 @@ def test_the_correction_is_told_in_each_sentence_and_once_below(folder: Folder) 
     lines = told(folder, 20, fedavg=[0.8, 0.81], fedavg_rebalanced=[0.85, 0.87], fedspec=[0.86, 0.865])
     compared = [line for line in lines if " - " in line]
     assert len(compared) == 4
-    assert all("Holm-corrected for 4 comparisons p " in line for line in compared)
+    assert all("corrected for 4 comparisons " in line for line in compared)
     assert lines[-1] == (
         "Each interval is its own comparison's. Each p is a paired t test's, and Holm's correction is over all 4 comparisons of"
         " test accuracy here; better and worse are said where the corrected p is below 0.05."
@@ -85,7 +85,7 @@ def test_the_best_is_told_whoever_it_is(folder: Folder) -> None:
     best = [line for line in told(folder, **levels) if "Best" in line]
     assert len(best) == 2
     assert best[0].startswith("  Best mean: FedAvg, better than each of the 2 others (closest: FedEx-LoRA, +10.00 points, p ")
-    assert "Holm-corrected for 2 alphas p " in best[0]
+    assert "corrected for 2 alphas " in best[0]
 
 
 def test_a_best_that_cannot_be_tested_says_so(folder: Folder) -> None:
