@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,6 +16,19 @@ from fedspec.errors import CapabilityError, FedspecError, brief
 # A large model over a slow line; whoever waits longer says so and takes another item.
 WAIT_SECONDS = 1800
 TEXT_EXTRA = 'pip install "fedspec[text]"'
+
+
+_OFFLINE: ContextVar[bool] = ContextVar("offline", default=False)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within, nothing is fetched: whoever only looks at results must not start a download."""
+    token = _OFFLINE.set(True)
+    try:
+        yield
+    finally:
+        _OFFLINE.reset(token)
 
 
 @contextmanager
@@ -27,8 +41,10 @@ def fetching(what: str, lock: Path | None, by_hand: str) -> Iterator[None]:
         by_hand: how else to get it here, as the beginning of a sentence.
 
     Raises:
-        CapabilityError: it could not be fetched.
+        CapabilityError: it could not be fetched, or may not be (`offline`).
     """
+    if _OFFLINE.get():
+        raise CapabilityError(f"{what} is not here.", f"{by_hand}, or run an experiment with it on this machine first.")
     try:
         if lock is None:
             yield

@@ -146,6 +146,16 @@ class Workspace:
         """Where figures go."""
         return self.results / "figures"
 
+    @cached_property
+    def tables(self) -> Path:
+        """Where tables go."""
+        return self.results / "tables"
+
+    @cached_property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.results / "report.html"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPaths:
@@ -280,6 +290,12 @@ def _taken_over(former: Path, root: Path) -> Path:
     except OSError:  # there is none, another process was quicker, or Windows: somebody has a file of it open
         return former if former.is_dir() and not root.is_dir() else root
     return root
+
+
+def data_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where data sets lie: ``FEDSPEC_DATA``, else the user's cache. Never in the share."""
+    named = environ.get("FEDSPEC_DATA")
+    return Path(named).expanduser() if named else platformdirs.user_cache_path("fedspec") / "data"
 
 
 @lru_cache(maxsize=REMEMBERED)

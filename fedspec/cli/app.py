@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import fedspec
-from fedspec.cli import checkpoints, doctor, plot, progress, queue, run, simulate, work
+from fedspec.cli import checkpoints, doctor, plot, progress, queue, report, run, simulate, work
 
 TEACH = """\
 fedspec - run federated experiments on the machines you have
@@ -18,7 +18,7 @@ fedspec - run federated experiments on the machines you have
             work         Join: take whatever this folder's queue offers
   Watch     progress     Who does what, and how long it will take
             checkpoints  What can be resumed
-  Results   plot         Paper figures (PDF)
+  Results   plot         Paper figures (PDF); report: everything on one page
   Repair    queue        Add, retry, release, cancel, explain items
   Trust     simulate     Try the queue on simulated machines in faulty folders
 
@@ -52,5 +52,6 @@ app.command()(work.work)
 app.command(epilog=progress.EPILOG)(progress.progress)
 app.command()(checkpoints.checkpoints)
 app.command()(plot.plot)
+app.command()(report.report)
 app.command()(simulate.simulate)
 app.add_typer(queue.app, name="queue")

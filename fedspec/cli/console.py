@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -150,6 +151,12 @@ def folded(name: str, width: int) -> list[str]:
         pieces.append(name[:at])
         name = "  " + name[at:]
     return [*pieces, name]
+
+
+def near(path: Path) -> str:
+    """A path as short as a person here would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def terminal_width(console: Console) -> int | None:

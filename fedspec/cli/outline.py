@@ -56,10 +56,10 @@ def show_plan(plan: Plan, queue: WorkDistributor, workers: int, *, dry_run: bool
 
 def with_engines(plan: Plan, queue: WorkDistributor) -> Plan:
     """The plan with an engine for each item: the queue's, where it is there already, else the one that is faster here."""
-    from fedspec.cli.session import data_root
     from fedspec.clock import SystemClock
     from fedspec.jobs import opener
     from fedspec.jobs.engines import decide
+    from fedspec.workspace import data_root
 
     queue.refresh()
     with _measuring("Measuring which engine trains the clients faster"):
@@ -75,10 +75,10 @@ def in_text(value: Any) -> str:
 
 
 def _measured(items: list[Item], queue: WorkDistributor) -> Estimate:
-    from fedspec.cli.session import data_root
     from fedspec.clock import SystemClock
     from fedspec.jobs import opener
     from fedspec.jobs.estimate import estimate
+    from fedspec.workspace import data_root
 
     saved = {item.id: generations[0].round for item in items if (generations := queue.store.fold.generations(item.id))}
     with _measuring("Measuring how long a round takes on this machine"):

@@ -92,8 +92,8 @@ def _digests(plan: Plan) -> dict[str, Setting]:
         return {}
     if len(files) > 1:
         raise UsageError(f"The plan has several data files: {', '.join(sorted(files))}.", "Write a plan for each of them.")
-    from fedspec.cli.session import data_root
     from fedspec.data.npz import DIGEST_DIGITS, digest_of, locate
+    from fedspec.workspace import data_root
 
     path = locate(data_root(), *files)
     return {"data_digest": Setting(digest_of(path)[:DIGEST_DIGITS], path.name)}

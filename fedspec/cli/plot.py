@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import emit_json, say, warn
+from fedspec.cli.console import emit_json, near, say, warn
 from fedspec.cli.options import JsonOption, WorkspaceOption
+from fedspec.figures import FIGURES
 
 if TYPE_CHECKING:
     from fedspec.workqueue.distributor import WorkDistributor
 
 
+# Figures; of more only the folder is named.
+MOST_NAMED = 3
+
+
 def plot(
     figures: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIGURE...", help="accuracy, frobenius_gap (default: all).", show_default=False),
+        typer.Argument(metavar="[FIGURE]...", help=f"{', '.join(FIGURES)} (default: all).", show_default=False),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the figures go.", show_default=False)
@@ -28,15 +33,17 @@ def plot(
 ) -> None:
     """Draw paper figures (PDF and PNG) and print the summary."""
     from fedspec.cli.opening import open_queue
-    from fedspec.figures import draw_all
+    from fedspec.figures import Data, draw_all
     from fedspec.figures.summary import summarize_files
+    from fedspec.workspace import data_root
 
     queue = open_queue(workspace)
     queue.refresh()
     queue.caretaker.publish(thorough=True)
-    place = queue.workspace
-    written = draw_all(place.results, output or place.figures, figures or None, warn=warn, files=queue.files)
-    sentences = [line for family in summarize_files(place.results) for line in family.sentences()]
+    place, out = queue.workspace, output or queue.workspace.figures
+    data = Data(data_root(), queue.store.items)
+    written = draw_all(place.results, out, figures or None, data=data, warn=warn, files=queue.files)
+    sentences = summarize_files(place.results)
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
     else:
@@ -44,22 +51,25 @@ def plot(
 
 
 def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
-    """How a run ends: the summary of its experiments, and where the figures are."""
+    """How a run ends: the summary of its experiments, the figures that one looks at first, and where the others are."""
     from fedspec.figures import draw_all
     from fedspec.figures.summary import summarize_files
 
     place = queue.workspace
     paths = [place.result(name) for name in experiments]
     if paths:
+        first = [name for name, entry in FIGURES.items() if "first" in entry.traits]
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
-        written = draw_all(place.results, place.figures, warn=warn, files=queue.files)
-        _tell((line for family in summarize_files(paths) for line in family.sentences()), written)
+        written = draw_all(place.results, place.figures, first, warn=warn, files=queue.files)
+        _tell(summarize_files(paths), written)
+        say(f"More:    fedspec report     all {len(FIGURES)} figures and the tables on one page ('fedspec plot': as PDFs)")
 
 
 def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:
-    here = Path.cwd()
     for sentence in sentences:
         say(sentence)
     pdfs = [path for path in written if path.suffix == ".pdf"]
-    shown = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in pdfs]
-    say(f"Figures: {', '.join(shown)}" if shown else "Figures: none; no result has values for them.")
+    if len(pdfs) > MOST_NAMED:
+        say(f"Figures: {near(pdfs[0].parent)} ({len(pdfs)} as PDF and as PNG)")
+    else:
+        say(f"Figures: {', '.join(map(near, pdfs))}" if pdfs else "Figures: none; no result has values for them.")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from pathlib import Path
-
-import platformdirs
 
 from fedspec.cli.console import complain, warn
 from fedspec.cli.live import TerminalReporter, stoppable
@@ -17,16 +13,11 @@ from fedspec.supervisor import Crew, Settings, open_worker
 from fedspec.worker import Stopped, StopSignal, Worker, drive
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.progress import ItemLine
+from fedspec.workspace import data_root
 
 MAX_WORKERS = 64
 FAILED, STOPPED = 1, 4
 RESUME = "Resume with the same command."
-
-
-def data_root() -> Path:
-    """Where data sets lie: ``FEDSPEC_DATA``, else the user's cache. Never in the share."""
-    named = os.environ.get("FEDSPEC_DATA")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("fedspec") / "data"
 
 
 def checked_workers(workers: int) -> int:

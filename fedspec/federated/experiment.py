@@ -185,13 +185,18 @@ def _lookup(registry: Mapping[str, Entry], name: str, kind: str) -> Entry:
 
 def _loaded(config: Config, data_root: Path | None, model: type[Model], weights: Path | None) -> Dataset:
     """The data set as ``model`` reads it."""
-    entry = _lookup(DATASETS, config.dataset, "data set")
-    file = (config.data_file, config.data_digest) if entry.traits >= FILE else ()
+    entry, file = _source(config)
     if not entry.traits >= TEXT:
         return _read(entry, data_root, file, config.train_samples, None, None)
     if not issubclass(model, TextModel) or weights is None:
         raise ExperimentError(f"{config.model} reads no texts, and {config.dataset} is nothing else.", 'Set model = "bert".')
     return _read(entry, data_root, file, config.train_samples, model, weights)
+
+
+def _source(config: Config) -> tuple[Entry, tuple[str, ...]]:
+    """The data set's line in the registry, and what its function is told beside the data folder."""
+    entry = _lookup(DATASETS, config.dataset, "data set")
+    return entry, (config.data_file, config.data_digest) if entry.traits >= FILE else ()
 
 
 # A worker's next item mostly has the data of its last one.
@@ -210,6 +215,17 @@ def _read(
     assert reader is not None
     assert weights is not None
     return task.encoded(reader.encoder(weights))
+
+
+def share_out(config: FederatedConfig, data_root: Path | None) -> tuple[Partition, NDArray[np.int64], int]:
+    """Who owns which training samples, the labels of these, (n,) int64, and the number of classes; for whoever trains nothing.
+
+    Raises:
+        ExperimentError, CapabilityError, DamagedError: as `prepare`.
+    """
+    entry, file = _source(config)
+    task: Dataset | Corpus = limited(entry.load()(data_root, *file), config.train_samples)
+    return _partition(config, task), task.train.labels.numpy(), task.classes
 
 
 def load_method(config: FederatedConfig) -> Aggregator:
@@ -239,8 +255,8 @@ def _check_adapters(config: Config, model: Model) -> None:
             raise ExperimentError(f"{what}: no higher rank than {min(shape)}.", f"Set {key} to {min(shape)} or less.")
 
 
-def _partition(config: Config, dataset: Dataset) -> Partition:
-    labels = dataset.train.labels.numpy()
+def _partition(config: Config, task: Dataset | Corpus) -> Partition:
+    labels = task.train.labels.numpy()
     if isinstance(config, CentralizedConfig):
         return Partition((np.arange(len(labels)),))
     sizes = {"clients": config.clients, "seed": config.seed, "min_samples": config.min_client_samples}

@@ -1,27 +1,43 @@
-"""Figures of one column against rounds: a panel per alpha, a line and a band per method."""
+"""Means over seeds as lines: of a column against rounds, a panel per alpha, a line and a band per method."""
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedspec.figures.families import CENTRALIZED, Family
-from fedspec.figures.intervals import mean_interval
+from fedspec.figures.families import REFERENCES, Family
+from fedspec.figures.inference import mean_interval
+from fedspec.figures.panels import (
+    BAND_ALPHA,
+    MANY_LINES,
+    Entry,
+    NothingToDraw,
+    band_entry,
+    bar_entry,
+    is_leftmost,
+    legend,
+    line_entries,
+    panel_title,
+    round_axis,
+    sheet,
+)
 from fedspec.figures.runs import Run
-from fedspec.figures.style import COLUMN_IN, PAGE_IN, PANEL_HEIGHT_IN, LineStyle, in_order, label, styles
+from fedspec.figures.style import LineStyle, in_order, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS_A_LINE = 7
-BAND_ALPHA = 0.18
+# Room between what is drawn and the ends of an axis that begins at 0, as a share of the axis.
+AT_ZERO = 0.02
+# Between the bars at the end of many lines, as a share of the rounds.
+BAR_STEP = 0.018
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +50,19 @@ class Curve:
     half_width: NDArray[np.float64] | None
     seeds: int
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether it was trained without clients."""
+        return self.method in REFERENCES
 
-def curve(runs: Sequence[Run], column: str) -> Curve | None:
+
+def curve(runs: Sequence[Run], column: str, *, total: bool = False) -> Curve | None:
     """The mean of ``column`` over the runs that got as far as the furthest, or None where it has no values.
 
     An unfinished run is left out: with it the mean would jump in the round after its last.
+
+    Args:
+        total: of the column's sum over the rounds so far.
     """
     import pandas as pd
 
@@ -46,17 +70,17 @@ def curve(runs: Sequence[Run], column: str) -> Curve | None:
     furthest = max((values.index[-1] for values in series if len(values)), default=None)
     if furthest is None:
         return None
-    finished = [values for values in series if len(values) and values.index[-1] == furthest]
+    finished = [values.cumsum() if total else values for values in series if len(values) and values.index[-1] == furthest]
     table = pd.concat(finished, axis=1, join="inner").sort_index()
     mean, half_width = mean_interval(table.to_numpy(dtype=np.float64).T)
     return Curve(runs[0].method, table.index.to_numpy(), mean, half_width, len(finished))
 
 
-def curves(family: Family, column: str, alpha: float | None) -> list[Curve]:
-    """The lines of one panel in drawing order, centralized last."""
-    methods = in_order({run.method for run in family.runs})
-    cells = [*(family.cell(method, alpha) for method in methods), family.centralized]
-    return [found for cell in cells if (found := curve(cell, column)) is not None]
+def curves(family: Family, column: str, alpha: float | None, *, total: bool = False) -> list[Curve]:
+    """The lines of one panel in drawing order, references last."""
+    methods = in_order({run.method for run in (*family.runs, *family.references)})
+    cells = [family.cell(method, alpha) for method in methods]
+    return [found for cell in cells if cell and (found := curve(cell, column, total=total)) is not None]
 
 
 def draw_curves(
@@ -67,8 +91,8 @@ def draw_curves(
     scale: float = 1.0,
     limits: Callable[[float, float], tuple[float, float]],
     share_y: bool,
-) -> Figure | None:
-    """Draw ``column`` times ``scale`` against rounds, or nothing where no federated run has values.
+) -> Figure:
+    """Draw ``column`` times ``scale`` against rounds.
 
     Args:
         family: the runs to draw.
@@ -77,88 +101,101 @@ def draw_curves(
         scale: from the column's unit to the label's.
         limits: from the lowest and the highest value drawn, with a margin, to the ends of the y axis.
         share_y: whether the panels are read against one another.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
+    Raises:
+        NothingToDraw: no federated run has values.
+    """
     panels = {alpha: curves(family, column, alpha) for alpha in family.alphas}
-    panels = {alpha: lines for alpha, lines in panels.items() if any(line.method != CENTRALIZED for line in lines)}
+    panels = {alpha: lines for alpha, lines in panels.items() if not all(line.is_reference for line in lines)}
     if not panels:
-        return None
-    columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
-    rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(COLUMN_IN if columns == 1 else PAGE_IN, PANEL_HEIGHT_IN * rows))
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey="all" if share_y else False).ravel()
-    for spare in grid[len(panels) :]:
-        spare.remove()
+        raise NothingToDraw("no federated run here has values for it")
     looks = styles({line.method for lines in panels.values() for line in lines})
-    for place, (axes, (alpha, lines)) in enumerate(zip(grid, panels.items(), strict=False)):
-        for order, line in enumerate(lines):
-            _draw(axes, line, looks[line.method], scale, order)
-        axes.set_title(_panel_title(alpha, lines))
-        axes.set_xlabel("Communication round")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
-        if not share_y or place % columns == 0:
-            axes.set_ylabel(ylabel if place % columns == 0 else "")
-        low, high = axes.get_ylim()
-        axes.set_ylim(*limits(low, high))
-    banded = {line.method for lines in panels.values() for line in lines if line.half_width is not None}
-    _legend(figure, looks, [look for method, look in looks.items() if method in banded])
+    figure, grid = sheet(len(panels), len(looks), share_y=share_y)
+    for axes, (alpha, lines) in zip(grid, panels.items(), strict=True):
+        draw_lines(axes, lines, looks, scale)
+        axes.set_title(panel_title(alpha, (line.seeds for line in lines if not line.is_reference)))
+        round_axis(axes, max(line.rounds[-1] for line in lines))
+        if is_leftmost(axes):
+            axes.set_ylabel(ylabel)
+        value_axis(axes, limits)
+    legend(figure, [*line_entries(looks), *interval_entry(looks, panels.values())])
     return figure
 
 
-def _draw(axes: Axes, line: Curve, look: LineStyle, scale: float, order: int) -> None:
-    step = max(1, math.ceil(len(line.rounds) / MARKERS_A_LINE))
-    # Lines that lie on one another show their markers in turn.
-    marks = (order % step, step) if len(line.rounds) > step else None
-    mean = line.mean * scale
-    zorder = 2.0 if line.method == CENTRALIZED else 3.0 + order
-    if len(mean) == 1 and line.method == CENTRALIZED:
-        axes.axhline(float(mean[0]), color=look.color, linestyle=(0, look.dashes), zorder=zorder)
-        return
-    axes.plot(line.rounds, mean, markevery=marks, zorder=zorder, **look.line())
-    if line.half_width is not None:
-        half = line.half_width * scale
-        axes.fill_between(line.rounds, mean - half, mean + half, color=look.color, alpha=BAND_ALPHA, linewidth=0, zorder=1.5)
+def value_axis(axes: Axes, limits: Callable[[float, float], tuple[float, float]], ticks: int = 8) -> None:
+    """A y axis with at most so many round ``ticks``; ``limits``: as in `draw_curves`."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 5, 10]))
+    low, high = axes.get_ylim()
+    axes.set_ylim(*limits(low, high))
 
 
-def _panel_title(alpha: float | None, lines: Sequence[Curve]) -> str:
-    """``alpha = 0.5 (3 seeds)``; centralized runs are no part of the count."""
-    seeds = sorted({line.seeds for line in lines if line.method != CENTRALIZED})
-    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    name = "iid" if alpha is None else rf"$\alpha$ = {alpha!r}"
-    return f"{name} ({count} seed{'' if seeds == [1] else 's'})"
+def interval_entry(looks: Mapping[str, LineStyle], panels: Collection[Sequence[Curve]]) -> list[Entry]:
+    """What the legend says of the intervals in ``panels``."""
+    methods = {line.method for lines in panels for line in lines if line.half_width is not None}
+    seen = [look for method, look in looks.items() if method in methods]
+    has_bands, has_bars = ({len(lines) > MANY_LINES for lines in panels} >= {many} for many in (False, True))
+    bands = band_entry(seen) if has_bands else []
+    return [*bands, *(bar_entry(seen, "95 % interval, last round") if has_bars else [])]
 
 
-def _legend(figure: Figure, looks: dict[str, LineStyle], banded: Sequence[LineStyle]) -> None:
-    """One legend above all panels, in as few rows as fit, so that it never lies on a line.
+def draw_lines(axes: Axes, lines: Sequence[Curve], looks: Mapping[str, LineStyle], scale: float) -> None:
+    """Curves times ``scale`` with their bands; of many the intervals of the last round, side by side at the end."""
+    for order, line in enumerate(lines):
+        draw_line(axes, line, looks[line.method], scale, order, band=len(lines) <= MANY_LINES)
+    if len(lines) > MANY_LINES:
+        _bars_at_the_end(axes, lines, looks, scale)
 
-    The interval has the tints of all ``banded`` lines, side by side: one tint would be read as one line's.
-    """
-    from matplotlib.legend_handler import HandlerTuple
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
-    labels = [textwrap.fill(label(method), 40) for method in looks]
-    handles: list[Any] = [Line2D([], [], **look.line()) for look in looks.values()]
-    if banded:
-        labels.append("95 % interval")
-        handles.append(tuple(Patch(facecolor=look.color, alpha=BAND_ALPHA, linewidth=0) for look in banded))
-    for rows in range(1, len(handles) + 1):
-        legend = figure.legend(
-            handles,
-            labels,
-            handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
-            loc="outside upper center",
-            ncols=math.ceil(len(handles) / rows),
+def _bars_at_the_end(axes: Axes, lines: Sequence[Curve], looks: Mapping[str, LineStyle], scale: float) -> None:
+    first, last = (edge(line.rounds[place] for line in lines) for edge, place in ((min, 0), (max, -1)))
+    step = BAR_STEP * max(1, last - first)
+    ends = [(line, 0.0 if line.half_width is None else float(line.half_width[-1])) for line in lines]
+    for place, (line, half) in enumerate(ends if any(half for _, half in ends) else []):
+        axes.errorbar(
+            last + (place + 1.5) * step, line.mean[-1] * scale, half * scale, color=looks[line.method].color, elinewidth=1.2
         )
-        extent = legend.get_window_extent()
-        if extent.width <= figure.bbox.width or rows == len(handles):
-            break
-        legend.remove()
-    # The panels keep their height, however many methods there are.
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + extent.height / figure.dpi)
+
+
+def draw_line(
+    axes: Axes,
+    line: Curve,
+    look: LineStyle,
+    scale: float,
+    order: int,
+    *,
+    band: bool = True,
+    x: NDArray[np.float64] | None = None,
+) -> None:
+    """A curve times ``scale``, the ``order``-th of its panel; ``x``: (rounds,), the rounds by default."""
+    place = line.rounds if x is None else x
+    step = max(1, math.ceil(len(place) / MARKERS_A_LINE))
+    # Lines that lie on one another show their markers in turn.
+    marks = (order % step, step) if len(place) > step else None
+    mean = line.mean * scale
+    zorder = 2.0 if line.is_reference else 3.0 + order
+    if len(mean) == 1 and line.is_reference:
+        level_line(axes, float(mean[0]), look)
+        return
+    axes.plot(place, mean, markevery=marks, zorder=zorder, **look.line())
+    if band and line.half_width is not None:
+        half = line.half_width * scale
+        axes.fill_between(place, mean - half, mean + half, color=look.color, alpha=BAND_ALPHA, linewidth=0, zorder=1.5)
+
+
+def level_line(axes: Axes, value: float, look: LineStyle) -> None:
+    """A level that does not depend on x."""
+    axes.axhline(value, color=look.color, linestyle=(0, look.dashes), zorder=2.0)
+
+
+def within_per_cent(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of accuracies in per cent: an interval may reach beyond what an accuracy can be."""
+    return max(low, 0.0), min(high, 100.0)
+
+
+def from_zero(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of what is read as a ratio: one that starts elsewhere would exaggerate."""
+    # A line at 0 keeps its width, as exact methods have no gap at all; and so does a point at the upper end.
+    high = max(high, 1e-12)
+    return -AT_ZERO * high, (1 + AT_ZERO) * high

@@ -1,7 +1,7 @@
 """Which runs may be averaged and compared: families of runs that differ in method, alpha and seed only.
 
-The learning rate goes with the method: each has the one tuned for it, so several methods' do not part a family. Several of
-one method's do not make a mean.
+The learning rate goes with the method: each has the one tuned for it, so several methods' do not part a family. Of several of
+one method's a family shows one; the others are kept for the figure that is about them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from typing import get_args, get_type_hints
 from fedspec.config import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, FederatedConfig
 from fedspec.figures.runs import Run
 
-CENTRALIZED = "centralized"
+CENTRALIZED, LINEAR_PROBE = "centralized", "linear_probe"
+# What one method alone reads goes with the method, like the learning rate that was tuned for it.
+OWN_KEYS = ("kept_energy", "fair_weight", "sparse_scale")
+# What is trained without clients: lines to hold federated methods against, the same at every alpha.
+REFERENCES = (CENTRALIZED, LINEAR_PROBE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,9 +28,9 @@ class FamilyKey:
     """What the runs of a family share.
 
     Attributes:
-        clients: 0 for centralized runs.
+        clients: 0 for the references.
         rounds: how many were planned.
-        rest: what the experiments' names say beyond the other fields and the learning rate, such as ``_b32``.
+        rest: what the experiments' names say beyond the other fields and what goes with a method, such as ``_b32``.
     """
 
     dataset: str
@@ -53,23 +57,38 @@ class FamilyKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """Runs that may be compared, sorted by method, alpha and seed, and the centralized runs that go with them.
+    """Runs that may be compared, sorted by method, alpha and seed, and the references that go with them.
 
-    All runs of one method have one learning rate.
+    Attributes:
+        runs: all of one method have one learning rate.
+        references: centralized runs and the like.
+        swept: runs that differ from those in their learning rate only.
     """
 
     key: FamilyKey
     runs: tuple[Run, ...]
-    centralized: tuple[Run, ...] = ()
+    references: tuple[Run, ...] = ()
+    swept: tuple[Run, ...] = ()
 
     @property
     def alphas(self) -> tuple[float | None, ...]:
-        """Dirichlet concentrations, the most heterogeneous first, None (iid) last."""
-        return tuple(sorted({run.alpha for run in self.runs}, key=_by_alpha))
+        """Dirichlet concentrations, sorted by `by_alpha`."""
+        return tuple(sorted({run.alpha for run in self.runs}, key=by_alpha))
 
     def cell(self, method: str, alpha: float | None) -> tuple[Run, ...]:
-        """The runs of one method at one alpha, by seed."""
+        """The runs of one method at one alpha, by seed; a reference's are the same at each."""
+        if method in REFERENCES:
+            return tuple(run for run in self.references if run.method == method)
         return tuple(run for run in self.runs if (run.method, run.alpha) == (method, alpha))
+
+    @property
+    def last_round(self) -> int:
+        """The round that the furthest run has reached; what has not is unfinished."""
+        return max(run.last_round for run in self.runs)
+
+    def is_finished(self, run: Run) -> bool:
+        """Whether a run has got as far as the furthest."""
+        return run.last_round >= self.last_round
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +103,8 @@ def group(runs: Iterable[Run], *, by_name: bool = True) -> Grouping:
     """Put runs into families.
 
     Left out is what would pass for another seed and is none: a second copy of a run that a sync service made (the one with
-    fewer rounds), and a run whose learning rate or first rank is not that of most runs of its method.
+    fewer rounds), and a run whose first rank is not that of most runs of its method. Of several learning rates a method shows
+    the one with most runs; of equally many the best on validation data.
 
     Args:
         runs: in any order; the result does not depend on it.
@@ -96,16 +116,18 @@ def group(runs: Iterable[Run], *, by_name: bool = True) -> Grouping:
     members: dict[FamilyKey, list[Run]] = defaultdict(list)
     for run in single:
         members[family_key(run) if rounds is None else _row_key(run, rounds)].append(run)
-    agreed: dict[FamilyKey, tuple[Run, ...]] = {}
-    for key, together in members.items():
-        agreed[key], odd = _agreeing(together)
-        notes += odd
-    families = [Family(key, family, agreed.get(_centralized_key(key), ())) for key, family in agreed.items() if key.clients]
-    placed = {run.name for family in families for run in family.centralized}
-    for key, family in agreed.items():
+    agreed = {key: _agreeing(together) for key, together in members.items()}
+    notes += [note for found in agreed.values() for note in found.notes]
+    families = []
+    for key, found in agreed.items():
+        if key.clients:
+            beside = agreed.get(_reference_key(key), _Agreement())
+            families.append(Family(key, found.runs, beside.runs, (*found.swept, *beside.swept)))
+    placed = {run.name for family in families for run in (*family.references, *family.swept)}
+    for key, found in agreed.items():
         notes += [
             f"Left out: no federated experiment here matches {run.name}."
-            for run in family
+            for run in (*found.runs, *found.swept)
             if not key.clients and run.name not in placed
         ]
     return Grouping(tuple(sorted(families, key=lambda family: (-len(family.runs), family.key))), tuple(notes))
@@ -132,18 +154,20 @@ def family_key(run: Run) -> FamilyKey:
     ]
     for token in known:
         rest = re.sub(rf"{re.escape(token)}(?=_|$)", "", rest, count=1)
+    for name in OWN_KEYS:
+        rest = re.sub(rf"{FEDERATED_SUFFIXES[name].format('[^_]+')}(?=_|$)", "", rest, count=1)
     return replace(key, rest=rest)
 
 
 def _row_key(run: Run, rounds: int) -> FamilyKey:
-    clients = 0 if run.method == CENTRALIZED else int(run.first("n_clients"))
+    clients = 0 if run.method in REFERENCES else int(run.first("n_clients"))
     return FamilyKey(
         str(run.first("dataset")), str(run.first("model")), clients, rounds, int(run.first("local_epochs")), rest=""
     )
 
 
-def _centralized_key(key: FamilyKey) -> FamilyKey:
-    """The key of the centralized runs that go with a family: the same, without what only federated runs have."""
+def _reference_key(key: FamilyKey) -> FamilyKey:
+    """The key of the references that go with a family: the same, without what only federated runs have."""
     return replace(key, clients=0, rest=re.sub(rf"_(?:{_FEDERATED_ONLY})(?=_|$)", "", key.rest))
 
 
@@ -160,16 +184,13 @@ def _federated_only() -> str:
 _FEDERATED_ONLY = _federated_only()
 
 
-def _by_alpha(alpha: float | None) -> float:
+def by_alpha(alpha: float | None) -> float:
+    """What alphas are sorted by: the most heterogeneous first, None (iid) last."""
     return math.inf if alpha is None else alpha
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _settings(lr: object, rank: object) -> str:
-    return f"learning rate {lr} and rank {rank}"
 
 
 def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
@@ -183,26 +204,80 @@ def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
             notes.append(f"Left out: {run.name} is a copy of {kept[identity].name}.")
         else:
             kept[identity] = run
-    return sorted(kept.values(), key=lambda run: (run.method, _by_alpha(run.alpha), run.seed, run.name)), notes
+    return sorted(kept.values(), key=lambda run: (run.method, by_alpha(run.alpha), run.seed, run.name)), notes
 
 
-def _agreeing(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
-    """The runs of one family without those that are not another seed of their method."""
-    settings: dict[str, Counter[tuple[object, object]]] = defaultdict(Counter)
+@dataclass(frozen=True, slots=True)
+class _Agreement:
+    """The runs of one family, those that differ in their learning rate only, and a sentence for each thing to know."""
+
+    runs: tuple[Run, ...] = ()
+    swept: tuple[Run, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _agreeing(runs: Sequence[Run]) -> _Agreement:
+    """Part the runs of one family into those that it shows and those that are not another seed of their method."""
+    by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        settings[run.method][run.first("lr"), run.first("rank")] += 1
+        by_method[run.method].append(run)
+    shown: list[Run] = []
+    swept: list[Run] = []
+    notes: list[str] = []
+    choices: dict[str, list[str]] = defaultdict(list)
+    for method, own in by_method.items():
+        ranks = Counter(run.first("rank") for run in own)
+        rank = max(ranks, key=lambda rank: (ranks[rank], -float(rank)))
+        notes += [
+            f"Left out: {run.name} has rank {run.first('rank')}; the runs of {method} shown have rank {rank}."
+            for run in own
+            if run.first("rank") != rank
+        ]
+        single, twice = _single([run for run in own if run.first("rank") == rank])
+        notes += twice
+        by_rate: dict[float, list[Run]] = defaultdict(list)
+        for run in single:
+            by_rate[float(run.first("lr"))].append(run)
+        rate, why = _rate_to_show(by_rate)
+        shown += by_rate.pop(rate)
+        if by_rate:
+            others = ", ".join(map(str, sorted(by_rate)))
+            choice = f"learning rate {rate}, {why}; runs with {others} are in the figure learning_rate alone."
+            choices[choice].append(method)
+        swept += [run for runs in by_rate.values() for run in runs]
+    notes += [f"Shown of {', '.join(methods)}: {choice}" for choice, methods in choices.items()]
+    return _Agreement(tuple(shown), tuple(swept), tuple(notes))
+
+
+def _single(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """The runs of one method, one for each alpha, seed and learning rate."""
     kept: dict[object, Run] = {}
     notes = []
     for run in runs:
-        usual = settings[run.method].most_common(1)[0][0]
-        own = (run.first("lr"), run.first("rank"))
-        place = (run.method, run.alpha, run.seed)
-        if own != usual:
-            notes.append(
-                f"Left out: {run.name} has {_settings(*own)}; the runs of {run.method} shown have {_settings(*usual)}."
-            )
-        elif place in kept:
+        place = (run.alpha, run.seed, run.first("lr"))
+        if place in kept:
             notes.append(f"Left out: {run.name} has the method, alpha and seed of {kept[place].name}.")
         else:
             kept[place] = run
-    return tuple(kept.values()), notes
+    return list(kept.values()), notes
+
+
+def _rate_to_show(by_rate: Mapping[float, Sequence[Run]]) -> tuple[float, str]:
+    """A method's learning rate, and why it is that one: never by test accuracy. Unfinished runs do not count."""
+    furthest = max(run.last_round for runs in by_rate.values() for run in runs)
+    by_rate = {rate: [run for run in runs if run.last_round == furthest] for rate, runs in by_rate.items()}
+    most = max(map(len, by_rate.values()))
+    rivals = sorted(rate for rate, runs in by_rate.items() if len(runs) == most)
+    if len(rivals) == 1:
+        return rivals[0], "which most runs have"
+    alike = set.intersection(*({(run.alpha, run.seed) for run in by_rate[rate]} for rate in rivals))
+
+    def validation(rate: float) -> float:
+        values = [run.late("validation_accuracy") for run in by_rate[rate] if (run.alpha, run.seed) in alike]
+        mean = sum(values) / len(values) if values else math.nan
+        return -math.inf if math.isnan(mean) else mean
+
+    best = max(rivals, key=lambda rate: (validation(rate), -rate))
+    if validation(best) == -math.inf:
+        return best, "the lowest of those with equally many runs (there is no validation accuracy to choose by)"
+    return best, "the best on validation data of those with equally many runs, with the very seeds that are shown"

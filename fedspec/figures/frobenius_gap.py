@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedspec.figures.curves import draw_curves
+from fedspec.figures.curves import draw_curves, from_zero
 from fedspec.figures.families import Family
 
 if TYPE_CHECKING:
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 YLABEL = r"Frobenius gap $\Vert\Delta W^{*} - \Delta W\Vert_F$"
 
 
-def draw(family: Family) -> Figure | None:
+def draw(family: Family) -> Figure:
     """Draw the family's gaps, each alpha on its own scale: they differ by more than the methods do."""
-    return draw_curves(family, "frobenius_gap", YLABEL, limits=_from_zero, share_y=False)
-
-
-def _from_zero(low: float, high: float) -> tuple[float, float]:
-    # Gaps are read as ratios: an axis that starts elsewhere would exaggerate them. Exact methods have none at all.
-    return 0.0, max(high, 1e-12)
+    return draw_curves(family, "frobenius_gap", YLABEL, limits=from_zero, share_y=False)

@@ -13,6 +13,8 @@ from fedspec.results import Row, read_rows, result_paths, to_frame
 if TYPE_CHECKING:
     import pandas as pd
 
+LAST_ROUNDS = 5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
@@ -39,6 +41,10 @@ class Run:
         """The column's value in the first row, for columns that are the same in all."""
         value: str | float = self.table[column].iloc[0]
         return value
+
+    def late(self, column: str) -> float:
+        """The column's mean over the last five rounds, NaN without values: one alone wobbles by more than methods differ."""
+        return float(self.series(column).iloc[-LAST_ROUNDS:].mean())
 
     @property
     def last_round(self) -> int:

@@ -11,10 +11,11 @@ from typing import NoReturn
 
 from fedspec.errors import FedspecError, SetupError, UsageError
 from fedspec.federated.aggregators import AGGREGATORS
-from fedspec.figures import FIGURES, draw_all, draw_family
+from fedspec.figures import FIGURES, Data, draw_all, draw_family
 from fedspec.figures.families import CENTRALIZED, group
+from fedspec.figures.panels import NothingToDraw
 from fedspec.figures.runs import load_runs
-from fedspec.workspace import Workspace
+from fedspec.workspace import Workspace, data_root
 
 KINDS = ("pdf", "png")
 
@@ -44,7 +45,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"plots/plot_{name}.py",
-        description=f"{FIGURES[name].label} against communication rounds, a panel per alpha, as PDF and PNG.",
+        description=f"{FIGURES[name].label}, as PDF and PNG.",
         epilog="Without options: all results in paper_results/, drawn into paper_results/figures/.",
     )
     for method in _methods():
@@ -70,7 +71,7 @@ def _draw(name: str, options: argparse.Namespace) -> list[Path]:
         raise UsageError("--all draws all results, and files are named as well.", "Leave out either --all or the files.")
     workspace = Workspace.find(None)
     if output is None and not files:
-        return draw_all(workspace.results, workspace.figures, [name], warn=_warn)
+        return draw_all(workspace.results, workspace.figures, [name], data=Data(data_root()), warn=_warn)
     runs, notes = load_runs(files or workspace.results)
     grouping = group(runs, by_name=not files)
     for note in (*notes, *grouping.notes):
@@ -89,10 +90,10 @@ def _draw(name: str, options: argparse.Namespace) -> list[Path]:
         )
     target = workspace.figures / name if output is None else output.with_suffix("")
     kinds = KINDS if output is None else (output.suffix.lower().lstrip("."),)
-    written = draw_family(name, family, target, kinds)
-    if not written:
-        raise SetupError(f"No run here has values for {name}.", "Name a CSV of a federated run.")
-    return written
+    try:
+        return draw_family(name, family, target, kinds, data=Data(data_root()))
+    except NothingToDraw as nothing:
+        raise SetupError(f"{name} cannot be drawn: {nothing}.", "Name CSVs of runs that have what it shows.") from nothing
 
 
 def _warn(message: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedspec.figures.families import CENTRALIZED
+from fedspec.figures.families import CENTRALIZED, LINEAR_PROBE, REFERENCES
 from fedspec.registry import Entry
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ RC: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     # Text stays text: journals refuse Type 3 fonts.
     "pdf.fonttype": 42,
+    # Else its names are drawn by lot.
+    "svg.hashsalt": "fedspec",
 }
 
 
@@ -69,23 +71,33 @@ class LineStyle:
         }
 
 
-LABELS = {CENTRALIZED: "Centralized"}
+LABELS = {CENTRALIZED: "Centralized", LINEAR_PROBE: "Linear probe"}
 FIXED_STYLES = {
     CENTRALIZED: LineStyle("#000000", "", (1, 1.2)),
+    LINEAR_PROBE: LineStyle("#6B6B6B", "", (5, 1.5, 1, 1.5)),
     "fedavg": LineStyle("#0072B2", "o", (3.5, 1.5), filled=False),
     "fedspec": LineStyle("#E69F00", "s"),
 }
-# The rest of the palette of Okabe and Ito (2008), for the other methods in the order of their registry: first those that
-# stay apart from the two above in grey.
+# For the other methods in the order of their registry: the rest of the palette of Okabe and Ito (2008), first those that
+# stay apart from the two above in grey; then colours that were searched for, each as far from all before it as can be, to
+# the normal eye and to the three kinds of colour blindness.
 OTHER_STYLES = (
     LineStyle("#009E73", "^", (4, 1.2, 1, 1.2)),
     LineStyle("#CC79A7", "D", (1.5, 1)),
     LineStyle("#D55E00", "v", (5, 1, 1, 1, 1, 1), filled=False),
     LineStyle("#56B4E9", "P", (8, 2)),
-    LineStyle("#8A6D00", "X", (2, 2)),
-    LineStyle("#5C3A8C", "<", (6, 1, 2, 1), filled=False),
-    LineStyle("#7F7F7F", ">", (4, 1, 1, 1)),
-    LineStyle("#7A3B12", "p", (1, 2)),
+    LineStyle("#5B12CE", "X", (2, 2)),
+    LineStyle("#642C0A", "<", (6, 1, 2, 1), filled=False),
+    LineStyle("#99BA67", ">", (4, 1, 1, 1)),
+    LineStyle("#1A2B52", "p", (1, 2)),
+    LineStyle("#9B5D2F", "*", (3, 1)),
+    LineStyle("#410C7B", "h", (7, 1, 1, 1), filled=False),
+    LineStyle("#4148B9", "d", (2.5, 2.5)),
+    LineStyle("#4F5876", "^", (10, 1), filled=False),
+    LineStyle("#593F42", "s", (1, 1), filled=False),
+    LineStyle("#4D746D", "D", (5, 3), filled=False),
+    LineStyle("#875E47", "v", (2, 1, 5, 1)),
+    LineStyle("#5B3982", "o", (3, 1, 3, 3)),
 )
 
 
@@ -107,11 +119,9 @@ def _aggregators() -> Mapping[str, Entry]:
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """The methods in the order of the registry, then unknown ones, then centralized."""
-    known = list(_aggregators())
-    return sorted(
-        methods, key=lambda method: (method == CENTRALIZED, known.index(method) if method in known else len(known), method)
-    )
+    """The methods in the order of the registry, then unknown ones, then the references."""
+    known = [*_aggregators(), "", *REFERENCES]
+    return sorted(methods, key=lambda method: (known.index(method if method in known else ""), method))
 
 
 def label(method: str) -> str:
@@ -128,13 +138,17 @@ def styles(methods: Iterable[str]) -> dict[str, LineStyle]:
     return {method: chosen[method] for method in in_order(methods)}
 
 
+# What matplotlib would say of itself and of the time.
+_METADATA: dict[str, dict[str, str | None]] = {
+    "pdf": {"Creator": "fedspec", "Producer": None, "CreationDate": None},
+    "png": {"Software": None},
+    "svg": {"Creator": "fedspec", "Date": None},
+}
+
+
 def render(figure: Figure, kind: str, title: str) -> bytes:
-    """The figure as the bytes of a ``pdf`` or ``png``: the same for the same data, whenever and wherever it is drawn."""
-    metadata: dict[str, Any] = {"Title": title}
-    if kind == "pdf":
-        metadata |= {"Creator": "fedspec", "Producer": None, "CreationDate": None}
-    else:
-        metadata |= {"Software": None}
+    """The figure as the bytes of a ``pdf``, ``png`` or ``svg``: the same for the same data, whenever and wherever drawn."""
+    metadata: dict[str, Any] = {"Title": title, **_METADATA[kind]}
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=PNG_DPI, metadata=metadata)
     return out.getvalue()

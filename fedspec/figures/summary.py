@@ -1,231 +1,157 @@
-"""What the results say, in numbers and in sentences, all of it computed from the rows and none of it louder than they are."""
+"""What the results say, in sentences, all of them computed from the rows and none of them louder than they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fedspec.figures.families import CENTRALIZED, Family, group
-from fedspec.figures.intervals import mean_interval
-from fedspec.figures.runs import Run, load_runs, runs_of
-from fedspec.figures.style import in_order, label
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-BASELINE, CONTROL, CLAIM = "fedavg", "fedavg_rebalanced", "fedspec"
-LAST_ROUNDS = 5
-# In points: below what one test image can change in any test set here, and above what sums of floats differ by.
-NO_VARIANCE = 1e-9
+from fedspec.figures.comparisons import BASELINE, CLAIM, AlphaStudy, Best, Comparison, Level, Study, study
+from fedspec.figures.families import group
+from fedspec.figures.inference import THRESHOLD
+from fedspec.figures.runs import load_runs
+from fedspec.figures.style import label
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A method's test accuracy in [0, 1]: mean of the last rounds, then over ``seeds``."""
+def summarize_files(where: Path | Iterable[Path]) -> list[str]:
+    """The sentences on a folder of result CSVs, or some CSVs, the largest family first.
 
-    method: str
-    accuracy: float
-    seeds: tuple[int, ...]
-
-    def words(self, *, with_seeds: bool) -> str:
-        """``0.4046``, or ``0.4046 (3 seeds)``."""
-        count = f" ({len(self.seeds)} seed{'' if len(self.seeds) == 1 else 's'})" if with_seeds else ""
-        return f"{self.accuracy:.4f}{count}"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """``method`` minus ``baseline``, paired by seed.
-
-    Attributes:
-        points: mean difference in percentage points.
-        relative_percent: the same, relative to the baseline's accuracy; None if that is 0.
-        half_width: of the 95 % paired t interval in points, not corrected for the number of comparisons; None with one seed,
-            and where the seeds differ by nothing at all, which says nothing about other seeds either.
-    """
-
-    method: str
-    baseline: str
-    points: float
-    relative_percent: float | None
-    half_width: float | None
-    seeds: int
-
-    @property
-    def significant(self) -> bool:
-        """Whether there is an interval and 0 is outside it."""
-        return self.half_width is not None and abs(self.points) > self.half_width
-
-    def sentence(self) -> str:
-        """The comparison as one line, with its verdict."""
-        relative = "" if self.relative_percent is None else f" ({self.relative_percent:+.2f} % relative)"
-        text = f"{label(self.method)} - {label(self.baseline)}: {self.points:+.2f} points{relative}"
-        if self.half_width is None:
-            reason = "1 seed: no interval" if self.seeds == 1 else f"{self.seeds} seeds without variance: no interval"
-            return f"{text}, {reason}, not significant"
-        low, high = self.points - self.half_width, self.points + self.half_width
-        verdict = (
-            f"{label(self.method)} is {'better' if self.points > 0 else 'worse'}" if self.significant else "not significant"
-        )
-        return f"{text}, 95 % interval {low:+.2f} to {high:+.2f}, {self.seeds} seeds: {verdict}"
-
-
-@dataclass(frozen=True, slots=True)
-class AlphaSummary:
-    """One alpha of a family.
-
-    Attributes:
-        gap_ratio: FedSpec's Frobenius gap over the one that FedAvg would have left on the same updates; None where the rows
-            do not have both.
-    """
-
-    alpha: float | None
-    levels: tuple[Level, ...]
-    comparisons: tuple[Comparison, ...]
-    gap_ratio: float | None
-
-    def sentences(self) -> list[str]:
-        """The levels in one line, then a line per comparison, and what the gap is and is not."""
-        uneven = _uneven(self.levels)
-        levels = ", ".join(f"{label(level.method)} {level.words(with_seeds=uneven)}" for level in self.levels)
-        lines = [f"{'iid' if self.alpha is None else f'alpha {self.alpha!r}'}: {levels}"]
-        lines += [f"  {comparison.sentence()}" for comparison in self.comparisons]
-        if self.gap_ratio is not None:
-            lines.append(
-                f"  On the same updates {label(CLAIM)}'s Frobenius gap is {self.gap_ratio:.2f} times {label(BASELINE)}'s"
-                " (a theorem says at most 1; it is not a result)"
-            )
-        return lines
-
-
-@dataclass(frozen=True, slots=True)
-class FamilySummary:
-    """What one family's finished runs say: those that reached the round that the furthest of them reached."""
-
-    title: str
-    first_round: int
-    last_round: int
-    alphas: tuple[AlphaSummary, ...]
-    centralized: Level | None
-    unfinished: tuple[str, ...]
-
-    def sentences(self) -> list[str]:
-        """The summary as lines of plain text."""
-        span = (
-            f"round {self.last_round}"
-            if self.first_round == self.last_round
-            else (f"rounds {self.first_round} to {self.last_round}")
-        )
-        lines = [f"{self.title}: test accuracy, mean of {span}"]
-        lines += [line for alpha in self.alphas for line in alpha.sentences()]
-        if self.centralized is not None:
-            uneven = _uneven([self.centralized, *(level for alpha in self.alphas for level in alpha.levels)])
-            lines.append(f"{label(CENTRALIZED)}: {self.centralized.words(with_seeds=uneven)}")
-        if self.unfinished:
-            lines.append(f"Not counted, unfinished: {', '.join(self.unfinished)}")
-        if (count := self.intervals) > 1:
-            lines.append(f"Intervals are not corrected for the number of comparisons ({count}).")
-        return lines
-
-    @property
-    def intervals(self) -> int:
-        """How many comparisons have an interval: only those can be called significant by chance."""
-        return sum(comparison.half_width is not None for alpha in self.alphas for comparison in alpha.comparisons)
-
-
-def summarize(results: pd.DataFrame) -> tuple[FamilySummary, ...]:
-    """Summarize results as `fedspec.results.load_results` loads them, a summary per family, the largest first."""
-    return _summaries(runs_of(results))
-
-
-def summarize_files(where: Path | Iterable[Path]) -> tuple[FamilySummary, ...]:
-    """Summarize a folder of result CSVs, or some CSVs; damaged ones are left out, as `fedspec.figures.draw_all` says.
+    Damaged files are left out, as `fedspec.figures.draw_all` says.
 
     Raises:
         SetupError: there are no results.
     """
-    return _summaries(load_runs(where)[0])
+    families = group(load_runs(where)[0]).families
+    return [line for family in families for line in sentences(study(family))]
 
 
-def _summaries(runs: Iterable[Run]) -> tuple[FamilySummary, ...]:
-    return tuple(_family(family) for family in group(runs).families)
+def sentences(found: Study) -> list[str]:
+    """A study as lines of plain text."""
+    lines = [f"{found.title}: {found.outcome.label}, mean of {rounds(found)}"]
+    for alpha in found.alphas:
+        lines += _alpha(alpha)
+    if found.references:
+        uneven = _uneven([*found.references, *(level for alpha in found.alphas for level in alpha.levels)])
+        lines += [f"{label(level.method)}: {level_words(level, with_seeds=uneven)}" for level in found.references]
+    if found.unfinished:
+        lines.append(f"Not counted, unfinished: {', '.join(found.unfinished)}")
+    return [*lines, *correction(found)]
 
 
-def _family(family: Family) -> FamilySummary:
-    last = max(run.last_round for run in family.runs)
-    methods = in_order({run.method for run in family.runs})
-    alphas = []
-    for alpha in family.alphas:
-        cells = {method: _finished(family.cell(method, alpha), last) for method in methods}
-        if any(cells.values()):
-            alphas.append(_alpha(alpha, {method: runs for method, runs in cells.items() if runs}))
-    centralized = _finished(family.centralized, last)
-    late = [run for run in (*family.runs, *family.centralized) if run.last_round < last]
-    return FamilySummary(
-        title=family.key.title,
-        first_round=max(last - LAST_ROUNDS + 1, int(min(run.table["round"].iloc[0] for run in family.runs))),
-        last_round=last,
-        alphas=tuple(alphas),
-        centralized=_level(centralized) if centralized else None,
-        unfinished=tuple(f"{run.name} ({run.last_round} of {last} rounds)" for run in late),
+def rounds(found: Study) -> str:
+    """``rounds 16 to 20``: what is averaged."""
+    alone = found.first_round == found.last_round
+    return f"round {found.last_round}" if alone else f"rounds {found.first_round} to {found.last_round}"
+
+
+def correction(found: Study) -> list[str]:
+    """What is corrected and what is not, and when a difference is called one; nothing where nothing is tested."""
+    among = max((comparison.among for comparison in found.comparisons), default=0)
+    if not among:
+        return []
+    if among == 1:
+        return [f"A paired t test, the only one here; better and worse are said below {THRESHOLD:.2f}."]
+    return [
+        f"Each interval is its own comparison's. Each p is a paired t test's, and Holm's correction is over all {among}"
+        f" comparisons of {found.outcome.label} here; better and worse are said where the corrected p is below {THRESHOLD:.2f}."
+    ]
+
+
+def alpha_name(alpha: float | None) -> str:
+    """``alpha 0.5``, or ``iid``."""
+    return "iid" if alpha is None else f"alpha {alpha!r}"
+
+
+def level_words(level: Level, *, with_seeds: bool) -> str:
+    """``0.4046``, or ``0.4046 (3 seeds)``."""
+    return f"{level.mean:.4f}" + (f" ({seeds(len(level.seeds))})" if with_seeds else "")
+
+
+def seeds(number: int) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{number} seed{'' if number == 1 else 's'}"
+
+
+def comparison_sentence(found: Comparison) -> str:
+    """A comparison as one line, with its interval, what was corrected for how many, and its verdict."""
+    relative = "" if found.relative_percent is None else f" ({found.relative_percent:+.2f} % relative)"
+    text = f"{label(found.method)} - {label(found.baseline)}: {signed(found.points)} points{relative}"
+    count = seeds(found.paired.seeds)
+    if found.paired.half_width is None:
+        reason = "" if found.paired.seeds == 1 else " without variance"
+        return f"{text}, {count}{reason}: no interval, not significant"
+    return f"{text}, 95 % interval {interval(found)}, {count}, {p_words(found)}: {verdict(found)}"
+
+
+def interval(found: Comparison) -> str:
+    """``-0.51 to +4.58``: the comparison's own; "" where there is none."""
+    half = found.paired.half_width
+    return "" if half is None else f"{signed(found.points - half)} to {signed(found.points + half)}"
+
+
+def signed(points: float) -> str:
+    """``+1.20``; zero is positive."""
+    return f"{points + 0.0:+.2f}"
+
+
+def p_words(found: Comparison) -> str:
+    """``p = 0.012, corrected for 9 comparisons 0.11``."""
+    return f"p {p_value(found.paired.p)}{_corrected(found.adjusted_p, found.among, 'comparisons')}"
+
+
+def p_value(p: float | None) -> str:
+    """``= 0.012``, with as many digits as show on which side of 0.05 it is; ``< 0.0001``; "" for none."""
+    if p is None:
+        return ""
+    if p < 0.0001:
+        return "< 0.0001"
+    texts = (f"{p:.{digits}g}" for digits in range(2, 18))
+    return f"= {next(text for text in texts if (float(text) < THRESHOLD) == (p < THRESHOLD))}"
+
+
+def verdict(found: Comparison) -> str:
+    """``FedSpec is better``, ``FedSpec is worse``, or that it is not significant, and whether the correction made it so."""
+    if found.significant:
+        return f"{label(found.method)} is {found.verdict}"
+    alone = found.paired.p is not None and found.paired.p < THRESHOLD
+    return "not significant after the correction" if alone else "not significant"
+
+
+def best_sentence(found: Best) -> str:
+    """Whether the best mean is the best method."""
+    best, closest = label(found.method), label(found.closest)
+    if found.p is None:
+        return f"Best mean: {best}; whether it is better than each of the {found.rivals} others cannot be tested"
+    p = f"p {p_value(found.p)}{_corrected(found.adjusted_p, found.among, 'alphas')}"
+    test = f"closest: {closest}, {signed(found.points)} points, {p}"
+    known = "better than" if found.significant else "not shown to be better than"
+    return f"Best mean: {best}, {known} each of the {found.rivals} others ({test})"
+
+
+def gap_sentence(ratio: float) -> str:
+    """What the gap is, and that it is none of the results."""
+    theorem = (
+        "a theorem says at most 1; it is not a result" if ratio <= 1 + 1e-6 else "a theorem says at most 1: look for the error"
     )
+    return f"On the same updates {label(CLAIM)}'s Frobenius gap is {ratio:.2f} times {label(BASELINE)}'s ({theorem})"
 
 
-def _alpha(alpha: float | None, cells: dict[str, Sequence[Run]]) -> AlphaSummary:
-    # The control beside the claim: how much of a gain comes from re-balancing, and how much exactness adds to that.
-    pairs = [(method, BASELINE) for method in cells if method != BASELINE] + [(CLAIM, CONTROL)]
-    found = [_compare(cells.get(method, ()), cells.get(baseline, ())) for method, baseline in pairs]
-    return AlphaSummary(
-        alpha=alpha,
-        levels=tuple(_level(runs) for runs in cells.values()),
-        comparisons=tuple(comparison for comparison in found if comparison is not None),
-        gap_ratio=_gap_ratio(cells.get(CLAIM, ())),
-    )
+def _corrected(p: float | None, among: int, what: str) -> str:
+    return f", corrected for {among} {what} {p_value(p).removeprefix('= ')}" if among > 1 else ""
 
 
-def _compare(runs: Sequence[Run], baseline: Sequence[Run]) -> Comparison | None:
-    """Pair by seed; None where no seed is in both."""
-    ours, theirs = ({run.seed: _late(run, "accuracy") for run in side} for side in (runs, baseline))
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return None
-    mean, half = mean_interval([100 * (ours[seed] - theirs[seed]) for seed in seeds])
-    level = 100 * float(np.mean([theirs[seed] for seed in seeds]))
-    return Comparison(
-        method=runs[0].method,
-        baseline=baseline[0].method,
-        points=float(mean),
-        relative_percent=100 * float(mean) / level if level else None,
-        half_width=None if half is None or half < NO_VARIANCE else float(half),
-        seeds=len(seeds),
-    )
-
-
-def _gap_ratio(runs: Sequence[Run]) -> float | None:
-    """The gap of these runs over FedAvg's on their own updates: runs of FedAvg see other updates, so their gap is no match."""
-    pairs = [(_late(run, "frobenius_gap"), _late(run, "cf_gap_fedavg")) for run in runs]
-    known = [pair for pair in pairs if np.isfinite(pair).all()]
-    ours, theirs = (sum(side) for side in zip(*known, strict=True)) if known else (0.0, 0.0)
-    return ours / theirs if theirs > 0 else None
+def _alpha(found: AlphaStudy) -> list[str]:
+    """The levels in one line, then a line per comparison, who is best, and what the gap is and is not."""
+    uneven = _uneven(found.levels)
+    levels = ", ".join(f"{label(level.method)} {level_words(level, with_seeds=uneven)}" for level in found.levels)
+    lines = [f"{alpha_name(found.alpha)}: {levels}"]
+    lines += [f"  {comparison_sentence(comparison)}" for comparison in found.comparisons]
+    # Of two methods the comparison has said it.
+    if found.best is not None and found.best.rivals > 1:
+        lines.append(f"  {best_sentence(found.best)}")
+    if found.gap_ratio is not None:
+        lines.append(f"  {gap_sentence(found.gap_ratio)}")
+    return lines
 
 
 def _uneven(levels: Iterable[Level]) -> bool:
     return len({level.seeds for level in levels}) > 1
-
-
-def _finished(runs: Sequence[Run], last: int) -> tuple[Run, ...]:
-    return tuple(run for run in runs if run.last_round >= last)
-
-
-def _level(runs: Sequence[Run]) -> Level:
-    seeds = tuple(sorted(run.seed for run in runs))
-    return Level(runs[0].method, float(np.mean([_late(run, "accuracy") for run in runs])), seeds)
-
-
-def _late(run: Run, column: str) -> float:
-    """The mean of the run's last rounds: one round alone wobbles by more than methods differ."""
-    return float(run.series(column).iloc[-LAST_ROUNDS:].mean())

@@ -10,7 +10,7 @@ import fedspec
 from fedspec.cli import main
 from tests.cli.conftest import Place
 
-COMMANDS = ["doctor", "run", "work", "progress", "checkpoints", "plot", "queue", "simulate"]
+COMMANDS = ["doctor", "run", "work", "progress", "checkpoints", "plot", "report", "queue", "simulate"]
 
 
 def test_alone_it_teaches_in_a_few_lines_that_fit_any_terminal(place: Place):

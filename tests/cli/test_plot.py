@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedspec.figures import FIGURES
 from tests.cli.conftest import TINY, Place
 
 
@@ -30,4 +31,4 @@ def test_figures_and_summary_in_text_and_json(place: Place):
 def test_an_unknown_figure_is_answered_with_the_known_ones(place: Place):
     said = place.fedspec("plot", "nope")
     assert said.code == 2
-    assert said.err == "error: There is no figure 'nope'.\n  fix: Choose from: accuracy, frobenius_gap.\n"
+    assert said.err == f"error: There is no figure 'nope'.\n  fix: Choose from: {', '.join(FIGURES)}.\n"

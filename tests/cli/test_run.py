@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedspec.cli.opening import open_queue
+from fedspec.figures import FIGURES
 from tests.cli.conftest import TINY, TINY_NAME, Place, items
 
 
@@ -30,6 +31,7 @@ def test_a_run_announces_itself_works_and_sums_up(place: Place):
     assert re.search(rf"{TINY_NAME} completed: accuracy 0\.\d{{4}}\n", said.err)
     assert said.out.endswith(
         "Figures: paper_results/figures/accuracy.pdf, paper_results/figures/frobenius_gap.pdf\n"
+        f"More:    fedspec report     all {len(FIGURES)} figures and the tables on one page ('fedspec plot': as PDFs)\n"
         "Next:    fedspec run distributed     on this and any other machine that shares this folder\n"
     )
     assert (place.root / "paper_results" / f"{TINY_NAME}.csv").is_file()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,17 +39,22 @@ class Folder:
         gap: float | Callable[[int], float] | None = None,
         *,
         fedavg_gap: float | None = None,
+        worst: float | None = None,
+        validation: float | None = None,
         done: int | None = None,
         name: str | None = None,
+        method: str = "centralized",
+        columns: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write the CSV of a run with these values by round; ``done`` rounds of it, all by default.
 
-        ``fedavg_gap`` is the gap that FedAvg would have left on the run's updates.
+        ``fedavg_gap`` is the gap that FedAvg would have left on the run's updates, ``worst`` and ``validation`` are accuracies,
+        ``method`` the name of a reference, and ``columns`` more of the CSV's.
         """
         federated = isinstance(config, FederatedConfig)
         rows = [
             Row(
-                method=config.method if isinstance(config, FederatedConfig) else "centralized",
+                method=config.method if isinstance(config, FederatedConfig) else method,
                 dataset=config.dataset,
                 model=config.model,
                 alpha=config.alpha if isinstance(config, FederatedConfig) else None,
@@ -65,13 +71,25 @@ class Folder:
                 train_loss=0.4,
                 frobenius_gap=(gap(number) if callable(gap) else gap) if federated else None,
                 cf_gap_fedavg=fedavg_gap,
-                config_hash=config_hash(config),
+                worst_client_accuracy=worst,
+                validation_accuracy=validation,
+                # A reference of another kind has a configuration of its own.
+                config_hash=config_hash(config) if federated or method == "centralized" else f"{config_hash(config)}-{method}",
+                **(columns or {}),
             )
             for number in range(1, (config.rounds if done is None else done) + 1)
         ]
         path = self.path / f"{name or config.name}.csv"  # type: ignore[attr-defined]
         path.write_bytes(to_csv(rows))
         return path
+
+    def level(self, rounds: int = 10, alpha: float | None = 0.5, **accuracies: list[float]) -> None:
+        """Runs with these accuracies by method and seed, the same in each round."""
+        for method, by_seed in accuracies.items():
+            for seed, accuracy in enumerate(by_seed, start=1):
+                split: Any = "dirichlet" if alpha else "iid"
+                config = FederatedConfig(method=method, seed=seed, rounds=rounds, alpha=alpha, split=split)
+                self.add(config, accuracy, 0.1)
 
     def grid(
         self,
@@ -82,15 +100,23 @@ class Folder:
         *,
         centralized: float | None = None,
     ) -> None:
-        """Runs of all combinations, like learning."""
+        """Runs of all combinations, like learning, with a value in each column that a figure shows."""
         for seed in range(1, seeds + 1):
             for alpha in alphas:
                 harder = 0.0 if alpha is None else 0.1 / (1 + 5 * alpha)
                 for place, (method, final) in enumerate(methods.items()):
                     split = "iid" if alpha is None else "dirichlet"
                     config = FederatedConfig(method=method, alpha=alpha, split=split, seed=seed, rounds=rounds)
-                    gap = shrinking((1.0 - 0.3 * place) * (0.3 + harder * 8), seed)
-                    self.add(config, learning(final - harder, seed + place), gap)
+                    gap = shrinking(max(0.0, 1.0 - 0.3 * place) * (0.3 + harder * 8), seed)
+                    columns = {
+                        "communication_bytes": 1000 * (place + 1),
+                        "gap_over_move": 0.1,
+                        "effective_rank": 4.0 + place + seed / 10,
+                        "tail_nuclear": 0.1,
+                        "tail_energy_sq": 0.05,
+                    }
+                    accuracy = learning(final - harder, seed + place)
+                    self.add(config, accuracy, gap, fedavg_gap=1.5, worst=0.5, validation=0.7, columns=columns)
             if centralized is not None:
                 self.add(CentralizedConfig(seed=seed, rounds=rounds), learning(centralized, seed))
 

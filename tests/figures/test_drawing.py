@@ -11,20 +11,22 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fedspec.config import CentralizedConfig, FederatedConfig
 from fedspec.errors import SetupError, UsageError
-from fedspec.figures import FIGURES, draw_all, draw_family
-from fedspec.figures.curves import BAND_ALPHA
+from fedspec.figures import FIGURES, draw_all, draw_family, draw_images
 from fedspec.figures.families import group
+from fedspec.figures.panels import BAND_ALPHA, MANY_LINES, NothingToDraw
 from fedspec.figures.runs import load_runs
 from fedspec.figures.style import PANEL_HEIGHT_IN, paper_style
 
 from .conftest import Folder
 
+# Those that need no data set, as `fedspec.figures` itself needs none.
+DRAWN = [name for name, entry in FIGURES.items() if "data" not in entry.traits]
 METHODS = {"fedavg": 0.8, "fedavg_rebalanced": 0.84, "fedspec": 0.85}
 
 
@@ -47,16 +49,18 @@ def bands(drawn: Figure, panel: int = 0) -> list[Any]:
 @pytest.fixture(scope="module")
 def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, list[Path]]:
     folder = Folder(tmp_path_factory.mktemp("results"))
-    folder.grid(METHODS, alphas=(0.1, 0.5), seeds=2, centralized=0.95)
-    return folder, draw_all(folder.path, folder.path / "figures")
+    folder.grid(METHODS, seeds=2, centralized=0.95)
+    for seed in (1, 2):
+        folder.add(FederatedConfig(seed=seed, rounds=10, lr=0.1), 0.5, validation=0.6)
+    return folder, draw_all(folder.path, folder.path / "figures", DRAWN)
 
 
 def test_each_figure_is_a_pdf_and_a_png(drawn_once: tuple[Folder, list[Path]]) -> None:
     folder, paths = drawn_once
-    assert [path.name for path in paths] == ["accuracy.pdf", "accuracy.png", "frobenius_gap.pdf", "frobenius_gap.png"]
+    assert [path.name for path in paths] == [f"{name}.{kind}" for name in DRAWN for kind in ("pdf", "png")]
     assert {path.name for path in (folder.path / "figures").iterdir()} == {path.name for path in paths}
     magic = [path.read_bytes()[:4] for path in paths]
-    assert magic == [b"%PDF", b"\x89PNG", b"%PDF", b"\x89PNG"]
+    assert magic == [b"%PDF", b"\x89PNG"] * len(DRAWN)
 
 
 def test_two_processes_draw_the_same_bytes(drawn_once: tuple[Folder, list[Path]], tmp_path: Path) -> None:
@@ -67,20 +71,36 @@ def test_two_processes_draw_the_same_bytes(drawn_once: tuple[Folder, list[Path]]
         "import sys\n"
         "from pathlib import Path\n"
         "from fedspec.figures import draw_all\n"
-        "draw_all(Path(sys.argv[1]), Path(sys.argv[2]))"
+        "draw_all(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "MPLBACKEND": "svg", "MATPLOTLIBRC": str(tmp_path)}
-    arguments = [str(folder.path), str(tmp_path / "again")]
+    arguments = [str(folder.path), str(tmp_path / "again"), *DRAWN]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, env=environment, timeout=60)
     for path in paths:
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_a_pdf_carries_no_date_and_its_text_as_truetype(drawn_once: tuple[Folder, list[Path]]) -> None:
-    data = drawn_once[1][0].read_bytes()
-    assert b"CreationDate" not in data
-    assert b"/Type3" not in data
-    assert b"/FontFile2" in data
+    for path in drawn_once[1][::2]:
+        data = path.read_bytes()
+        assert b"CreationDate" not in data
+        assert b"/Type3" not in data
+        assert b"/FontFile2" in data
+
+
+def test_a_figure_is_as_wide_as_a_column_or_a_page(drawn_once: tuple[Folder, list[Path]]) -> None:
+    for path in drawn_once[1][::2]:
+        width = float(path.read_bytes().partition(b"/MediaBox [ 0 0 ")[2].split()[0])
+        assert round(width / 72, 3) in (3.5, 7.0), path.name
+
+
+def test_an_svg_names_nothing_by_lot_and_no_date(folder: Folder) -> None:
+    folder.grid(METHODS, seeds=1, rounds=3)
+    (family,) = group(load_runs(folder.path)[0]).families
+    (first,), (second,) = (draw_images("accuracy", family, ["svg"]) for _ in range(2))
+    assert first == second
+    assert b"<svg" in first
+    assert b"dc:date" not in first
 
 
 def test_drawing_leaves_a_persons_settings_alone(folder: Folder) -> None:
@@ -164,12 +184,27 @@ def test_a_line_without_a_band_has_no_tint_in_the_legend(folder: Folder) -> None
     assert len([patch for patch in drawn.legends[0].findobj(Rectangle) if patch.get_alpha() == BAND_ALPHA]) == 1
 
 
+def test_of_many_methods_the_last_rounds_intervals_stand_side_by_side(folder: Folder) -> None:
+    """Bands of many methods would hide one another."""
+    methods = {f"new{number}": 0.5 + number / 50 for number in range(MANY_LINES + 1)}
+    folder.grid(methods, seeds=3)
+    drawn = figure(folder)
+    assert bands(drawn) == []
+    bars = [found for found in drawn.axes[0].collections if isinstance(found, LineCollection)]
+    ends = [float(bar.get_segments()[0][0][0]) for bar in bars]
+    assert len(set(ends)) == len(methods)
+    assert min(ends) > 10
+    assert max(drawn.axes[0].get_xticks()) <= 10
+    assert "95 % interval, last round" in [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
 def test_identical_seeds_and_accuracies_at_the_ends_are_drawn(folder: Folder) -> None:
     for seed in (1, 2):
         folder.add(FederatedConfig(seed=seed), 1.0, 0.0)
         folder.add(FederatedConfig(seed=seed, method="fedspec"), 0.0, 0.0)
     assert figure(folder).axes[0].get_ylim() == (0.0, 100.0)
-    assert figure(folder, "frobenius_gap").axes[0].get_ylim()[0] == 0.0
+    low, high = figure(folder, "frobenius_gap").axes[0].get_ylim()
+    assert -0.05 * high < low < 0 < high
 
 
 def test_an_unfinished_run_does_not_bend_the_mean(folder: Folder) -> None:
@@ -207,10 +242,10 @@ def test_what_was_left_out_is_told_to_the_caller_and_not_printed(folder: Folder,
     folder.add(FederatedConfig(), 0.8)
     (folder.path / "fedspec_dirichlet_alpha0.5.csv").write_bytes(b"method,round\n")
     told: list[str] = []
-    paths = draw_all(folder.path, folder.path / "figures", warn=told.append)
+    paths = draw_all(folder.path, folder.path / "figures", ["accuracy", "frobenius_gap"], warn=told.append)
     assert {path.stem for path in paths} == {"accuracy"}
     assert "fedspec_dirichlet_alpha0.5.csv" in told[0]
-    assert told[1] == "Nothing to draw for frobenius_gap: no federated run here has values for it."
+    assert told[1] == "frobenius_gap is not drawn: no federated run here has values for it."
     assert capfd.readouterr() == ("", "")
 
 
@@ -228,7 +263,9 @@ def test_no_results_say_what_to_run(folder: Folder) -> None:
 def test_a_family_without_values_makes_no_file(folder: Folder) -> None:
     folder.add(FederatedConfig(), 0.8, None)
     (family,) = group(load_runs(folder.path)[0]).families
-    assert draw_family("frobenius_gap", family, folder.path / "figures" / "gap") == []
+    with pytest.raises(NothingToDraw, match="no federated run here has values"):
+        draw_family("frobenius_gap", family, folder.path / "figures" / "gap")
+    assert not (folder.path / "figures").exists()
 
 
 def test_importing_the_package_imports_neither_pandas_nor_matplotlib_nor_torch() -> None:

@@ -74,7 +74,7 @@ def test_centralized_goes_with_every_family_of_its_settings(folder: Folder) -> N
     centralized = run(folder, CentralizedConfig())
     unmatched = run(folder, CentralizedConfig(batch_size=64))
     grouping = group([*federated, other, centralized, unmatched])
-    with_it = {family.runs[0].name: family.centralized for family in grouping.families}
+    with_it = {family.runs[0].name: family.references for family in grouping.families}
     assert with_it == {federated[0].name: (centralized,), federated[1].name: (centralized,), other.name: ()}
     assert grouping.notes == (f"Left out: no federated experiment here matches {unmatched.name}.",)
 
@@ -95,8 +95,15 @@ def test_a_run_with_another_learning_rate_is_not_another_seed(folder: Folder) ->
     usual = [run(folder, FederatedConfig(seed=seed)) for seed in (1, 2)]
     odd = run(folder, FederatedConfig(seed=3, lr=0.5), name="fedavg_dirichlet_alpha0.5_s3")
     grouping = group([odd, *usual])
-    assert [family.runs for family in grouping.families] == [tuple(usual)]
-    assert "fedavg_dirichlet_alpha0.5_s3" in grouping.notes[0]
+    assert [(family.runs, family.swept) for family in grouping.families] == [(tuple(usual), (odd,))]
+
+
+def test_a_run_with_another_rank_is_in_no_figure(folder: Folder) -> None:
+    usual = [run(folder, FederatedConfig(seed=seed)) for seed in (1, 2)]
+    odd = run(folder, FederatedConfig(seed=3, rank=8), name="fedavg_dirichlet_alpha0.5_s3")
+    grouping = group([odd, *usual])
+    assert [(family.runs, family.swept) for family in grouping.families] == [(tuple(usual), ())]
+    assert grouping.notes == (f"Left out: {odd.name} has rank 8; the runs of fedavg shown have rank 4.",)
 
 
 @pytest.mark.parametrize("lr", [0.03, 1.0, 1e-05])
@@ -105,7 +112,7 @@ def test_each_method_may_have_its_own_learning_rate(lr: float, folder: Folder) -
     tuned = run(folder, FederatedConfig(method="fedspec", batch_size=32, lr=lr))
     centralized = run(folder, CentralizedConfig(batch_size=32, lr=0.007))
     grouping = group([usual, tuned, centralized])
-    assert [(family.runs, family.centralized) for family in grouping.families] == [((usual, tuned), (centralized,))]
+    assert [(family.runs, family.references) for family in grouping.families] == [((usual, tuned), (centralized,))]
     assert grouping.notes == ()
 
 
@@ -113,19 +120,68 @@ def test_a_learning_rate_for_all_federated_methods_keeps_the_baseline(folder: Fo
     federated = [run(folder, FederatedConfig(method=method, lr=0.005)) for method in ("fedavg", "fedspec")]
     centralized = run(folder, CentralizedConfig())
     (family,) = group([*federated, centralized]).families
-    assert (family.runs, family.centralized) == (tuple(federated), (centralized,))
+    assert (family.runs, family.references) == (tuple(federated), (centralized,))
 
 
-def test_several_learning_rates_of_a_method_are_not_averaged_and_both_are_named(folder: Folder) -> None:
+def test_several_learning_rates_of_a_method_are_not_averaged_and_told(folder: Folder) -> None:
     usual = [run(folder, FederatedConfig(method="fedspec", seed=seed, lr=0.03)) for seed in (1, 2)]
-    odd = run(folder, FederatedConfig(method="fedspec", seed=1, lr=0.01))
+    odd = [run(folder, FederatedConfig(method="fedspec", seed=1, lr=lr)) for lr in (0.01, 0.1)]
     other = run(folder, FederatedConfig(seed=1))
-    grouping = group([odd, other, *usual])
-    assert [family.runs for family in grouping.families] == [(other, *usual)]
+    grouping = group([*odd, other, *usual])
+    assert [(family.runs, set(family.swept)) for family in grouping.families] == [((other, *usual), set(odd))]
     assert grouping.notes == (
-        f"Left out: {odd.name} has learning rate 0.01 and rank 4;"
-        " the runs of fedspec shown have learning rate 0.03 and rank 4.",
+        "Shown of fedspec: learning rate 0.03, which most runs have; runs with 0.01, 0.1 are in the figure"
+        " learning_rate alone.",
     )
+
+
+def test_of_learning_rates_with_equally_many_runs_the_best_on_validation_is_shown_whatever_the_test_says(
+    folder: Folder,
+) -> None:
+    for lr, test, validation in ((0.003, 0.9, 0.6), (0.01, 0.5, 0.8), (0.1, 0.7, 0.7)):
+        for seed in (1, 2):
+            folder.add(FederatedConfig(seed=seed, lr=lr), test, validation=validation)
+    grouping = group(load_runs(folder.path)[0])
+    (family,) = grouping.families
+    assert {run.first("lr") for run in family.runs} == {0.01}
+    assert sorted({run.first("lr") for run in family.swept}) == [0.003, 0.1]
+    assert (
+        "the best on validation data of those with equally many runs, with the very seeds that are shown" in grouping.notes[0]
+    )
+
+
+def test_validation_is_compared_at_the_same_alphas_and_seeds(folder: Folder) -> None:
+    """A rate that was tried on easier partitions has not shown that it is better."""
+    for lr, runs in ((0.01, ((0.1, 0.7), (0.5, 0.8))), (0.1, ((0.5, 0.75), (10.0, 0.99)))):
+        for alpha, validation in runs:
+            folder.add(FederatedConfig(alpha=alpha, lr=lr), 0.5, validation=validation)
+    (family,) = group(load_runs(folder.path)[0]).families
+    assert {run.first("lr") for run in family.runs} == {0.01}
+
+
+def test_without_validation_the_lowest_of_equally_many_is_shown_and_said_to_be_that(folder: Folder) -> None:
+    for lr in (0.1, 0.01):
+        folder.add(FederatedConfig(lr=lr), 0.5)
+    grouping = group(load_runs(folder.path)[0])
+    assert {run.first("lr") for run in grouping.families[0].runs} == {0.01}
+    assert "there is no validation accuracy to choose by" in grouping.notes[0]
+
+
+def test_what_one_method_alone_reads_goes_with_it(folder: Folder) -> None:
+    usual = run(folder, FederatedConfig(batch_size=8))
+    for change in ({"method": "florist", "kept_energy": 0.5}, {"method": "lora_fair", "fair_weight": 1e-05, "seed": 1}):
+        assert family_key(run(folder, msgspec.structs.replace(FederatedConfig(batch_size=8), **change))) == family_key(usual)
+
+
+def test_learning_rates_of_the_baseline_are_kept_with_it(folder: Folder) -> None:
+    folder.add(FederatedConfig(), 0.8)
+    for lr, validation in ((0.005, 0.9), (0.05, 0.7)):
+        folder.add(CentralizedConfig(lr=lr), 0.9, validation=validation)
+    (family,) = group(load_runs(folder.path)[0]).families
+    assert [(run.method, run.first("lr")) for run in (*family.references, *family.swept)] == [
+        ("centralized", 0.005),
+        ("centralized", 0.05),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +205,7 @@ def test_the_largest_family_comes_first(folder: Folder) -> None:
 @given(order=st.permutations(range(8)))
 def test_grouping_does_not_depend_on_the_order_of_files(order: list[int], eight_runs: tuple[Run, ...]) -> None:
     def names(runs: Iterable[Run]) -> list[tuple[list[str], list[str]]]:
-        return [([r.name for r in f.runs], [r.name for r in f.centralized]) for f in group(runs).families]
+        return [([r.name for r in f.runs], [r.name for r in f.references]) for f in group(runs).families]
 
     assert names([eight_runs[place] for place in order]) == names(eight_runs)
 

@@ -78,8 +78,7 @@ def test_help_says_what_is_drawn_and_all_options(name: str, capsys: pytest.Captu
         main(name, ["--help"])
     assert left.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"{FIGURES[name].label} against communication rounds" in printed
-    assert f"Draw {FIGURES[name].label}" not in printed
+    assert f"{FIGURES[name].label}, as PDF and PNG." in printed
     assert all(f"--{option} " in printed for option in (*AGGREGATORS, "centralized", "output", "all"))
 
 

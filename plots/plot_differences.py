@@ -1,0 +1,3 @@
+from fedspec.figures.script import main
+
+raise SystemExit(main("differences"))
