@@ -71,6 +71,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     epsilon: float | None = None
 
 
+# How many of a run's last rounds its outcome is the mean of: one round alone wobbles by more than methods differ.
+LAST_ROUNDS = 5
 COLUMNS: tuple[str, ...] = Row.__struct_fields__
 # What may differ between two runs of one experiment: everything else is bit for bit the same on one kind of device.
 MACHINE_COLUMNS = frozenset({"sec_train", "sec_aggregate", "sec_eval", "device", "torch_version"})

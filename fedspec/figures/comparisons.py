@@ -15,8 +15,9 @@ import numpy as np
 
 from fedspec.figures.families import REFERENCES, Family
 from fedspec.figures.inference import THRESHOLD, Paired, holm, mean_interval, paired
-from fedspec.figures.runs import LAST_ROUNDS, Run
+from fedspec.figures.runs import Run
 from fedspec.figures.style import in_order
+from fedspec.results import LAST_ROUNDS
 
 BASELINE, CONTROL, CLAIM = "fedavg", "fedavg_rebalanced", "fedspec"
 CONTROLS = ((CLAIM, CONTROL), ("fedspec_residual", "fedex"))

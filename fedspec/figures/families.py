@@ -21,6 +21,8 @@ CENTRALIZED, LINEAR_PROBE = "centralized", "linear_probe"
 OWN_KEYS = ("kept_energy", "fair_weight", "sparse_scale")
 # What is trained without clients: lines to hold federated methods against, the same at every alpha.
 REFERENCES = (CENTRALIZED, LINEAR_PROBE)
+# What the name of a run that searches for a learning rate has.
+SEARCH = TRAINING_SUFFIXES["purpose"].format("search")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,7 +64,7 @@ class Family:
     Attributes:
         runs: all of one method have one learning rate.
         references: centralized runs and the like.
-        swept: runs that differ from those in their learning rate only.
+        swept: runs that differ from those in their learning rate only, or were made to search for it.
     """
 
     key: FamilyKey
@@ -114,15 +116,20 @@ def group(runs: Iterable[Run], *, by_name: bool = True) -> Grouping:
     single, notes = _without_copies(runs)
     rounds = None if by_name else max((run.last_round for run in single), default=0)
     members: dict[FamilyKey, list[Run]] = defaultdict(list)
+    searched: dict[FamilyKey, list[Run]] = defaultdict(list)
     for run in single:
-        members[family_key(run) if rounds is None else _row_key(run, rounds)].append(run)
-    agreed = {key: _agreeing(together) for key, together in members.items()}
+        key = family_key(run) if rounds is None else _row_key(run, rounds)
+        (searched if is_search(run) else members)[key].append(run)
+    # A search belongs to what is reported; without that it can be looked at by itself.
+    orphans = {replace(key, rest=key.rest + SEARCH): own for key, own in searched.items() if key not in members}
+    agreed = {key: _agreeing(together) for key, together in (members | orphans).items()}
     notes += [note for found in agreed.values() for note in found.notes]
     families = []
     for key, found in agreed.items():
         if key.clients:
             beside = agreed.get(_reference_key(key), _Agreement())
-            families.append(Family(key, found.runs, beside.runs, (*found.swept, *beside.swept)))
+            rates = (*searched.get(key, ()), *searched.get(_reference_key(key), ())) if key in members else ()
+            families.append(Family(key, found.runs, beside.runs, (*found.swept, *beside.swept, *rates)))
     placed = {run.name for family in families for run in (*family.references, *family.swept)}
     for key, found in agreed.items():
         notes += [
@@ -131,6 +138,11 @@ def group(runs: Iterable[Run], *, by_name: bool = True) -> Grouping:
             if not key.clients and run.name not in placed
         ]
     return Grouping(tuple(sorted(families, key=lambda family: (-len(family.runs), family.key))), tuple(notes))
+
+
+def is_search(run: Run) -> bool:
+    """Whether it was made to find a learning rate: then it is no part of any mean."""
+    return f"{run.name}_".find(f"{SEARCH}_") > 0
 
 
 def family_key(run: Run) -> FamilyKey:
@@ -152,7 +164,7 @@ def family_key(run: Run) -> FamilyKey:
         f"_e{key.local_epochs}",
         f"_lr{run.first('lr')}",
     ]
-    for token in known:
+    for token in (*known, SEARCH):
         rest = re.sub(rf"{re.escape(token)}(?=_|$)", "", rest, count=1)
     for name in OWN_KEYS:
         rest = re.sub(rf"{FEDERATED_SUFFIXES[name].format('[^_]+')}(?=_|$)", "", rest, count=1)

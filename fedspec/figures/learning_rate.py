@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedspec.figures.curves import value_axis, within_per_cent
-from fedspec.figures.families import REFERENCES, Family
+from fedspec.figures.families import REFERENCES, Family, is_search
 from fedspec.figures.inference import mean_interval
 from fedspec.figures.panels import NothingToDraw, aside, is_leftmost, legend, line_entries, panel_title, sheet
 from fedspec.figures.runs import Run
@@ -63,6 +63,11 @@ def _sweeps(family: Family, alpha: float | None) -> dict[str, Sweep]:
         here = run.method in REFERENCES or run.alpha == alpha
         if here and family.is_finished(run) and np.isfinite(run.late("validation_accuracy")):
             sweeps[run.method][float(run.first("lr"))].append(run)
+    for method, sweep in sweeps.items():
+        # Where there was a search, the rate that it chose has more runs than the others, on seeds of their own.
+        if any(is_search(run) for runs in sweep.values() for run in runs):
+            own = {rate: [run for run in runs if is_search(run)] for rate, runs in sweep.items()}
+            sweeps[method] = {rate: runs for rate, runs in own.items() if runs}
     # A reference with a single rate is a level and no sweep.
     return {method: sweeps[method] for method in in_order(sweeps) if method not in REFERENCES or len(sweeps[method]) > 1}
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedspec.errors import DamagedError, SetupError
-from fedspec.results import Row, read_rows, result_paths, to_frame
+from fedspec.results import LAST_ROUNDS, Row, read_rows, result_paths, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LAST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)

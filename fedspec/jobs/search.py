@@ -12,10 +12,7 @@ from statistics import fmean
 
 from fedspec.plan import Item
 from fedspec.plan.grid import method_of
-from fedspec.results import Row
-
-# A single round wobbles by more than rates differ.
-LAST_ROUNDS = 5
+from fedspec.results import LAST_ROUNDS, Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,3 +234,27 @@ def test_no_results_and_only_damaged_ones_are_told_apart(folder: Folder) -> None
     (folder.path / "fedavg.csv").write_bytes(b"\0")
     with pytest.raises(SetupError, match=r"No readable results.*fedavg\.csv"):
         load_runs(folder.path)
+
+
+def searched(lr: float, seed: int, **more: object) -> FederatedConfig:
+    return FederatedConfig(lr=lr, seed=seed, purpose="search", **more)  # type: ignore[arg-type]
+
+
+def test_runs_that_search_for_a_rate_are_in_no_mean_also_at_the_rate_that_was_found(folder: Folder) -> None:
+    configs = [searched(lr, seed) for lr in (0.01, 0.02) for seed in (0, 1)] + [
+        FederatedConfig(lr=0.02, seed=s) for s in (42, 43)
+    ]
+    baseline = [CentralizedConfig(lr=lr, seed=0, purpose="search") for lr in (0.01, 0.02)] + [CentralizedConfig(lr=0.02)]
+    found = group([run(folder, config) for config in (*configs, *baseline)])
+    [family] = found.families
+    assert family.key == PLAIN
+    assert sorted(one.seed for one in family.runs) == [42, 43]
+    assert [one.seed for one in family.references] == [42]
+    assert len(family.swept) == 4 + 2
+    assert not found.notes
+
+
+def test_a_search_whose_report_is_not_there_yet_can_be_looked_at_by_itself(folder: Folder) -> None:
+    [family] = group([run(folder, searched(lr, seed)) for lr in (0.01, 0.02) for seed in (0, 1)]).families
+    assert family.key == replace(PLAIN, rest="_search")
+    assert len(family.runs) == len(family.swept) == 2
