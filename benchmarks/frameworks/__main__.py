@@ -240,7 +240,7 @@ def show(images: int, found: dict[str, Figures]) -> None:
         "s/round",
         "over the bare loop (quartiles)",
         "without evaluation",
-        "CPU s/round (over)",
+        "CPU s/round (over bare)",
         "start-up s",
         "accuracy % (range)",
     ]
