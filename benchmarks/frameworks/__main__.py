@@ -63,7 +63,8 @@ FRAMEWORKS = {
     f"{FLOWER}, 1 process": Framework("flower", ("flwr", "ray")),
     f"{FLOWER}, 2 processes": Framework("flower", ("flwr", "ray"), 2),
 }
-# At least this much slower than fedspec.
+# How long fedspec may train, in times of the bare loop; how long a peer's round takes, in times of fedspec's.
+MOST = 1.05
 TARGETS = {PFL: 1.0, FLOWER: 6.0}
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -230,7 +231,7 @@ def show(images: int, found: dict[str, Figures]) -> None:
                 f"{statistics.median(figures.seconds('round_s')):.3f}",
                 f"{middle:.2f} ({low:.2f} to {high:.2f})",
                 f"{ratios(figures, bare, 'work_s')[1]:.2f}",
-                f"{statistics.median(figures.seconds('cpu_s')):.2f}",
+                f"{statistics.median(figures.seconds('cpu_s')):.2f} ({ratios(figures, bare, 'cpu_s')[1]:.2f})",
                 f"{statistics.median(figures.startup_s):.1f}",
                 f"{statistics.fmean(percent):.1f} ({min(percent):.1f} to {max(percent):.1f})",
             ]
@@ -239,7 +240,7 @@ def show(images: int, found: dict[str, Figures]) -> None:
         "s/round",
         "over the bare loop (quartiles)",
         "without evaluation",
-        "CPU s/round",
+        "CPU s/round (over bare)",
         "start-up s",
         "accuracy % (range)",
     ]
@@ -249,12 +250,14 @@ def show(images: int, found: dict[str, Figures]) -> None:
 def headlines(images: int, found: dict[str, Figures]) -> list[Headline]:
     """What is claimed: training over the bare loop's, and each peer's best round over fedspec's."""
     over = ratios(found[FEDSPEC], found[BARE], "train_s")[1]
-    claims = [Headline(f"full-weight training over a bare loop, {images:,} images", f"{over:.2f}", "1.05", over <= 1.05)]
+    claims = [
+        Headline(f"full-weight training over a bare loop, {images:,} images", f"{over:.2f}", f"at most {MOST}", over <= MOST)
+    ]
     for peer, target in TARGETS.items():
         every = [ratios(figures, found[FEDSPEC], "round_s")[1] for name, figures in found.items() if name.startswith(peer)]
         if every:
             what = f"a round of {peer} at its best over fedspec's, {images:,} images"
-            claims.append(Headline(what, f"{min(every):.2f}", f"{target:g}", min(every) >= target))
+            claims.append(Headline(what, f"{min(every):.2f}", f"at least {target:g}", min(every) >= target))
     return claims
 
 
