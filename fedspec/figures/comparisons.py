@@ -239,7 +239,7 @@ def _relative(points: float, cells: Mapping[str, Scores], method: str, baseline:
 
 
 def _leaders(alphas: Mapping[float | None, Mapping[str, Scores]]) -> dict[float | None, Best]:
-    ahead = {alpha: _leader(cells) for alpha, cells in alphas.items() if len(cells) > 1}
+    ahead = {alpha: leader(cells) for alpha, cells in alphas.items() if len(cells) > 1}
     adjusted = _adjusted([p for *_, p in ahead.values()])
     among = sum(p is not None for p in adjusted)
     return {
@@ -248,8 +248,8 @@ def _leaders(alphas: Mapping[float | None, Mapping[str, Scores]]) -> dict[float 
     }
 
 
-def _leader(cells: Mapping[str, Scores]) -> tuple[str, str, float, float | None]:
-    """The method with the best mean, its closest rival, the points between them, and the p value of that test."""
+def leader(cells: Mapping[str, Scores]) -> tuple[str, str, float, float | None]:
+    """The method with the best mean of two or more, its closest rival, the points between them, and the p value (`Best`)."""
     best = max(cells, key=lambda method: float(np.mean(list(cells[method].values()))))
     tests: list[tuple[bool, float, str, float, float | None]] = []
     for rival in cells.keys() - {best}:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUN_ALPHA = 0.55
-# Reductions in per cent that are drawn as one, and between two methods there, in points.
-ALIKE, STEP = 1e-6, 11.0
+# Reductions in per cent that are drawn as one; between two methods there in points, and for all of them; and the room that
+# this takes at the ends of the axis, as a share of what is drawn.
+ALIKE, MOST_STEP, ROOM, MARGIN = 1e-6, 8.0, 32.0, 0.16
 
 
 def draw(family: Family) -> Figure:
@@ -45,13 +46,19 @@ def draw(family: Family) -> Figure:
     looks = styles({method for points in panels.values() for method in points})
     figure, grid = sheet(len(panels), len(looks), share_x=True, share_y=True)
     for axes, (alpha, points) in zip(grid, panels.items(), strict=True):
-        axes.margins(x=0.1)
+        axes.margins(x=MARGIN)
         axes.axhline(0, color="black", linewidth=0.6, zorder=1.5)
         axes.axvline(0, color="black", linewidth=0.6, zorder=1.5)
         for method, cloud in points.items():
             # Exact methods all have a reduction of 100: side by side, around it.
             alike = [other for other, its in points.items() if abs(its[:, 0].mean() - cloud[:, 0].mean()) < ALIKE]
-            aside(axes, _draw_method(axes, cloud, looks[method]), alike.index(method), len(alike), STEP)
+            aside(
+                axes,
+                _draw_method(axes, cloud, looks[method]),
+                alike.index(method),
+                len(alike),
+                min(MOST_STEP, ROOM / len(alike)),
+            )
         axes.set_title(panel_title(alpha, (len(cloud) for cloud in points.values())))
         axes.set_xlabel("Reduction of the gap (%)")
         if is_leftmost(axes):
