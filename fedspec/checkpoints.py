@@ -7,9 +7,7 @@ the journal says of it, and who may write it, is the queue's business.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
+from fedspec.archives import dump, parse
 from fedspec.errors import DamagedError, FolderError, UsageError
 from fedspec.files import ORPHANED_S, FencedFiles, Files
 from fedspec.results import Row, from_table, to_table
@@ -33,10 +32,6 @@ ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
 # More than any state or base here; a file of zeros as large as a disk must not be read into memory.
 MAX_BYTES = 2 << 30
 MAX_ABOUT_BYTES = 64 << 10
-# Of what is in a generation beside tensors: the rows of as many rounds as there can be, and the names.
-MAX_PICKLE_BYTES = 64 << 20
-MAX_VALUES = 1_000_000
-MAX_DEPTH = 32
 # The numbers, bounded: no more digits than a reader can count with.
 _NAME = re.compile(r"r([0-9]{4,10})\.a([0-9]{2,10})\.([0-9a-f]{1,32}-[0-9a-f]{1,32})\.([0-9a-f]{12})\.pt")
 
@@ -131,7 +126,7 @@ class CheckpointManager:
         base: str,
     ) -> Generation:
         """Write one generation and wait until it would survive a power cut; the journal may name it afterwards."""
-        data = _dump(
+        data = dump(
             {"format": FORMAT, "item": item_id, "round": round_, "base": base, "rows": to_table(rows), "state": dict(state)}
         )
         sha256 = hashlib.sha256(data).hexdigest()
@@ -179,6 +174,23 @@ class CheckpointManager:
                 # Its bytes are what its writer wrote: another version of fedspec may read them.
                 unusable.append(Unusable(ckpt.round, "cannot be read by this version"))
         return None, unusable
+
+    def last(self, exp: str, item_id: str, recorded: Iterable[Recorded], copied: str) -> Resumed | None:
+        """The latest of ``recorded`` that is whole here: a generation, or the copy for people.
+
+        Args:
+            recorded: the latest first.
+            copied: the name that the copy carries; it stays when the generations of a finished experiment go.
+        """
+        recorded = list(recorded)
+        found, _ = self.latest(exp, item_id, recorded, None)
+        with suppress(OSError):
+            data = self.files.read(self.paths.model(copied), 0, MAX_BYTES)
+            sha256 = hashlib.sha256(data).hexdigest()
+            meant = next((ckpt for ckpt in recorded if ckpt.sha256 == sha256), None)
+            if meant is not None and (found is None or meant.round > found.round):
+                found = _resumed(data, item_id, meant) or found
+        return found
 
     def derive(self, exp: str, generation: Generation, facts: Mapping[str, Any], *, durable: bool = False) -> None:
         """Refresh the copies for people: the model first, then the JSON that names its hash. ``durable``: no others follow."""
@@ -236,7 +248,7 @@ class CheckpointManager:
 
     def save_base(self, tensors: Mapping[str, Tensor]) -> str:
         """Write a frozen base once, named by its content; returns its name."""
-        data = _dump(dict(tensors))
+        data = dump(dict(tensors))
         sha = hashlib.sha256(data).hexdigest()[:12]
         known = None
         with suppress(OSError):  # what cannot be read is written again: these are its bytes
@@ -255,7 +267,7 @@ class CheckpointManager:
         if data is None:
             return None
         try:
-            tensors = _parse(data, f"base {sha}")
+            tensors = parse(data, f"base {sha}")
         except DamagedError:
             return None
         return tensors if all(hasattr(value, "numel") for value in tensors.values()) else None
@@ -318,7 +330,7 @@ def _is_named(ckpt: Recorded) -> bool:
 
 def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
     try:
-        payload = _parse(data, ckpt.file)
+        payload = parse(data, ckpt.file)
         said, meant = [payload[key] for key in ("format", "item", "round")], [FORMAT, item_id, ckpt.round]
         if [type(value) for value in said] != [int, str, int] or said != meant:  # two tensors are no more equal than not
             return None
@@ -331,68 +343,3 @@ def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
         return Resumed(ckpt.round, state, rows, ckpt.base, ckpt.file)
     except (DamagedError, KeyError, TypeError):
         return None
-
-
-def _dump(payload: Mapping[str, Any]) -> bytes:
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(payload, buffer)
-    return buffer.getvalue()
-
-
-def _parse(data: bytes, what: str) -> dict[str, Any]:
-    """Tensors and plain values only: nothing that comes from a shared folder is ever unpickled into code."""
-    import torch
-
-    try:
-        _check_archive(data)
-        payload = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        _check_plain(payload)
-    except Exception as error:  # torch.load documents no closed set of errors for hostile bytes
-        raise DamagedError(f"The file {what} is no checkpoint.", "Nothing to do: an earlier round is used.") from error
-    if not isinstance(payload, dict):
-        raise DamagedError(f"The file {what} is no checkpoint.", "Nothing to do: an earlier round is used.")
-    return payload
-
-
-def _check_archive(data: bytes) -> None:
-    """Raise unless it is a zip as torch.save writes it, which takes in memory what it takes on disk: nothing is packed, and no
-    two entries share their bytes. Other forms that torch.load knows are older, and guarded less."""
-    end = data[-22:]
-    if data[:4] != b"PK\3\4" or end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
-        raise ValueError("no archive that ends with its own table")
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size for entry in entries):
-        raise ValueError("a packed archive")
-    pickled = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
-    if sum(entry.file_size for entry in entries) > len(data) or pickled > MAX_PICKLE_BYTES:
-        raise ValueError("an archive that is larger inside than outside")
-
-
-def _check_plain(payload: Any) -> None:
-    """Raise unless it is what `CheckpointManager.save` was given: dense tensors and plain values, in a tree that ends.
-
-    A few bytes can say a list of lists of the same list, which is a billion values for whoever walks through it, and a tensor
-    of one number that claims a billion rows.
-    """
-    import torch
-
-    left, values = MAX_VALUES, [(payload, 0)]
-    while values:
-        value, depth = values.pop()
-        left -= 1
-        if left < 0 or depth > MAX_DEPTH:
-            raise ValueError("too much in it")
-        if isinstance(value, torch.Tensor):
-            if type(value) is not torch.Tensor or value.layout != torch.strided or value.is_quantized:
-                raise ValueError("no plain tensor")
-            if value.numel() * value.itemsize > value.untyped_storage().nbytes():
-                raise ValueError("a tensor that is larger than its numbers")
-        elif isinstance(value, dict):
-            values += [(inner, depth + 1) for pair in value.items() for inner in pair]
-        elif isinstance(value, list | tuple):
-            values += [(inner, depth + 1) for inner in value]
-        elif not isinstance(value, str | int | float | None) or (type(value) is int and abs(value) >= 1 << 63):
-            raise ValueError("no plain value")

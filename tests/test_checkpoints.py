@@ -359,6 +359,41 @@ def test_the_copy_for_people_names_the_bytes_of_the_model_beside_it(manager: Che
     assert (about["experiment"], about["round"], about["accuracy"]) == (EXP, 1, 0.5)
 
 
+def copied(manager: CheckpointManager, ckpt: Ckpt, name: str = "copy") -> None:
+    generation = manager.saved(EXP, ckpt)
+    assert generation is not None
+    manager.derive(name, generation, {})
+
+
+def test_what_was_saved_last_is_a_generation_or_when_they_are_gone_the_copy(manager: CheckpointManager):
+    one, two, three = (save(manager, round_) for round_ in (1, 2, 3))
+    recorded = [three, two, one]
+
+    def round_found() -> int | None:
+        found = manager.last(EXP, ITEM, recorded, "copy")
+        assert found is None or (same(found.state, state(found.round)) and found.rows[-1] == row(found.round))
+        return None if found is None else found.round
+
+    assert round_found() == 3
+    copied(manager, two)
+    assert round_found() == 3
+    manager.files.remove(path_of(manager, three))
+    assert round_found() == 2
+    copied(manager, one)
+    assert round_found() == 2
+    manager.files.remove(path_of(manager, two))
+    manager.files.remove(path_of(manager, one))
+    assert round_found() == 1
+    manager.files.write(manager.paths.model("copy"), b"nothing that the journal knows")
+    assert round_found() is None
+
+
+def test_a_copy_of_another_item_is_not_what_was_saved_last(manager: CheckpointManager):
+    other = save(manager, 1, item="0" * 12)
+    copied(manager, other)
+    assert manager.last(EXP, ITEM, [other], "copy") is None
+
+
 def test_the_model_is_copied_before_the_json_that_names_it():
     steps: list[str] = []
     manager = CheckpointManager("folder", MemoryFiles(MemoryDisk(), before_write=steps.append))

@@ -17,7 +17,10 @@ from fedspec.models.vit_b_16 import ViTB16
 
 CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "number", '"', *map(str, range(10))]
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+SIZES = {
+    "Bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    "DistilBert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4},
+}
 
 
 def transformers() -> Any:
@@ -35,12 +38,18 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def write_bert(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
-    """An encoder with random values, and its tokenizer. ``changes``: to its configuration."""
+def write_bert(folder: Path, *, kind: str = "Bert", seed: int = 0, **changes: Any) -> Path:
+    """An encoder with random values, and its tokenizer.
+
+    Args:
+        kind: as the library calls it.
+        changes: to its configuration.
+    """
     library = transformers()
-    config = library.BertConfig(vocab_size=len(WORDS) + 10, max_position_embeddings=16, **{**SIZES, **changes})
+    sizes = {"vocab_size": len(WORDS) + 10, "max_position_embeddings": 20, "pad_token_id": 0, **SIZES.get(kind, SIZES["Bert"])}
+    config = getattr(library, f"{kind}Config")(**{**sizes, **changes})
     with global_seed(CPU, "tiny", seed):
-        library.BertModel(config).save_pretrained(folder)
+        getattr(library, f"{kind}Model")(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
 

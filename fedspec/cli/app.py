@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import fedspec
-from fedspec.cli import checkpoints, doctor, plot, progress, queue, report, run, simulate, work
+from fedspec.cli import checkpoints, doctor, export, plot, progress, queue, report, run, simulate, work
 
 TEACH = """\
 fedspec - run federated experiments on the machines you have
@@ -53,5 +53,6 @@ app.command(epilog=progress.EPILOG)(progress.progress)
 app.command()(checkpoints.checkpoints)
 app.command()(plot.plot)
 app.command()(report.report)
+app.command()(export.export)
 app.command()(simulate.simulate)
 app.add_typer(queue.app, name="queue")

@@ -81,7 +81,7 @@ def _download(folder: Path) -> None:
             from huggingface_hub import hf_hub_download
         except ImportError as error:
             fix = f"{TEXT_EXTRA}, or {by_hand[0].lower()}{by_hand[1:]}."
-            raise CapabilityError("Downloading SST-2 needs the packages of an extra.", fix) from error
+            raise CapabilityError(f"Downloading SST-2 needs packages of the extra text ({error}).", fix) from error
         for name, file in HUB_FILES.items():
             if not (folder / name).is_file():
                 table = pyarrow.parquet.read_table(

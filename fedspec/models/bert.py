@@ -71,8 +71,8 @@ class SequenceClassifier(TextModel):
             return found
         if name in PACKAGES:
             return _packaged(name)
-        hub = _of_the_extra("huggingface_hub")
-        _of_the_extra("huggingface_hub.utils").disable_progress_bars()
+        hub = of_the_extra("huggingface_hub")
+        of_the_extra("huggingface_hub.utils").disable_progress_bars()
         wanted = {"allow_patterns": list(FILES), "ignore_patterns": ["*/*"]}
         with suppress(Exception):  # it is not in the cache, in whatever words
             if _is_whole(cached := Path(hub.snapshot_download(name, local_files_only=True, **wanted))):
@@ -111,18 +111,19 @@ def library() -> ModuleType:
     # transformers imports torchvision, which does not load everywhere without this.
     import fedspec.data.torchvision_compat  # noqa: F401
 
-    transformers = _of_the_extra("transformers")
+    transformers = of_the_extra("transformers")
     # It would draw progress bars, and warn of each head that is new.
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers
 
 
-def _of_the_extra(package: str) -> ModuleType:
+def of_the_extra(package: str) -> ModuleType:
+    """One of its packages. Raises CapabilityError if it is not installed."""
     try:
         return import_module(package)
     except ImportError as error:
-        raise CapabilityError(f"Models that read texts need packages of an extra ({error}).", f"{TEXT_EXTRA}.") from error
+        raise CapabilityError(f"This needs packages of the extra text ({error}).", f"{TEXT_EXTRA}.") from error
 
 
 def query_and_value(encoder: nn.Module, title: str) -> list[str]:

@@ -27,7 +27,7 @@ def test_version(place: Place):
     assert place.fedspec("--version").out == f"fedspec {fedspec.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "queue add", "queue why", "queue release"])
+@pytest.mark.parametrize("command", [*COMMANDS, "export", "queue add", "queue why", "queue release"])
 def test_every_command_has_help_that_fits_80_columns(place: Place, monkeypatch: pytest.MonkeyPatch, command: str):
     monkeypatch.setenv("COLUMNS", "80")
     said = place.fedspec(*command.split(), "--help")
