@@ -15,14 +15,10 @@ import msgspec
 
 # Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
 TUNED_LR: dict[str, float] = {
-    "fedavg": 0.02,
-    "fedavg_rebalanced": 0.02,
-    "fedspec": 0.02,
-    "fedspec_residual": 0.02,
-    "fedex": 0.02,
-    "ffa": 0.03,
-    "flora": 0.03,
-    "rolora": 0.02,
+    **dict.fromkeys(("fedavg", "fedavg_rebalanced", "fedspec", "fedspec_residual", "fedex", "rolora"), 0.02),
+    **dict.fromkeys(("flexlora", "florist", "lora_fair", "fedrpca"), 0.02),
+    **dict.fromkeys(("ffa", "flora"), 0.03),
+    "fedsvd": 0.05,
     "centralized": 0.005,
 }
 FALLBACK_LR = 0.02
@@ -320,6 +316,8 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
     if config.ranks and "ranks" not in traits:
         fix = "Use flexlora, fedspec, fedavg, fedavg_rebalanced, florist or flora, or leave ranks out."
         yield "ranks", f"{method} does not aggregate adapters of different ranks", fix
+    if config.clip and "sgd" in traits:
+        yield "clip", f"{method} corrects clients by whole updates", "Leave clip out, or use fedavg."
     if config.noise and "mean" not in traits:
         what = f"{method} looks at more than the mean of what clients send, which is all that noise hides"
         yield "noise", what, "Use fedavg, fedavg_rebalanced, ffa, rolora or fedsvd, or leave noise out."

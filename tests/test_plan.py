@@ -259,6 +259,12 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
         "tuned in full",
         "Leave",
     ),
+    "ranks of their own together": (
+        '[experiment]\nengine = "stacked"\nranks = [4, 2]\n[grid]\nmethod = ["flexlora"]',
+        2,
+        "trains clients of one rank together",
+        "sequential",
+    ),
     "ranks of one A for all": (
         '[experiment]\nranks = [4, 2]\n[grid]\nmethod = ["ffa"]',
         2,
@@ -273,6 +279,12 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
         4,
         "rank_rule would tell what the noise hides",
         "Leave rank_rule or noise out",
+    ),
+    "variates of clipped updates": (
+        '[experiment]\nclip = 1.0\ntune = "full"\noptimizer = "sgd"\n[grid]\nmethod = ["scaffold"]',
+        2,
+        "scaffold corrects clients by whole updates",
+        "fedavg",
     ),
     "noise that a method sees through": (
         '[experiment]\nclip = 1.0\nnoise = 1.0\n[grid]\nmethod = ["fedspec"]',

@@ -248,10 +248,12 @@ def _check_adapters(config: Config, model: Model) -> None:
     # Whatever else stands there is refused where it is adapted.
     shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers if isinstance(layer, nn.Linear)}
     smallest, shape = min(shapes.items(), key=lambda named: min(named[1]), default=("", (0, 0)))
-    grows = isinstance(config, FederatedConfig) and config.rank_rule != "fixed"
-    for key in ("rank", "max_rank") if grows else ("rank",):
-        if shapes and getattr(config, key) > min(shape):
-            what = f"{key} is {getattr(config, key)}, and {smallest}, the smallest adapted layer, is {shape[0]} x {shape[1]}"
+    wanted = {"the highest of ranks" if getattr(config, "ranks", ()) else "rank": server_rank(config)}
+    if isinstance(config, FederatedConfig) and config.rank_rule != "fixed":
+        wanted["max_rank"] = config.max_rank
+    for key, rank in wanted.items():
+        if shapes and rank > min(shape):
+            what = f"{key} is {rank}, and {smallest}, the smallest adapted layer, is {shape[0]} x {shape[1]}"
             raise ExperimentError(f"{what}: no higher rank than {min(shape)}.", f"Set {key} to {min(shape)} or less.")
 
 

@@ -22,7 +22,7 @@ from fedspec.federated.aggregators.ffa import FFA
 from fedspec.federated.aggregators.flexlora import FlexLoRA
 from fedspec.federated.aggregators.flora import FLoRA
 from fedspec.federated.aggregators.florist import FLoRIST
-from fedspec.federated.aggregators.lora_fair import LoRAFair
+from fedspec.federated.aggregators.lora_fair import LoRAFair, corrected_b
 from fedspec.federated.aggregators.rolora import RoLoRA
 from fedspec.federated.lora import Factors
 from fedspec.federated.spectral import LowRank
@@ -349,3 +349,18 @@ def test_a_client_of_nearly_all_samples_is_nearly_alone_in_fedrpca_too(factors: 
     crowded = install(FedRPCA(2.0), updates_of(clients, [0.5 - 1e-9, 0.5 - 1e-9, 2e-9]))
     alone = product(install(FedRPCA(2.0), updates_of(clients[:2], [0.5, 0.5])))
     torch.testing.assert_close(product(crowded), alone, rtol=0, atol=1e-4 * float(alone.norm()))
+
+
+def test_lora_fair_only_goes_down_wherever_it_starts() -> None:
+    """Means that point away from the ideal, more directions than the layer has, factors of any size."""
+    generator = torch.Generator().manual_seed(4)
+    for case in range(200):
+        out, width, rank = (int(torch.randint(1, 9, (1,), generator=generator)) for _ in range(3))
+        size, weight = (10 ** float(torch.empty(1).uniform_(-6, 3, generator=generator)) for _ in range(2))
+        drawn = draw(generator, out, width, rank)
+        mean = Factors(size * drawn.B.double(), drawn.A.double())
+        ideal = LowRank.of(draw(generator, out, width, 1 + case % 5), 1.0) if case % 4 else LowRank(-mean.B, mean.A)
+        found = corrected_b(mean, ideal, weight)
+        before, after = (1 - cosine(B @ mean.A, ideal.dense()) for B in (mean.B, found))
+        assert after + weight * float((found - mean.B).square().sum()) <= before + 1e-9
+        assert torch.equal(corrected_b(Factors(mean.B * 0, mean.A), ideal, weight), mean.B * 0)

@@ -103,6 +103,7 @@ def test_fewer_training_samples_are_shared_out_among_the_same_clients(small: Cal
     [
         (FederatedConfig(rank=65), r"rank is 65, and hidden\.0, the smallest adapted layer, is 128 x 64", "rank to 64"),
         (FederatedConfig(rank=8, rank_rule="energy", max_rank=80), "max_rank is 80", "max_rank to 64"),
+        (FederatedConfig(ranks=(2, 65)), "the highest of ranks is 65", "the highest of ranks to 64"),
         (FederatedConfig(model="resnet8"), "resnet8 has no linear layer", 'tune = "full"'),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_runs_model_moves_by_the_clipped_mean_and_the_noise(small: Small) -> N
     experiment.resident.install(start)
     total: dict[str, Tensor] = {}
     for client, data in enumerate(experiment.clients):
-        moves = moved(start, train(experiment.resident, data, experiment.config, 1, client)[0])
+        moves = moved(start, train(experiment.resident, data, experiment.config, 1, client).weights)
         assert size(moves) > 0.5
         total = {name: total.get(name, 0) + move * 0.5 / size(moves) / 3 for name, move in moves.items()}
     left = {name: move - total[name] for name, move in moved(start, Weights.from_state(event.state)).items()}

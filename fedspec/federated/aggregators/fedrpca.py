@@ -31,8 +31,8 @@ from fedspec.federated.lora import Factors, grown
 
 # Where the residuals are this small, relative to M, the mean of S is right to four digits: after one to three hundred steps.
 SETTLED, MOST_STEPS = 1e-5, 2000
-# The penalty moves by this factor where one residual is this much larger than the other.
-FACTOR, IMBALANCE = 2.0, 10.0
+# The penalty moves by this factor where one residual is this much larger than the other; in the end it stays, lest it swing.
+FACTOR, IMBALANCE, BALANCING_STEPS = 2.0, 10.0, 200
 
 
 class FedRPCA(Layerwise):
@@ -82,7 +82,7 @@ def sparse_part(changes: Tensor, weights: Tensor) -> Tensor:
         return S
     threshold = column / max(len(changes), count) ** 0.5
     penalty = len(changes) * count / (4 * float(M.abs().sum()))
-    for _ in range(MOST_STEPS):
+    for step in range(MOST_STEPS):
         U, values, V = torch.linalg.svd(M - S + Y / penalty, full_matrices=False)
         L = (U * (values - 1 / penalty).clamp(min=0)) @ V
         wanted = M - L + Y / penalty
@@ -92,5 +92,6 @@ def sparse_part(changes: Tensor, weights: Tensor) -> Tensor:
         primal, dual = float(missing.norm()), float((S - before).norm())
         if max(primal, dual) <= SETTLED * size:
             break
-        penalty *= FACTOR if primal > IMBALANCE * dual else 1 / FACTOR if dual > IMBALANCE * primal else 1.0
+        if step < BALANCING_STEPS:
+            penalty *= FACTOR if primal > IMBALANCE * dual else 1 / FACTOR if dual > IMBALANCE * primal else 1.0
     return torch.where(column > 0, S / column, 0.0)

@@ -8,9 +8,9 @@ The first term is against the server's aggregation bias, the second keeps B near
 round (their initialisation lag). ``mu`` is 0.01 as in the paper, which writes the norm without a square and minimises with SGD.
 The square is smooth where D is zero, and its minimisers are those of the norm at another mu. Both factors travel, both ways.
 
-Nothing of the size of the weight is built: with ``C = dW* A^T / ||dW*||`` and ``G = A A^T``, the cosine of ``X = B + D`` is
-``<C, X> / sqrt(<X G, X>)``. Its Hessian is ``V -> V (2 mu I + c/q^2 G)`` for the cosine c and q = ||X A||, and a term of rank
-two: a Newton step takes a solve of size r and one of size two. It starts from D = 0 and only goes down.
+Nothing of the size of the weight is built. With ``A = P diag(a) V`` and ``Y = (B + D) P`` the cosine is
+``<C, Y> / ||Y diag(a)||``, where ``C = dW* A^T P / ||dW*||``. Its Hessian is diagonal but for a term of rank two, so that a
+Newton step divides, and solves for two numbers. It starts from D = 0 and only goes down.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from fedspec.federated.spectral import LowRank
 
 # A step that is smaller than this, relative to B, changes nothing that float32 could hold.
 SETTLED = 1e-12
-# Newton takes some five steps; this ends what rounding keeps from settling.
-MOST_STEPS = 50
+# Newton takes some six steps from a mean that points where dW* does; this ends what rounding, or another start, keeps going.
+MOST_STEPS = 100
 
 
 class LoRAFair(Layerwise):
@@ -49,37 +49,37 @@ class LoRAFair(Layerwise):
 
 def corrected_b(mean: Factors, ideal: LowRank, weight: float) -> Tensor:
     """The X that minimises ``1 - cos(ideal, X A) + weight ||X - B||^2``: (out, r) float64."""
-    size = ideal.norm()
-    # ||X A|| = ||X root||: unlike a Gram matrix, QR keeps the digits.
-    root = torch.linalg.qr(mean.A.T, mode="r").R.T
-    if not size * float((mean.B @ root).norm()):
+    P, strengths, _ = torch.linalg.svd(mean.A, full_matrices=False)
+    start, size = mean.B @ P, ideal.norm()
+    if not size * float((start * strengths).norm()):
         return mean.B  # nothing has no direction
-    pull, gram = ideal.left @ (ideal.right @ mean.A.T) / size, root @ root.T
+    pull = ideal.left @ (ideal.right @ mean.A.T @ P) / size
 
-    def objective(X: Tensor) -> float:
-        return weight * float((X - mean.B).square().sum()) - float((pull * X).sum() / (X @ root).norm())
+    def objective(Y: Tensor) -> float:
+        return weight * float((Y - start).square().sum()) - float((pull * Y).sum() / (Y * strengths).norm())
 
-    X, value = mean.B, objective(mean.B)
+    Y, value = start, objective(start)
     for _ in range(MOST_STEPS):
-        step = _newton(X, X - mean.B, pull, gram, float((X @ root).norm()), weight)
-        while not (after := objective(X - step)) <= value and float(step.norm()) > SETTLED * float(X.norm()):
+        step = _newton(Y, Y - start, pull, strengths, weight)
+        while not (after := objective(Y - step)) <= value and float(step.norm()) > SETTLED * float(Y.norm()):
             step = step / 2
-        if float(step.norm()) <= SETTLED * float(X.norm()):
+        if float(step.norm()) <= SETTLED * float(Y.norm()):
             break
-        X, value = X - step, after
-    return X
+        Y, value = Y - step, after
+    return mean.B + (Y - start) @ P.T
 
 
-def _newton(X: Tensor, D: Tensor, pull: Tensor, gram: Tensor, q: float, weight: float) -> Tensor:
-    """What to take off X: a Newton step, or without the Hessian's term of rank two where that would go up."""
-    cosine, bent = float((pull * X).sum()) / q, X @ gram / q
+def _newton(Y: Tensor, D: Tensor, pull: Tensor, strengths: Tensor, weight: float) -> Tensor:
+    """What to take off Y: a Newton step, or where that would go up the gradient over the largest curvature."""
+    q = float((Y * strengths).norm())
+    cosine, bent, steep = float((pull * Y).sum()) / q, Y * (strengths.square() / q), strengths.square() / q**2
     gradient = 2 * weight * D - (pull - cosine * bent) / q
-    curvature = 2 * weight * torch.eye(len(gram), dtype=torch.float64) + max(cosine, 0.0) / q**2 * gram
-    solved = [torch.linalg.solve(curvature, right.T).T for right in (gradient, pull, bent)]
-    # The term is U m U^T with the columns U = (pull, bent); Woodbury.
-    m = torch.tensor([[0.0, 1.0], [1.0, -3 * cosine]], dtype=torch.float64) / q**2
-    overlaps = torch.tensor([[float((u * v).sum()) for v in solved[1:]] for u in (pull, bent)], dtype=torch.float64)
-    onto = torch.tensor([float((u * solved[0]).sum()) for u in (pull, bent)], dtype=torch.float64)
-    share, singular = torch.linalg.solve_ex(torch.linalg.inv(m) + overlaps, onto)
-    step = solved[0] - share[0] * solved[1] - share[1] * solved[2]
-    return step if not singular and float((gradient * step).sum()) > 0 else solved[0]
+    first, *others = (right / (2 * weight + cosine * steep) for right in (gradient, pull, bent))
+    # The term is U m U^T with the columns U = (pull, bent) and this inverse of m; Woodbury.
+    inverse = q**2 * torch.tensor([[3 * cosine, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    overlaps = torch.tensor([[float((u * v).sum()) for v in others] for u in (pull, bent)], dtype=torch.float64)
+    onto = torch.tensor([float((u * first).sum()) for u in (pull, bent)], dtype=torch.float64)
+    share, singular = torch.linalg.solve_ex(inverse + overlaps, onto)
+    step = first - share[0] * others[0] - share[1] * others[1]
+    goes_down = not singular and 0 < float((gradient * step).sum()) < float("inf")
+    return step if goes_down else gradient / (2 * weight + steep)
