@@ -183,7 +183,8 @@ def _count(store: Store) -> int:
 @cache
 def _code() -> bytes:
     """Names the code that folds: another version may see something else in the same records."""
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in (plan, config))]
+    folders = [Path(__file__).parent, *(Path(str(package.__file__)).parent for package in (plan, config))]
+    sources = [source for folder in folders for source in sorted(folder.glob("*.py"))]
     digest = hashlib.sha256(msgspec.__version__.encode())
     for source in sources:
         digest.update(source.read_bytes())

@@ -1,27 +1,18 @@
-"""The effective configuration of one experiment: its keys, units, defaults and name.
+"""What no experiment can have: values beyond what their types say, and keys, methods, data and models that do not go together.
 
-A configuration is complete: whatever influences a result is in it, and it is fixed when the experiment is enqueued, so
-that any machine that takes the experiment over runs the very same one. Which names of methods, data sets and models there
-are is for the registries to say.
+Each finding is ``(key, complaint, remedy)``; a plan names the line of its key.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import msgspec
 
-# Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
-TUNED_LR: dict[str, float] = {
-    **dict.fromkeys(("fedavg", "fedavg_rebalanced", "fedspec", "fedspec_residual", "fedex", "rolora"), 0.02),
-    **dict.fromkeys(("flexlora", "florist", "lora_fair", "fedrpca"), 0.02),
-    **dict.fromkeys(("ffa", "flora"), 0.03),
-    "fedsvd": 0.05,
-    "centralized": 0.005,
-}
-FALLBACK_LR = 0.02
+from fedspec.config.values import FederatedConfig, TrainingConfig
+
 LARGEST = (1 << 31) - 1
 # All rows of a result travel in one journal line.
 MAX_ROUNDS = 2000
@@ -31,171 +22,6 @@ MAX_NAME = 120
 MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
 # A configuration is flat; a later version's may hold lists and tables.
 MAX_DEPTH = 4
-
-
-class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every kind of training needs.
-
-    Attributes:
-        rounds: communication rounds (for the centralized baseline: passes are ``rounds * local_epochs`` all the same).
-        lr: step size of the clients' optimizer.
-        rank: LoRA rank r0 at the start; the scale ``lora_alpha / rank`` stays constant when the rank grows.
-        head: ``aggregate`` trains the classifier head and averages it by sample counts, ``frozen`` leaves it alone.
-        tune: ``lora`` trains adapters beside frozen layers, ``full`` all parameters.
-        optimizer: of the clients, in each round anew: AdamW, or SGD with ``momentum``.
-        engine: how the clients of a round are trained on one machine: in turn, or stacked. No part of the name: the experiment
-            is the same.
-        threads: CPU threads of one worker; sums, and so the last bits of a result, depend on it.
-        device: what a machine must have to take the experiment; ``any`` lets each use its best.
-        purpose: a ``search`` for learning rates is never averaged with what is reported.
-        train_samples: how many of the data set's training samples are used, the same ones for every seed; 0 is all.
-        data_file: of a data set that is a file of the user's: its path, relative to the data folder or absolute.
-        data_digest: what that file's SHA-256 must begin with, so that all machines train on the same arrays.
-        pretrained: the weights of a model that is made from some; empty is the model's own choice.
-    """
-
-    dataset: str = "digits"
-    model: str = "mlp"
-    seed: int = 42
-    rounds: int = 20
-    local_epochs: int = 1
-    batch_size: int = 16
-    lr: float = FALLBACK_LR
-    weight_decay: float = 0.0
-    tune: Literal["lora", "full"] = "lora"
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = 0.0
-    rank: int = 4
-    lora_alpha: float = 8.0
-    lora_dropout: float = 0.0
-    head: Literal["aggregate", "frozen"] = "frozen"
-    engine: Literal["sequential", "stacked"] = "sequential"
-    dtype: Literal["float32", "float64"] = "float32"
-    threads: int = 1
-    device: Literal["any", "cpu", "cuda", "mps"] = "any"
-    train_samples: int = 0
-    data_file: str = ""
-    data_digest: str = ""
-    pretrained: str = ""
-    purpose: Literal["report", "search"] = "report"
-
-
-class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A federated run: FedAvg, FedSpec or another aggregation of LoRA adapters over a partition.
-
-    Attributes:
-        alpha: Dirichlet concentration; ``None`` where the split is ``iid``.
-        min_client_samples: partitions with a smaller client are drawn again.
-        participation: the share of the clients that each round samples, at least one.
-        prox: FedProx's mu, which pulls a client back to where it started; 0 is none.
-        server: what the server does with the clients' mean: install it, or take it for a step (``momentum`` FedAvgM, ``adam``
-            FedAdam) of size ``server_lr`` with decay ``server_momentum``.
-        rank_rule: ``fixed``, or grow by ``rank_step`` up to ``max_rank`` while the tail share that the truncation drops
-            exceeds ``tail_threshold``: its nuclear norm, or its energy relative to the round's movement.
-        singular_split: where the refactoring puts the singular values: ``even`` in both factors, or all in one.
-        kept_energy: florist's tau, the share of the squared singular values that it keeps.
-        fair_weight: lora_fair's weight of staying near the mean of B.
-        sparse_scale: fedrpca's beta, what the clients' sparse parts are multiplied by; 1 is FedAvg.
-        clip: what a client's whole update is clipped to, as the L2 norm of all that it has trained; 0 is not at all.
-        noise: the standard deviation of the noise on the clients' mean, in multiples of ``clip`` over their number; 0 is none.
-        delta: the probability for which the noise's epsilon is told.
-        ranks: the clients' own ranks, taken in turn; empty where all have ``rank``, which alone sets the scale either way.
-    """
-
-    method: str = "fedavg"
-    split: Literal["dirichlet", "iid"] = "dirichlet"
-    alpha: float | None = 0.5
-    clients: int = 10
-    min_client_samples: int = 8
-    participation: float = 1.0
-    prox: float = 0.0
-    server: Literal["average", "momentum", "adam"] = "average"
-    server_lr: float = 1.0
-    server_momentum: float = 0.9
-    rank_rule: Literal["fixed", "nuclear", "energy"] = "fixed"
-    rank_step: int = 2
-    max_rank: int = 16
-    tail_threshold: float = 0.05
-    singular_split: Literal["even", "b", "a"] = "even"
-    kept_energy: float = 0.9
-    fair_weight: float = 0.01
-    sparse_scale: float = 2.0
-    clip: float = 0.0
-    noise: float = 0.0
-    delta: float = 1e-5
-    ranks: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The experiment's name, ``exp``: ``<method>_<split>_alpha<alpha>`` and a suffix for what is not default."""
-        head = f"{self.method}_{self.split}" + ("" if self.alpha is None else f"_alpha{self.alpha!r}")
-        return head + _suffix(self, self.method, FEDERATED_SUFFIXES)
-
-
-class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The baseline: the same adapter trained on all data in one place, with equally many passes."""
-
-    lr: float = TUNED_LR["centralized"]
-
-    @property
-    def name(self) -> str:
-        """The experiment's name, ``exp``: ``centralized`` and a suffix for what is not default."""
-        return "centralized" + _suffix(self, "centralized", TRAINING_SUFFIXES)
-
-
-# The order is part of every file name: append, never reorder.
-TRAINING_SUFFIXES: dict[str, str] = {
-    "dataset": "_{}",
-    "model": "_{}",
-    "rounds": "_r{}",
-    "seed": "_s{}",
-    "local_epochs": "_e{}",
-    "batch_size": "_b{}",
-    "lr": "_lr{}",
-    "weight_decay": "_wd{}",
-    "rank": "_rank{}",
-    "lora_alpha": "_la{}",
-    "lora_dropout": "_do{}",
-    "head": "_head-{}",
-    "dtype": "_{}",
-    "threads": "_t{}",
-    "device": "_{}",
-    "tune": "_{}",
-    "optimizer": "_{}",
-    "momentum": "_m{}",
-    "train_samples": "_n{}",
-    "data_file": "_{}",
-    "data_digest": "_x{}",
-    "pretrained": "_{}",
-    "purpose": "_{}",
-}
-# What a user may write as he likes, and what stands for it in a name.
-FREE_KEYS = ("data_file", "pretrained")
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
-FEDERATED_SUFFIXES: dict[str, str] = {
-    "dataset": "_{}",
-    "model": "_{}",
-    "clients": "_c{}",
-    **{key: form for key, form in TRAINING_SUFFIXES.items() if key not in ("dataset", "model")},
-    "min_client_samples": "_min{}",
-    "rank_rule": "_{}",
-    "rank_step": "_step{}",
-    "max_rank": "_max{}",
-    "tail_threshold": "_tail{}",
-    "singular_split": "_sv-{}",
-    "participation": "_p{}",
-    "prox": "_prox{}",
-    "server": "_server-{}",
-    "server_lr": "_slr{}",
-    "server_momentum": "_sm{}",
-    "kept_energy": "_kept{}",
-    "fair_weight": "_fair{}",
-    "sparse_scale": "_sparse{}",
-    "ranks": "_ranks{}",
-    "clip": "_clip{}",
-    "noise": "_noise{}",
-    "delta": "_delta{}",
-}
 
 
 def check_values(values: Any, depth: int = MAX_DEPTH) -> None:
@@ -350,49 +176,3 @@ def _counts(config: TrainingConfig, *keys: str) -> Iterable[tuple[str, str, str]
         value = getattr(config, key)
         if not 1 <= value <= LARGEST:
             yield key, f"{key} must be at least 1, not {value}", "Use a whole number from 1."
-
-
-def clients_in_a_round(values: Mapping[str, Any]) -> int:
-    """How many clients a round of a configuration, as an item holds it, samples: the nearest to its share, at least one."""
-    return max(1, int(values.get("participation", 1.0) * values.get("clients", 1) + 0.5))
-
-
-def client_rank(config: FederatedConfig, client: int) -> int:
-    """The rank that a client trains, where ``config.ranks`` has any."""
-    return config.ranks[client % len(config.ranks)]
-
-
-def server_rank(config: TrainingConfig) -> int:
-    """The rank of the server's adapters at the start: the highest of the clients'."""
-    return max(getattr(config, "ranks", ()), default=config.rank)
-
-
-def tuned_lr(method: str) -> float:
-    """The step size that a configuration of ``method`` gets when nobody sets one."""
-    return TUNED_LR.get(method, FALLBACK_LR)
-
-
-def config_hash(config: TrainingConfig) -> str:
-    """12 hex digits that name this configuration's values."""
-    from hashlib import sha256
-
-    return sha256(msgspec.json.encode(config, order="sorted")).hexdigest()[:12]
-
-
-def _suffix(config: TrainingConfig, method: str, forms: dict[str, str]) -> str:
-    defaults: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(config)}
-    defaults["lr"] = tuned_lr(method)
-    changed = (key for key in forms if getattr(config, key) != defaults[key])
-    return "".join(forms[key].format(_told(key, getattr(config, key))) for key in changed)
-
-
-def _told(key: str, value: Any) -> Any:
-    """A value as it stands in a name: what is too odd for a file name as its last part and a digest."""
-    if isinstance(value, tuple):
-        return "-".join(map(str, value))
-    if key not in FREE_KEYS or _PLAIN.fullmatch(value):
-        return value
-    from hashlib import sha256
-
-    last = re.sub(r"[^a-z0-9]+", "-", re.split(r"[/\\]", value.rstrip("/\\"))[-1].lower()).strip("-")[:24]
-    return f"{last}-{sha256(value.encode()).hexdigest()[:6]}"
