@@ -104,12 +104,16 @@ def plan_path(name: str) -> Path:
     given = Path(name)
     if given.suffix == ".toml" or given.is_file():
         return given
-    folders = [Path("experiments"), CHECKOUT / "experiments"]
-    for folder in folders:
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
-    raise UsageError(f"There is no plan {name!r}.", f"Use {', '.join(known)}, or the path of a TOML file.")
+    known = plans_by_name()
+    if name not in known:
+        raise UsageError(f"There is no plan {name!r}.", f"Use {', '.join(known)}, or the path of a TOML file.")
+    return known[name]
+
+
+def plans_by_name() -> dict[str, Path]:
+    """The plans in ``experiments/``, here and in the checkout, sorted; those here go first."""
+    paths = [path for folder in (CHECKOUT / "experiments", Path("experiments")) for path in folder.glob("*.toml")]
+    return dict(sorted({path.stem: path for path in paths if path.is_file()}.items()))
 
 
 def overrides(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Setting]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,8 @@ from fedspec.cli.console import emit_json, near, say, warn
 from fedspec.cli.options import JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
+    from fedspec.plan import Item
     from fedspec.workqueue.distributor import WorkDistributor
-
-SHIPPED = ("quick", "distributed", "paper")
 
 
 def report(
@@ -63,15 +63,15 @@ def _unfinished(queue: WorkDistributor) -> Iterator[str]:
             yield f"{line.experiment}: {line.condition or line.state}{about}{f' ({line.why})' if line.why else ''}"
 
 
-def _plans() -> dict[str, frozenset[str]]:
-    """The experiments of the plans that come with the project, as far as they are here."""
-    from fedspec.cli.plans import read_plan
+def _plans() -> dict[str, tuple[Item, ...]]:
+    """The experiments of each plan that has a name here."""
+    from fedspec import plan
+    from fedspec.cli.plans import plans_by_name
     from fedspec.errors import FedspecError
+    from fedspec.jobs import VOCABULARY
 
     found = {}
-    for name in SHIPPED:
-        try:
-            found[name] = read_plan(name, {}).ids
-        except FedspecError:
-            continue
+    for name, path in plans_by_name().items():
+        with suppress(FedspecError):
+            found[name] = plan.load(path, VOCABULARY).items
     return found

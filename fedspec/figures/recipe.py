@@ -64,6 +64,16 @@ def recipe(items: Iterable[Item], title: str) -> Recipe | None:
     return Recipe(f"title = {_toml(title)}\n{text}", made - len({item.id for item in items}))
 
 
+def identity(item: Item) -> bytes:
+    """The same for items that are one experiment, whichever version wrote them and whichever engine was faster on its machine.
+
+    Raises:
+        CapabilityError: this version does not know its kind, or one of its keys.
+    """
+    config = {**msgspec.to_builtins(effective(item)), "engine": ""}
+    return msgspec.json.encode([item.kind, item.science_version, config], order="sorted")
+
+
 def _settings(configs: Sequence[TrainingConfig]) -> dict[str, Any] | None:
     """What all of these have in common but what a grid spans; None if they differ in more, or there are none."""
     found = [{key: value for key, value in msgspec.to_builtins(config).items() if key not in GRID} for config in configs]

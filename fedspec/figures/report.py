@@ -17,7 +17,7 @@ from fedspec.figures.comparisons import OUTCOMES, Study, study
 from fedspec.figures.families import REFERENCES, Family, Grouping, by_alpha, group
 from fedspec.figures.markup import element, image, page
 from fedspec.figures.panels import NothingToDraw
-from fedspec.figures.recipe import recipe
+from fedspec.figures.recipe import identity, recipe
 from fedspec.figures.runs import Run, load_runs
 from fedspec.figures.style import in_order, label
 from fedspec.figures.summary import sentences
@@ -38,14 +38,14 @@ class Sources:
     Attributes:
         folder: the name of the folder that they are in; not where that is, so that the page is the same on all machines.
         unfinished: a sentence for each experiment of the queue that has no result.
-        plans: the ids of the experiments in plans that come with the project, by name.
+        plans: the experiments of the plans that have a name.
         data: the experiments of the queue, and where data sets lie.
         figures: which are shown; drawing them is what a page takes its time for.
     """
 
     folder: str
     unfinished: Sequence[str] = ()
-    plans: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    plans: Mapping[str, Sequence[Item]] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
     figures: Sequence[str] = tuple(FIGURES)
 
@@ -213,8 +213,7 @@ def _settings(items: Sequence[Item]) -> list[tuple[str, str]]:
 
 def _reproduction(family: Family, sources: Sources) -> Iterator[Element]:
     items = _items(family, sources)
-    ids = {item.id for item in items}
-    known = [name for name, planned in sources.plans.items() if ids and ids <= planned]
+    known = [name for name, planned in sources.plans.items() if _are_in(items, planned)]
     after = [f"fedspec plot --workspace {_quoted(sources.folder)}", f"fedspec report --workspace {_quoted(sources.folder)}"]
     if known:
         smallest = min(known, key=lambda name: len(sources.plans[name]))
@@ -230,6 +229,14 @@ def _reproduction(family: Family, sources: Sources) -> Iterator[Element]:
     yield element("p", f"Save this as mine.toml{more}, then run it in an empty folder of your own or in this one:")
     yield _code(found.text.splitlines())
     yield _code([f"fedspec run mine.toml --workspace {_quoted(sources.folder)}", *after])
+
+
+def _are_in(items: Sequence[Item], planned: Sequence[Item]) -> bool:
+    """Whether there are items, and all of them are in a plan."""
+    try:
+        return bool(items) and {identity(item) for item in items} <= {identity(item) for item in planned}
+    except CapabilityError:
+        return False
 
 
 def _missing(notes: Sequence[str], sources: Sources) -> Iterator[Element]:

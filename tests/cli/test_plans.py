@@ -13,6 +13,8 @@ from fedspec.config import FederatedConfig
 from fedspec.errors import CapabilityError, UsageError
 from tests.cli.conftest import Place
 
+SHIPPED = [path.stem for path in (Path(__file__).parents[2] / "experiments").glob("*.toml")]
+
 
 def values(flags: dict[str, object], environ: dict[str, str] | None = None) -> dict[str, object]:
     return {key: setting.value for key, setting in overrides(flags, environ or {}).items()}
@@ -90,7 +92,7 @@ def test_a_plan_is_a_name_or_a_file(place: Place):
     assert plan_path("quick").name == "quick.toml"
     with pytest.raises(UsageError) as caught:
         plan_path("nope")
-    assert caught.value.fix == "Use distributed, mine, paper, quick, or the path of a TOML file."
+    assert caught.value.fix == f"Use {', '.join(sorted([*SHIPPED, 'mine']))}, or the path of a TOML file."
 
 
 class TestArraysOfOnesOwn:

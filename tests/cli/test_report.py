@@ -41,6 +41,16 @@ def test_what_has_no_result_yet_is_on_the_page(place: Place):
     assert "fedspec_dirichlet_alpha0.1: cancelled" in page
 
 
+def test_experiments_of_a_plan_by_name_are_made_again_by_that_name(place: Place):
+    (place.root / "experiments").mkdir()
+    text = '[experiment]\nclients = 2\nrounds = 1\n[grid]\nmethod = ["fedavg"]\nalpha = [0.5]\nseed = [42]\n'
+    (place.root / "experiments" / "small.toml").write_text(text, encoding="utf-8")
+    for flags in ((), ("--engine", "stacked", "--seed", "42", "--rounds", "1")):
+        place.fedspec("run", "small", *flags)
+    assert place.fedspec("report").code == 0
+    assert "fedspec run small --workspace share" in (place.root / "paper_results" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_folder_that_cannot_take_the_page_is_an_error_with_a_remedy(place: Place):
     place.fedspec("run", "quick", *TINY)
     (place.root / "report.html").mkdir()

@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedspec.config import CentralizedConfig, FederatedConfig, complaints
-from fedspec.figures.recipe import recipe
+from fedspec.figures.recipe import identity, recipe
 from fedspec.jobs import VOCABULARY
-from fedspec.plan import Item, load, make_item
+from fedspec.plan import Item, load, make_item, with_engine
 
 SHIPPED = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 
@@ -86,6 +86,13 @@ def test_what_a_full_grid_has_more_is_counted() -> None:
     found = recipe(items, "")
     assert found is not None
     assert found.more == 1
+
+
+def test_an_experiment_is_itself_whatever_the_engine_and_the_version() -> None:
+    item = make_item("federated", FederatedConfig())
+    earlier = msgspec.structs.replace(item, config={key: value for key, value in item.config.items() if key != "prox"})
+    assert identity(item) == identity(with_engine(item, "stacked")) == identity(earlier)
+    assert identity(item) != identity(make_item("federated", FederatedConfig(prox=0.5)))
 
 
 def test_several_settings_of_one_method_are_no_plan() -> None:

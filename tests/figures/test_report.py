@@ -139,9 +139,8 @@ def test_experiments_that_the_queue_knows_have_their_settings_and_their_plan(fol
     assert "weight_decay FedAvg 0.0; FedSpec 0.25" in text
     assert "[method.fedspec] weight_decay = 0.25" in text
     assert "fedspec run mine.toml --workspace share" in text
-    known = Page(
-        report(folder.path, replace(sources, plans={"big": frozenset({*items, "x", "y"}), "mine": frozenset(items)}))
-    ).text
+    other = make_item("federated", FederatedConfig(seed=3, rounds=2))
+    known = Page(report(folder.path, replace(sources, plans={"big": [*items.values(), other], "mine": [*items.values()]}))).text
     assert "fedspec run mine --workspace share" in known
     assert "mine.toml" not in known
 
