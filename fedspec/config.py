@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from fedspec.suffixes import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, suffix
+
 # Learning rates found on validation by `python -m benchmarks.tune_lr` with seeds that no plan reports.
 TUNED_LR: dict[str, float] = {
     **dict.fromkeys(("fedavg", "fedavg_rebalanced", "fedspec", "fedspec_residual", "fedex", "rolora"), 0.02),
@@ -25,8 +27,8 @@ FALLBACK_LR = 0.02
 LARGEST = (1 << 31) - 1
 # All rows of a result travel in one journal line.
 MAX_ROUNDS = 2000
-# Leaves room for what is added to it in file names.
-MAX_NAME = 120
+# Of the characters that a file name may have (`fedspec.workspace`) an item's id takes 13.
+MAX_NAME = 108
 # More is a slip, and would end every process that takes the item: no system starts so many threads.
 MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
 # A configuration is flat; a later version's may hold lists and tables.
@@ -129,7 +131,7 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     def name(self) -> str:
         """The experiment's name, ``exp``: ``<method>_<split>_alpha<alpha>`` and a suffix for what is not default."""
         head = f"{self.method}_{self.split}" + ("" if self.alpha is None else f"_alpha{self.alpha!r}")
-        return head + _suffix(self, self.method, FEDERATED_SUFFIXES)
+        return head + suffix(self, FEDERATED_SUFFIXES, lr=tuned_lr(self.method))
 
 
 class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,62 +142,7 @@ class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknow
     @property
     def name(self) -> str:
         """The experiment's name, ``exp``: ``centralized`` and a suffix for what is not default."""
-        return "centralized" + _suffix(self, "centralized", TRAINING_SUFFIXES)
-
-
-# The order is part of every file name: append, never reorder.
-TRAINING_SUFFIXES: dict[str, str] = {
-    "dataset": "_{}",
-    "model": "_{}",
-    "rounds": "_r{}",
-    "seed": "_s{}",
-    "local_epochs": "_e{}",
-    "batch_size": "_b{}",
-    "lr": "_lr{}",
-    "weight_decay": "_wd{}",
-    "rank": "_rank{}",
-    "lora_alpha": "_la{}",
-    "lora_dropout": "_do{}",
-    "head": "_head-{}",
-    "dtype": "_{}",
-    "threads": "_t{}",
-    "device": "_{}",
-    "tune": "_{}",
-    "optimizer": "_{}",
-    "momentum": "_m{}",
-    "train_samples": "_n{}",
-    "data_file": "_{}",
-    "data_digest": "_x{}",
-    "pretrained": "_{}",
-    "purpose": "_{}",
-}
-# What a user may write as he likes, and what stands for it in a name.
-FREE_KEYS = ("data_file", "pretrained")
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
-FEDERATED_SUFFIXES: dict[str, str] = {
-    "dataset": "_{}",
-    "model": "_{}",
-    "clients": "_c{}",
-    **{key: form for key, form in TRAINING_SUFFIXES.items() if key not in ("dataset", "model")},
-    "min_client_samples": "_min{}",
-    "rank_rule": "_{}",
-    "rank_step": "_step{}",
-    "max_rank": "_max{}",
-    "tail_threshold": "_tail{}",
-    "singular_split": "_sv-{}",
-    "participation": "_p{}",
-    "prox": "_prox{}",
-    "server": "_server-{}",
-    "server_lr": "_slr{}",
-    "server_momentum": "_sm{}",
-    "kept_energy": "_kept{}",
-    "fair_weight": "_fair{}",
-    "sparse_scale": "_sparse{}",
-    "ranks": "_ranks{}",
-    "clip": "_clip{}",
-    "noise": "_noise{}",
-    "delta": "_delta{}",
-}
+        return "centralized" + suffix(self, TRAINING_SUFFIXES, lr=tuned_lr("centralized"))
 
 
 def check_values(values: Any, depth: int = MAX_DEPTH) -> None:
@@ -243,7 +190,11 @@ def complaints(config: TrainingConfig) -> Iterable[tuple[str, str, str]]:
         yield "data_digest", f"data_digest must be 12 to 64 hex digits, not {config.data_digest[:80]!r}", fix
     name = config.name  # type: ignore[attr-defined]
     if len(name) > MAX_NAME or not re.fullmatch(r"[a-z0-9._-]+", name):
-        yield "grid", f"{name} is too long or too odd for a file name", "Use plainer numbers, and fewer keys at a time."
+        yield (
+            "grid",
+            f"{name} is too long or too odd for a file name",
+            "Use plainer numbers, and fewer keys at a time.",
+        )
     for key, most in MOST.items():
         if getattr(config, key, 0) > most:
             yield key, f"{key} must be at most {most}, not {getattr(config, key)}", "Use a smaller number."
@@ -377,22 +328,3 @@ def config_hash(config: TrainingConfig) -> str:
     from hashlib import sha256
 
     return sha256(msgspec.json.encode(config, order="sorted")).hexdigest()[:12]
-
-
-def _suffix(config: TrainingConfig, method: str, forms: dict[str, str]) -> str:
-    defaults: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(config)}
-    defaults["lr"] = tuned_lr(method)
-    changed = (key for key in forms if getattr(config, key) != defaults[key])
-    return "".join(forms[key].format(_told(key, getattr(config, key))) for key in changed)
-
-
-def _told(key: str, value: Any) -> Any:
-    """A value as it stands in a name: what is too odd for a file name as its last part and a digest."""
-    if isinstance(value, tuple):
-        return "-".join(map(str, value))
-    if key not in FREE_KEYS or _PLAIN.fullmatch(value):
-        return value
-    from hashlib import sha256
-
-    last = re.sub(r"[^a-z0-9]+", "-", re.split(r"[/\\]", value.rstrip("/\\"))[-1].lower()).strip("-")[:24]
-    return f"{last}-{sha256(value.encode()).hexdigest()[:6]}"

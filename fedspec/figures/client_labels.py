@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedspec.config import FEDERATED_SUFFIXES, FederatedConfig
+from fedspec.config import FederatedConfig
 from fedspec.downloads import offline
 from fedspec.errors import FedspecError
 from fedspec.figures import Data
@@ -20,6 +20,7 @@ from fedspec.figures.families import Family
 from fedspec.figures.panels import NothingToDraw, alpha_words, is_leftmost, sheet
 from fedspec.figures.runs import Run
 from fedspec.plan import effective
+from fedspec.suffixes import FEDERATED_SUFFIXES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args, get_type_hints
 
-from fedspec.config import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, FederatedConfig
+from fedspec.config import FederatedConfig
 from fedspec.figures.runs import Run
+from fedspec.suffixes import FEDERATED_SUFFIXES, TRAINING_SUFFIXES
 
 CENTRALIZED, LINEAR_PROBE = "centralized", "linear_probe"
 # What one method alone reads goes with the method, like the learning rate that was tuned for it.
