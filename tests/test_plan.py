@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedspec.config import CentralizedConfig, FederatedConfig, tuned_lr
+from fedspec.config.checks import MAX_NAME
 from fedspec.errors import CapabilityError, DamagedError, UsageError
 from fedspec.federated.aggregators import AGGREGATORS, LORA
 from fedspec.jobs import VOCABULARY
@@ -430,6 +431,14 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "an alpha that is a list": {"config": {**item().config, "alpha": [1]}},
     "another format version": {"v": 2},
 }
+
+
+def test_the_longest_name_that_a_plan_may_have_is_one_that_an_item_may_have():
+    one = msgspec.structs.replace(item(), exp="x" * MAX_NAME)
+    assert decoded(encoded(one), f"p-{one.id}.json") == one
+    longer = msgspec.structs.replace(item(), exp="x" * (MAX_NAME + 1))
+    with pytest.raises(DamagedError):
+        decoded(encoded(longer), f"p-{longer.id}.json")
 
 
 @pytest.mark.parametrize("what", HOSTILE)

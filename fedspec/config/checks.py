@@ -16,8 +16,8 @@ from fedspec.config.values import FederatedConfig, TrainingConfig
 LARGEST = (1 << 31) - 1
 # All rows of a result travel in one journal line.
 MAX_ROUNDS = 2000
-# Leaves room for what is added to it in file names.
-MAX_NAME = 120
+# Of the characters that a file name may have (`fedspec.workspace`) an item's id takes 13.
+MAX_NAME = 108
 # More is a slip, and would end every process that takes the item: no system starts so many threads.
 MOST = {"threads": 512, "rank": 4096, "max_rank": 4096, "rank_step": 4096, "local_epochs": 10_000}
 # A configuration is flat; a later version's may hold lists and tables.

@@ -1,13 +1,16 @@
-"""The name of an experiment: what its configuration is, in the words that its files carry."""
+"""How what an experiment changes shows in its name, and so in the names of all its files.
+
+Which keys there are, and their defaults, is the configuration's business.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import msgspec
-
-from fedspec.config.rates import tuned_lr
 
 # The order is part of every file name: append, never reorder.
 TRAINING_SUFFIXES: dict[str, str] = {
@@ -35,9 +38,6 @@ TRAINING_SUFFIXES: dict[str, str] = {
     "pretrained": "_{}",
     "purpose": "_{}",
 }
-# What a user may write as he likes, and what stands for it in a name.
-FREE_KEYS = ("data_file", "pretrained")
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 FEDERATED_SUFFIXES: dict[str, str] = {
     "dataset": "_{}",
     "model": "_{}",
@@ -62,14 +62,44 @@ FEDERATED_SUFFIXES: dict[str, str] = {
     "noise": "_noise{}",
     "delta": "_delta{}",
 }
+# What a user may write as he likes, and what of it stands in a name as it is.
+FREE_KEYS = ("data_file", "pretrained")
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
+# How the model is tuned takes at most so many characters of a name, or several seeds and methods had no room beside it. These
+# keys are alike in all runs that are compared, references too, and nobody reads them from a name.
+TUNING_KEYS = (
+    "weight_decay", "rank", "lora_alpha", "lora_dropout", "head", "dtype", "threads", "device", "tune", "optimizer", "momentum",
+    "data_file", "data_digest", "pretrained",
+)  # fmt: skip
+MAX_TUNING = 40
+DIGITS = 8
 
 
-def suffix(config: msgspec.Struct, method: str, forms: dict[str, str]) -> str:
-    """What of a configuration is not default, in the order of ``forms``."""
-    defaults: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(config)}
-    defaults["lr"] = tuned_lr(method)
-    changed = (key for key in forms if getattr(config, key) != defaults[key])
-    return "".join(forms[key].format(_told(key, getattr(config, key))) for key in changed)
+def suffix(config: msgspec.Struct, forms: Mapping[str, str], **defaults: Any) -> str:
+    """``_<key><value>`` for each key of ``forms`` that is not its default, in their order.
+
+    Args:
+        defaults: where they are not the class's.
+    """
+    usual = {field.name: field.default for field in msgspec.structs.fields(config)} | defaults
+    told = {key: forms[key].format(_told(key, getattr(config, key))) for key in forms if getattr(config, key) != usual[key]}
+    tuning = {key: told[key] for key in TUNING_KEYS if key in told}
+    if sum(map(len, tuning.values())) <= MAX_TUNING:
+        return "".join(told.values())
+    kept = _first(tuning, MAX_TUNING - 1 - DIGITS)
+    digest = sha256("".join(tuning.values()).encode()).hexdigest()[:DIGITS]
+    return "".join(text for key, text in told.items() if key in kept or key not in tuning) + f"_{digest}"
+
+
+def _first(texts: Mapping[str, str], room: int) -> Iterable[str]:
+    """The keys of the first texts that ``room`` characters hold."""
+    kept = []
+    for key, text in texts.items():
+        room -= len(text)
+        if room < 0:
+            break
+        kept.append(key)
+    return kept
 
 
 def _told(key: str, value: Any) -> Any:
@@ -78,7 +108,5 @@ def _told(key: str, value: Any) -> Any:
         return "-".join(map(str, value))
     if key not in FREE_KEYS or _PLAIN.fullmatch(value):
         return value
-    from hashlib import sha256
-
     last = re.sub(r"[^a-z0-9]+", "-", re.split(r"[/\\]", value.rstrip("/\\"))[-1].lower()).strip("-")[:24]
     return f"{last}-{sha256(value.encode()).hexdigest()[:6]}"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from fedspec.config.names import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, suffix
-from fedspec.config.rates import FALLBACK_LR, TUNED_LR
+from fedspec.config.rates import FALLBACK_LR, TUNED_LR, tuned_lr
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +113,7 @@ class FederatedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_
     def name(self) -> str:
         """The experiment's name, ``exp``: ``<method>_<split>_alpha<alpha>`` and a suffix for what is not default."""
         head = f"{self.method}_{self.split}" + ("" if self.alpha is None else f"_alpha{self.alpha!r}")
-        return head + suffix(self, self.method, FEDERATED_SUFFIXES)
+        return head + suffix(self, FEDERATED_SUFFIXES, lr=tuned_lr(self.method))
 
 
 class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +124,7 @@ class CentralizedConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknow
     @property
     def name(self) -> str:
         """The experiment's name, ``exp``: ``centralized`` and a suffix for what is not default."""
-        return "centralized" + suffix(self, "centralized", TRAINING_SUFFIXES)
+        return "centralized" + suffix(self, TRAINING_SUFFIXES, lr=tuned_lr("centralized"))
 
 
 def clients_in_a_round(values: Mapping[str, Any]) -> int:
