@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedspec.config import (
-    MAX_NAME,
     CentralizedConfig,
     FederatedConfig,
     TrainingConfig,
