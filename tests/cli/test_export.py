@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_an_experiment_that_is_done_is_exported_from_what_is_left_of_its_checkpo
         "from peft import PeftModel",
         "from fedspec.models import MODELS",
         "model = MODELS['mlp'].load()(input_shape, classes)  # as the data set has them",
-        "model.load_state_dict(safetensors.torch.load_file('mine/base_model.safetensors'))",
+        f"model.load_state_dict(safetensors.torch.load_file({str(Path('mine', 'base_model.safetensors'))!r}))",
         "model = PeftModel.from_pretrained(model, 'mine')",
     ]
     about = json.loads((place.root / "mine" / "adapter_config.json").read_text(encoding="utf-8"))
@@ -31,7 +32,7 @@ def test_an_experiment_that_is_done_is_exported_from_what_is_left_of_its_checkpo
     document = place.fedspec("export", TINY_NAME, "--output", "mine", "--json").json
     assert (document["experiment"], document["round"], document["rounds"]) == (TINY_NAME, 1, 1)
     assert sorted(document["files"]) == [
-        f"mine/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "base_model.safetensors")
+        str(Path("mine", name)) for name in ("adapter_config.json", "adapter_model.safetensors", "base_model.safetensors")
     ]
 
 

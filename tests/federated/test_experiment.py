@@ -47,6 +47,8 @@ def test_preparing_leaves_the_global_generator_alone() -> None:
     [
         (FederatedConfig(alpha=None), "needs an alpha"),
         (FederatedConfig(clients=100), "100 clients"),
+        (FederatedConfig(train_samples=50), "10 clients with at least 8 samples"),
+        (FederatedConfig(train_samples=9, min_client_samples=0, split="iid", alpha=None), "10 clients with at least 1 samples"),
     ],
 )
 def test_what_cannot_run_anywhere_is_refused(config: FederatedConfig, problem: str) -> None:
