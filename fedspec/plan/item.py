@@ -70,6 +70,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             self.config.get("seed", 0),
             float("inf") if alpha is None else alpha,
             str(self.config.get("method", "")),
+            self.exp,
             self.id,
         )
 
