@@ -105,9 +105,9 @@ def _weights(item: Item) -> str | None:
 
 def _place(item: Item) -> str | None:
     """Where those weights are on this machine, if they are; else their name."""
-    from fedspec.workspace import data_root
     from fedspec.downloads import offline
     from fedspec.models import MODELS
+    from fedspec.workspace import data_root
 
     name = _weights(item)
     if name is not None:
