@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from fedspec.cli.console import emit_json, say
 from fedspec.cli.opening import open_queue
 from fedspec.cli.options import ItemArgument, JsonOption, WorkspaceOption
-from fedspec.errors import SetupError, UsageError
+from fedspec.errors import CapabilityError, SetupError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ def write(adapter: PeftAdapter, weights: str | None, folder: Path) -> list[Path]
     written = [folder / "adapter_config.json"]
     for file, tensors in ((ADAPTER, adapter.tensors), (BASE, adapter.base)):
         if tensors:
-            safetensors.save_file(tensors, folder / file, metadata={"format": "pt"})
+            (folder / file).write_bytes(safetensors.save(tensors, metadata={"format": "pt"}))
             written.append(folder / file)
     return written
 
@@ -102,15 +103,28 @@ def _weights(item: Item) -> str | None:
     return (item.config.get("pretrained") or str(entry.load().default)) if entry.traits >= PRETRAINED else None
 
 
+def _place(item: Item) -> str | None:
+    """Where those weights are on this machine, if they are; else their name."""
+    from fedspec.downloads import offline
+    from fedspec.models import MODELS
+    from fedspec.workspace import data_root
+
+    name = _weights(item)
+    if name is not None:
+        with offline(), suppress(CapabilityError):
+            return str(MODELS[item.config["model"]].load().locate(item.config.get("pretrained", ""), data_root()))
+    return name
+
+
 def _how_to_load(item: Item, adapter: PeftAdapter, folder: Path) -> Iterator[str]:
-    model, weights = item.config["model"], _weights(item)
+    model, place = item.config["model"], _place(item)
     yield "from peft import PeftModel"
     if adapter.settings["task_type"] is not None:
         labels = f", num_labels={adapter.classes}" if adapter.classes else ""
         yield "from transformers import AutoModelForSequenceClassification"
-        yield f"model = AutoModelForSequenceClassification.from_pretrained({weights!r}{labels})"
+        yield f"model = AutoModelForSequenceClassification.from_pretrained({place!r}{labels})"
     else:
-        file = "" if weights is None else f", Path({weights!r})"
+        file = "" if place is None else f", Path({place!r})"
         yield "from fedspec.models import MODELS"
         yield f"model = MODELS[{model!r}].load()(input_shape, classes{file})  # as the data set has them"
         if adapter.base:
