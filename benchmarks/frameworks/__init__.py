@@ -13,5 +13,6 @@ Accuracies after the last round, beside each other, are the check that all did t
 
 Frameworks take turns by the round, in an order that rotates, so that whatever else the machine does meets all of them; ratios
 are medians of the ratios within a turn, with their quartiles. CPU seconds are those of all of a framework's processes: what a
-round costs, on however many cores. Start-up is everything up to the end of the first round beyond what a later round takes.
+round costs, on however many cores, whatever else the machine does. Start-up is everything up to the end of the first round
+beyond what a later round takes.
 """

@@ -249,15 +249,16 @@ def show(images: int, found: dict[str, Figures]) -> None:
 
 def headlines(images: int, found: dict[str, Figures]) -> list[Headline]:
     """What is claimed: training over the bare loop's, and each peer's best round over fedspec's."""
-    over = ratios(found[FEDSPEC], found[BARE], "train_s")[1]
-    claims = [
-        Headline(f"full-weight training over a bare loop, {images:,} images", f"{over:.2f}", f"at most {MOST}", over <= MOST)
-    ]
+    # One process on one thread: its CPU time is what a quiet machine would take.
+    over = ratios(found[FEDSPEC], found[BARE], "train_cpu_s")[1]
+    what = f"full-weight training over a bare loop, CPU time, {images:,} images"
+    claims = [Headline(what, f"{over:.2f}", f"at most {MOST}", over <= MOST)]
     for peer, target in TARGETS.items():
-        every = [ratios(figures, found[FEDSPEC], "round_s")[1] for name, figures in found.items() if name.startswith(peer)]
+        every = [figures for name, figures in found.items() if name.startswith(peer)]
         if every:
+            times, cpu = (min(ratios(f, found[FEDSPEC], key)[1] for f in every) for key in ("round_s", "cpu_s"))
             what = f"a round of {peer} at its best over fedspec's, {images:,} images"
-            claims.append(Headline(what, f"{min(every):.2f}", f"at least {target:g}", min(every) >= target))
+            claims.append(Headline(what, f"{times:.2f} (CPU time {cpu:.2f})", f"at least {target:g}", times >= target))
     return claims
 
 

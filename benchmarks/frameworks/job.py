@@ -91,9 +91,10 @@ def accuracy(model: nn.Module, samples: Samples) -> float:
 class Watch:
     """Tells of each round when it is over, as a line of JSON on stdout, and waits for a line on stdin before the next one.
 
-    So frameworks take turns: one computes, the others wait. What is told: seconds until the last client was trained (if the
-    framework says when), until the round's model was there and until it was evaluated, and the accuracy. The first round is
-    told as seconds since the process was started: frameworks put off until then what they do once.
+    So frameworks take turns: one computes, the others wait. What is told: seconds of this process's CPU time until the last
+    client was trained (if the framework says when), seconds until the round's model was there and until it was evaluated, and
+    the accuracy. The first round is told as seconds since the process was started: frameworks put off until then what they do
+    once.
 
     Args:
         started: when the process was, as `time.time` tells.
@@ -103,11 +104,12 @@ class Watch:
     def __init__(self, started: float, *packages: str) -> None:
         self._started, self._packages = started, packages
         self._began: float | None = None
+        self._began_cpu = 0.0
         self._laps: dict[str, float] = {}
 
     def trained(self) -> None:
         """The last client of the round is done."""
-        self._lap("train_s")
+        self._laps["train_cpu_s"] = time.process_time() - self._began_cpu
 
     def aggregated(self) -> None:
         """The round's model is there."""
@@ -124,7 +126,7 @@ class Watch:
         if not sys.stdin.readline():
             raise SystemExit("nobody waits for the next round")
         self._laps = {}
-        self._began = time.perf_counter()
+        self._began, self._began_cpu = time.perf_counter(), time.process_time()
 
     def _lap(self, name: str) -> None:
         if self._began is not None:
