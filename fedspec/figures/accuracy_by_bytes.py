@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedspec.figures.curves import Curve, curve, curves, draw_line, interval_entry, level_line, value_axis, within_per_cent
+from fedspec.figures.curves import Curve, curve, curves, draw_line, interval_entry, level_line, value_axes, within_per_cent
 from fedspec.figures.families import Family
 from fedspec.figures.panels import MANY_LINES, NothingToDraw, is_leftmost, legend, line_entries, log_axis, panel_title, sheet
 from fedspec.figures.style import styles
@@ -42,9 +42,9 @@ def draw(family: Family) -> Figure:
         axes.set_xlabel(f"Sent and received ({unit_name})")
         if max(totals) >= LOGARITHMIC_FROM * min(totals):
             log_axis(axes)
-        value_axis(axes, within_per_cent)
         if is_leftmost(axes):
             axes.set_ylabel("Test accuracy (%)")
+    value_axes(grid, within_per_cent)
     bands = [] if many else interval_entry(looks, [[line for line, _ in lines] for lines in panels.values()])
     legend(figure, [*line_entries(looks), *bands])
     return figure

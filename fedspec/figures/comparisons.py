@@ -20,6 +20,8 @@ from fedspec.figures.style import in_order
 from fedspec.results import LAST_ROUNDS
 
 BASELINE, CONTROL, CLAIM = "fedavg", "fedavg_rebalanced", "fedspec"
+# Gaps below it, relative to the update, are those of float64.
+ROUNDING = 1e-9
 CONTROLS = ((CLAIM, CONTROL), ("fedspec_residual", "fedex"))
 
 
@@ -115,8 +117,8 @@ class AlphaStudy:
 
     Attributes:
         best: None where there is one method only.
-        gap_ratio: FedSpec's Frobenius gap over the one that FedAvg would have left on the same updates; None where the rows
-            do not have both.
+        gap_ratio: FedSpec's Frobenius gap over the one that FedAvg would have left on the same updates, the mean over seeds;
+            None where the rows do not have both.
     """
 
     alpha: float | None
@@ -267,9 +269,16 @@ def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(known) for p in p_values]
 
 
+def gap_over_fedavg(run: Run) -> float:
+    """The run's gap in its last rounds over the one that FedAvg would have left on the same client updates.
+
+    Runs of FedAvg see other updates, so that their gap is no match. NaN where FedAvg leaves none either (which it does where
+    clients share a factor, as FFA-LoRA's), but for what the sums of floats leave.
+    """
+    ours, theirs, whole = (run.late(column) for column in ("frobenius_gap", "cf_gap_fedavg", "ideal_norm"))
+    return ours / theirs if theirs > max(0.0, 0.0 if math.isnan(whole) else ROUNDING * whole) else math.nan
+
+
 def _gap_ratio(runs: Sequence[Run]) -> float | None:
-    """The gap of these runs over FedAvg's on their own updates: runs of FedAvg see other updates, so their gap is no match."""
-    pairs = [(run.late("frobenius_gap"), run.late("cf_gap_fedavg")) for run in runs]
-    known = [pair for pair in pairs if np.isfinite(pair).all()]
-    ours, theirs = (sum(side) for side in zip(*known, strict=True)) if known else (0.0, 0.0)
-    return ours / theirs if theirs > 0 else None
+    ratios = [ratio for run in runs if math.isfinite(ratio := gap_over_fedavg(run))]
+    return float(np.mean(ratios)) if ratios else None

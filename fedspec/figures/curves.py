@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,18 +117,21 @@ def draw_curves(
         round_axis(axes, max(line.rounds[-1] for line in lines))
         if is_leftmost(axes):
             axes.set_ylabel(ylabel)
-        value_axis(axes, limits)
+    value_axes(grid, limits)
     legend(figure, [*line_entries(looks), *interval_entry(looks, panels.values())])
     return figure
 
 
-def value_axis(axes: Axes, limits: Callable[[float, float], tuple[float, float]], ticks: int = 8) -> None:
-    """A y axis with at most so many round ``ticks``; ``limits``: as in `draw_curves`."""
+def value_axes(panels: Iterable[Axes], limits: Callable[[float, float], tuple[float, float]], ticks: int = 8) -> None:
+    """Y axes with at most so many round ``ticks``; ``limits``: as in `draw_curves`.
+
+    After everything is drawn in all of them: panels that share an axis have the ends of the first one that is given ends.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 5, 10]))
-    low, high = axes.get_ylim()
-    axes.set_ylim(*limits(low, high))
+    for axes, (low, high) in [(axes, axes.get_ylim()) for axes in panels]:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 5, 10]))
+        axes.set_ylim(*limits(low, high))
 
 
 def interval_entry(looks: Mapping[str, LineStyle], panels: Collection[Sequence[Curve]]) -> list[Entry]:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedspec.figures.comparisons import BASELINE
+from fedspec.figures.comparisons import BASELINE, gap_over_fedavg
 from fedspec.figures.families import Family
 from fedspec.figures.inference import mean_interval
 from fedspec.figures.panels import NothingToDraw, aside, is_leftmost, legend, marker_entries, panel_title, sheet
-from fedspec.figures.runs import Run
 from fedspec.figures.style import LineStyle, in_order, styles
 
 if TYPE_CHECKING:
@@ -71,14 +70,8 @@ def _points(family: Family, method: str, alpha: float | None) -> NDArray[np.floa
     """(runs, 2) float64: reduction in per cent and gain in points of each finished run."""
     theirs = {run.seed: run.late("accuracy") for run in family.cell(BASELINE, alpha) if family.is_finished(run)}
     ours = [run for run in family.cell(method, alpha) if run.seed in theirs and family.is_finished(run)]
-    points = [(_reduction(run), 100 * (run.late("accuracy") - theirs[run.seed])) for run in ours]
+    points = [(100 * (1 - gap_over_fedavg(run)), 100 * (run.late("accuracy") - theirs[run.seed])) for run in ours]
     return np.array([point for point in points if not math.isnan(point[0])]).reshape(-1, 2)
-
-
-def _reduction(run: Run) -> float:
-    """In per cent, of the last rounds; NaN where there is nothing to reduce."""
-    possible = run.late("cf_gap_fedavg")
-    return 100 * (1 - run.late("frobenius_gap") / possible) if possible > 0 else math.nan
 
 
 def _draw_method(axes: Axes, cloud: NDArray[np.float64], look: LineStyle) -> list[Artist]:

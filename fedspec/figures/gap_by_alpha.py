@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fedspec.figures.curves import from_zero, value_axis
+from fedspec.figures.comparisons import gap_over_fedavg
+from fedspec.figures.curves import from_zero, value_axes
 from fedspec.figures.families import Family
 from fedspec.figures.inference import mean_interval
 from fedspec.figures.panels import NothingToDraw, aside, legend, marker_entries, sheet
@@ -27,15 +28,10 @@ class Measure(NamedTuple):
     of: Callable[[Run], float]
 
 
-def _over_fedavg(run: Run) -> float:
-    possible = run.late("cf_gap_fedavg")
-    return run.late("frobenius_gap") / possible if possible > 0 else math.nan
-
-
 MEASURES = (
     Measure("Frobenius gap", lambda run: run.late("frobenius_gap")),
     Measure("Gap / the round's movement", lambda run: run.late("gap_over_move")),
-    Measure("Gap / FedAvg's on these updates", _over_fedavg),
+    Measure("Gap / FedAvg's on these updates", gap_over_fedavg),
 )
 
 
@@ -67,7 +63,7 @@ def draw(family: Family) -> Figure:
         axes.set_xlabel(r"Dirichlet $\alpha$")
         axes.set_xticks(range(len(family.alphas)), ["iid" if alpha is None else repr(alpha) for alpha in family.alphas])
         axes.set_xlim(-0.6, len(family.alphas) - 0.4)
-        value_axis(axes, from_zero)
+    value_axes(grid, from_zero)
     legend(figure, marker_entries(looks))
     return figure
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedspec.figures.curves import value_axis, within_per_cent
+from fedspec.figures.curves import value_axes, within_per_cent
 from fedspec.figures.families import REFERENCES, Family, is_search
 from fedspec.figures.inference import mean_interval
 from fedspec.figures.panels import NothingToDraw, aside, is_leftmost, legend, line_entries, panel_title, sheet
@@ -49,9 +49,9 @@ def draw(family: Family) -> Figure:
         axes.set_title(panel_title(alpha, (len(runs) for sweep in sweeps.values() for runs in sweep.values())))
         axes.set_xlabel("Learning rate")
         _rates_axis(axes, sorted({rate for sweep in sweeps.values() for rate in sweep}))
-        value_axis(axes, within_per_cent)
         if is_leftmost(axes):
             axes.set_ylabel("Validation accuracy (%)")
+    value_axes(grid, within_per_cent)
     legend(figure, [*line_entries(looks), (_ring("#555555"), "the rate that other figures show")])
     return figure
 

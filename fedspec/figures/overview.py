@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedspec.config import FederatedConfig
 from fedspec.figures.accuracy_by_bytes import unit_of
-from fedspec.figures.curves import curves, draw_lines, from_zero, interval_entry, value_axis, within_per_cent
+from fedspec.figures.curves import curves, draw_lines, from_zero, interval_entry, value_axes, within_per_cent
 from fedspec.figures.families import Family
 from fedspec.figures.frobenius_gap import YLABEL
 from fedspec.figures.panels import NothingToDraw, legend, line_entries, panel_title, round_axis, rows_of_panels
@@ -39,7 +39,7 @@ def draw(family: Family) -> Figure:
     for axes, (lines, ylabel, scale, limits) in zip((axes for row in grid for axes in row), panels, strict=True):
         draw_lines(axes, lines, looks, scale)
         round_axis(axes, max((line.rounds[-1] for line in lines), default=1))
-        value_axis(axes, limits)
+        value_axes([axes], limits)
         axes.set_ylabel(ylabel)
     for axes in grid[0]:
         axes.set_xlabel("")

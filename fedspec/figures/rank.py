@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedspec.figures.curves import Curve, curves, draw_lines, from_zero, interval_entry, value_axis
+from fedspec.figures.curves import Curve, curves, draw_lines, from_zero, interval_entry, value_axes
 from fedspec.figures.families import Family
 from fedspec.figures.panels import (
     Entry,
@@ -64,9 +64,9 @@ def draw(family: Family) -> Figure:
             round_axis(axes, max((line.rounds[-1] for line in lines), default=1))
             if row is not grid[-1]:
                 axes.set_xlabel("")
-            value_axis(axes, _from_one if part is QUANTITIES[0] else from_zero, TICKS)
             if is_leftmost(axes):
                 axes.set_ylabel(part.ylabel)
+        value_axes(row, _from_one if part is QUANTITIES[0] else from_zero, TICKS)
     panels = [found[part, alpha] for part in QUANTITIES for alpha in alphas if found[part, alpha]]
     legend(figure, [*line_entries(looks), rank_entry(), *interval_entry(looks, panels)])
     return figure

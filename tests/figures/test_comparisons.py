@@ -208,11 +208,11 @@ def test_the_gap_is_compared_on_the_same_updates(with_fedavg: bool, folder: Fold
             folder.add(FederatedConfig(seed=seed), 0.8, 0.01, fedavg_gap=0.01)
     for seed, gap, fedavg_gap in ((1, 0.1, 0.2), (2, 0.3, 0.3)):
         folder.add(FederatedConfig(method="fedspec", seed=seed), 0.8, gap, fedavg_gap=fedavg_gap)
-    assert studied(folder).alphas[0].gap_ratio == pytest.approx(0.8)
+    assert studied(folder).alphas[0].gap_ratio == pytest.approx((0.1 / 0.2 + 0.3 / 0.3) / 2)
 
 
-@pytest.mark.parametrize(("gap", "fedavg_gap"), [(0.1, None), (None, 0.1), (0.0, 0.0)])
+@pytest.mark.parametrize(("gap", "fedavg_gap"), [(0.1, None), (None, 0.1), (0.0, 0.0), (3e-10, 1e-17)])
 def test_of_an_unknown_gap_nothing_is_said(gap: float | None, fedavg_gap: float | None, folder: Folder) -> None:
     folder.add(FederatedConfig(), 0.8, 0.4, fedavg_gap=0.4)
-    folder.add(FederatedConfig(method="fedspec"), 0.8, gap, fedavg_gap=fedavg_gap)
+    folder.add(FederatedConfig(method="fedspec"), 0.8, gap, fedavg_gap=fedavg_gap, columns={"ideal_norm": 5.0})
     assert studied(folder).alphas[0].gap_ratio is None

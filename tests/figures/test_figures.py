@@ -21,7 +21,7 @@ from fedspec.figures.runs import load_runs
 from fedspec.figures.style import paper_style, styles
 from fedspec.plan import make_item
 
-from .conftest import Folder
+from .conftest import Folder, learning
 
 METHODS = {"fedavg": 0.8, "fedavg_rebalanced": 0.84, "fedspec": 0.85}
 FOURTEEN = [*METHODS, "fedspec_residual", "fedex", *(f"a_method_with_a_long_name_{number}" for number in range(9))]
@@ -64,6 +64,41 @@ def test_fourteen_methods_are_drawn_inside_the_page(name: str, folder: Folder) -
         area = axes.get_tightbbox()
         assert not box.overlaps(axes.get_window_extent())
         assert (area.x0 >= page.x0 - 1, area.x1 <= page.x1 + 1, area.y0 >= page.y0 - 1) == (True, True, True)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in FIGURES.items() if "data" not in entry.traits])
+def test_whatever_is_drawn_lies_within_its_panel(name: str, folder: Folder) -> None:
+    """Also where panels share an axis and the last one has the highest values."""
+    for alpha, level in ((0.1, 0.2), (0.5, 0.6), (1.0, 0.97)):
+        for method, place in (("fedavg", 0), ("fedspec", 1), ("fedex", 2)):
+            for seed in (1, 2, 3):
+                config = FederatedConfig(method=method, alpha=alpha, seed=seed, rounds=6)
+                columns = {
+                    "communication_bytes": 1000 + 9000 * place,
+                    "gap_over_move": level * (2 - place),
+                    "effective_rank": 20 * level + place,
+                    "tail_nuclear": level / 2,
+                    "tail_energy_sq": level / 3,
+                }
+                accuracy = learning(level + place / 100, seed)
+                folder.add(config, accuracy, level * (2 - place), fedavg_gap=2 * level, validation=level, columns=columns)
+            folder.add(FederatedConfig(method=method, alpha=alpha, seed=1, rounds=6, lr=0.1), 0.5, validation=level - 0.1)
+    for axes in figure(folder, name).axes:
+        (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+        for line in axes.get_lines():
+            x, y = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
+            if len(x) and line.get_transform() == axes.transData:
+                assert (left <= x.min(), x.max() <= right, bottom <= y.min(), y.max() <= top) == (True,) * 4, line
+
+
+def test_where_fedavg_has_no_gap_either_there_is_nothing_to_reduce(folder: Folder) -> None:
+    """As with FFA-LoRA, whose clients share a factor: what is left is rounding."""
+    for method, gap, fedavg_gap in (("fedavg", 0.4, 0.4), ("fedspec", 0.2, 0.4), ("ffa", 1e-16, 3e-17)):
+        folder.add(FederatedConfig(method=method), 0.8, gap, fedavg_gap=fedavg_gap, columns={"ideal_norm": 5.0})
+    for name in ("gain_and_gap", "gap_by_alpha"):
+        drawn = figure(folder, name)
+        assert points(drawn.axes[-1], styles(["ffa"])["ffa"].color).size == 0
+    assert legend(figure(folder, "gain_and_gap")) == ["FedSpec"]
 
 
 @pytest.mark.parametrize("name", FIGURES)
