@@ -22,7 +22,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #a5a5a5; --rule: #444444; --page: #161616;
   --card: #212121; --good: #4fc79b; --bad: #f0935a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 72rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: .8rem; border-top: 2px solid var(--ink); }
@@ -34,10 +34,10 @@ p + ul { margin-top: -.6rem; }
 a { color: inherit; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: .5rem 0; font-size: .86rem; font-variant-numeric: tabular-nums;
+table { border-collapse: collapse; margin: .5rem 0; font-size: .82rem; font-variant-numeric: tabular-nums;
   border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
 caption { text-align: left; font-weight: 600; padding-bottom: .35rem; }
-th, td { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
+th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
 td.text { white-space: normal; }
 th { border-bottom: 1px solid var(--ink); font-weight: 600; }
 td { border-bottom: 1px solid var(--rule); }
@@ -57,7 +57,9 @@ summary { cursor: pointer; color: var(--soft); font-size: .9rem; }
   :root { --ink: #000000; --soft: #444444; --rule: #bbbbbb; --page: #ffffff; --card: #ffffff; --good: #00664a; --bad: #a33c00; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   figure img { filter: none; padding: 0; }
-  table { font-size: 7.5pt; }
+  table { font-size: 7pt; }
+  th, td { white-space: normal; padding-right: .5rem; }
+  .right { white-space: nowrap; }
   figure, pre, tr { break-inside: avoid; }
   h2, h3, caption { break-after: avoid; }
   .wide, pre { overflow: visible; }
