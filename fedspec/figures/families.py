@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import get_args, get_type_hints
 
 from fedspec.config import FEDERATED_SUFFIXES, TRAINING_SUFFIXES, FederatedConfig
@@ -57,7 +58,8 @@ class FamilyKey:
         return f"{self.dataset}, {self.model}, {_count(self.clients, 'client')}, {_count(self.rounds, 'round')}{epochs}{rest}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Without slots, which have no room for what is computed once.
+@dataclass(frozen=True, eq=False)
 class Family:
     """Runs that may be compared, sorted by method, alpha and seed, and the references that go with them.
 
@@ -83,7 +85,7 @@ class Family:
             return tuple(run for run in self.references if run.method == method)
         return tuple(run for run in self.runs if (run.method, run.alpha) == (method, alpha))
 
-    @property
+    @cached_property
     def last_round(self) -> int:
         """The round that the furthest run has reached; what has not is unfinished."""
         return max(run.last_round for run in self.runs)

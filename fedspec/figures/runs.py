@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Without slots, which have no room for what is computed once.
+@dataclass(frozen=True, eq=False)
 class Run:
     """One experiment with one seed.
 
@@ -42,9 +44,9 @@ class Run:
 
     def late(self, column: str) -> float:
         """The column's mean over the last five rounds, NaN without values: one alone wobbles by more than methods differ."""
-        return float(self.series(column).iloc[-LAST_ROUNDS:].mean())
+        return float(self.table[column].iloc[-LAST_ROUNDS:].mean())
 
-    @property
+    @cached_property
     def last_round(self) -> int:
         """The round that the run has reached."""
         return int(self.table["round"].iloc[-1])
