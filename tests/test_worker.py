@@ -23,6 +23,7 @@ from fedspec.files.memory import Tree
 from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_csv
 from fedspec.worker import Stopped, StopSignal, Worker, drive
+from fedspec.workqueue.caretaker import SHOW_EVERY_S
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
 from fedspec.workqueue.records import Bye, Ckpt, Claim, Done, Fail, Start, Yield
@@ -192,7 +193,13 @@ def test_a_worker_runs_all_items_saves_each_round_and_publishes(disk: MemoryDisk
 def test_the_view_shows_who_is_on_what_while_it_runs(disk: MemoryDisk):
     fill(disk, item_of())
     seen = []
-    process = Process(disk, hook=lambda number, client: seen.append(process.view()))
+
+    def look(number: int, client: int) -> None:
+        process.clock.advance(SHOW_EVERY_S)
+        process.queue.caretaker.glance()  # as the heart does
+        seen.append(process.view())
+
+    process = Process(disk, hook=look)
     process.work()
     assert seen[0] == [("in_progress", "machine aa")]
 

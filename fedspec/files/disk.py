@@ -99,6 +99,17 @@ class DiskFiles:
         """Names of the files in ``folder``, sorted."""
         return sorted({name for entry in self._listed(folder) if (name := self._name(entry.name)) and entry.is_file()})
 
+    def has_files(self, folder: Path) -> bool:
+        """Whether there are any in ``folder``."""
+        names: list[str] = []
+        with _absent(folder):
+            names = self._patiently(partial(self.kernel.names, folder))
+        for name in filter(self._name, names):
+            with suppress(OSError):  # a link that leads to itself, say
+                if self._is_there(folder / name, stat.S_ISREG):
+                    return True
+        return False
+
     def _name(self, name: str) -> str | None:
         """The name of the file that an entry of this name stands for, if it may be one of ours."""
         return shown(name) if self.kernel.evicts or not name.startswith(".") else None

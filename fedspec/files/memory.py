@@ -139,6 +139,10 @@ class MemoryFiles:
         """Names of the files in ``folder``, sorted."""
         return list(self.sizes(folder))
 
+    def has_files(self, folder: Path) -> bool:
+        """Whether there are any in ``folder``."""
+        return bool(self.names(folder))
+
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, each with its size."""
         return self.contents.listing(folder)

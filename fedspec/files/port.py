@@ -41,6 +41,10 @@ class Files(Protocol):
         """
         ...
 
+    def has_files(self, folder: Path) -> bool:
+        """Whether `names` finds any; asked before each write, of folders with thousands of them."""
+        ...
+
     def sizes(self, folder: Path) -> dict[str, int]:
         """The same names, each with the bytes in the file: one look at the folder instead of one at each file."""
         ...

@@ -314,7 +314,7 @@ def check_folder(queue: WorkDistributor) -> None:
 
     The share may have been disconnected: going on would make another queue on the disk below it.
     """
-    if queue.store.items and not queue.files.names(queue.workspace.plans):
+    if queue.store.items and not queue.files.has_files(queue.workspace.plans):
         raise FolderError(
             f"The queue in {queue.workspace.queue} is gone.",
             "Connect the shared folder again, then run the same command again; what was saved so far is kept.",

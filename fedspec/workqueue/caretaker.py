@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # The elected member renders the queue for people so often, times the folder's time scale.
 RENDER_EVERY_S = 60.0
+# Beside that whoever ends an item, where folders do not sync: no oftener than people look, since items may take a second, and a
+# queue of hundreds takes a share of that to render.
+SHOW_EVERY_S = 2.0
 MODEL = "_model.pt"  # how the copy of a checkpoint ends
 MAX_MODEL_BYTES = 2 << 30
 ARCHIVE = b"PK"  # how a checkpoint begins
@@ -49,6 +52,7 @@ class Caretaker:
         self.queue = queue
         self.rescue = Rescue(queue)
         self._shown_at: float | None = None
+        self._owed = False  # whether there may be something new to show
         self._notes: deque[str] = deque()
         self._odd: dict[str, str] = {}  # file name -> content that people were told of, until the file is replaced or removed
         self._ours = ""  # the content that was found to be a rendering of ours last
@@ -79,14 +83,16 @@ class Caretaker:
         if thorough:
             self.clear()
             self.sweep()
-        if not syncs or thorough or self._is_time():
+        self._owed = True
+        if thorough or leaving or self._is_time(RENDER_EVERY_S if syncs else SHOW_EVERY_S):
             self.show(copies=thorough or syncs, leaving=leaving)
 
     def glance(self) -> None:
         """Look at the queue for people when it is time: hours may lie between two items, and an edit may cancel this one."""
-        if self.queue.joined and self._is_time():
+        syncs = self.queue.timing.syncs
+        if self.queue.joined and self._is_time(SHOW_EVERY_S if self._owed and not syncs else RENDER_EVERY_S):
             self.rescue.look()
-            self.show(copies=self.queue.timing.syncs)
+            self.show(copies=syncs)
 
     def publish(self, *, thorough: bool = False) -> list[str]:
         """Write CSVs that are due to this process; returns the experiments' names."""
@@ -108,7 +114,7 @@ class Caretaker:
         if queue.timing.syncs and not queue.elected("view", leaving=leaving) and (queue.joined or files.size(path) is not None):
             return
         # Also if somebody else is at it just now: the heart, which asks too, must not wait for the lock at every beat.
-        self._shown_at = queue.clock.awake_or_asleep()
+        self._shown_at, self._owed = queue.clock.awake_or_asleep(), False
         with suppress(FolderError), queue.view_lock() as alone:
             if alone is False:
                 return
@@ -132,8 +138,8 @@ class Caretaker:
             if data is not None and self._understood(data).items:
                 self._take_in(queue.workspace.view)
 
-    def _is_time(self) -> bool:
-        wait = RENDER_EVERY_S * self.queue.timing.scale
+    def _is_time(self, wait_s: float) -> bool:
+        wait = wait_s * self.queue.timing.scale
         return self._shown_at is None or self.queue.clock.awake_or_asleep() - self._shown_at >= wait
 
     # Hand edits

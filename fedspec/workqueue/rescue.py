@@ -51,7 +51,7 @@ class Rescue:
                 return []
             rescued = []
             with suppress(FolderError):  # then it is tried again at the next look
-                if not store.files.names(store.workspace.plans):
+                if not store.files.has_files(store.workspace.plans):
                     return []
                 self._put_plans_back()
                 # What it has lost of its own journal a process says again itself.

@@ -140,7 +140,7 @@ class Slots:
         if place in ("", str(self.workspace.root)):
             return False
         try:
-            return bool(self.files.names(Workspace(Path(place)).journals))
+            return self.files.has_files(Workspace(Path(place)).journals)
         except (OSError, FolderError):
             return False
 

@@ -135,6 +135,10 @@ class SmbFiles:
         """Names of the files in ``folder``, sorted."""
         return sorted(name for name, size in self._listed(folder) if _is_ours(name, size))
 
+    def has_files(self, folder: Path) -> bool:
+        """Whether there are any in ``folder``."""
+        return bool(self.names(folder))
+
     @on_the_share
     def sizes(self, folder: Path) -> dict[str, int]:
         """Names of the files in ``folder``, sorted, each with its size."""

@@ -41,6 +41,11 @@ def test_files_and_folders_are_listed_apart_in_order_and_without_temporary_ones(
     assert files.read(tmp_path / "a", 0, 1) == files.read(tmp_path / "a")[:1]
     assert files.folders(tmp_path) == ["deep", "empty-not"]
     assert files.names(tmp_path / "none") == files.folders(tmp_path / "none") == []
+    files.remove(tmp_path / "b")
+    assert files.has_files(tmp_path)
+    files.remove(tmp_path / "a")
+    assert not files.has_files(tmp_path)
+    assert not files.has_files(tmp_path / "none")
 
 
 @given(pieces=st.lists(st.binary(max_size=20), max_size=5))

@@ -64,10 +64,12 @@ def put(files: Files, path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("stub", [STUB, b"bplist", b""])
 def test_a_stub_stands_for_its_file_in_every_listing(files: Files, tmp_path: Path, stub: bytes):
     size = len(DATA) if stub == STUB else len(stub)
-    put(files, tmp_path / "b", b"here")
-    put(files, tmp_path / ".a.icloud", stub)
     for hidden in (".DS_Store", ".x.tmp.icloud", "..x.icloud", ".icloud"):
         put(files, tmp_path / hidden, b"x")
+    assert not files.has_files(tmp_path)
+    put(files, tmp_path / ".a.icloud", stub)
+    assert files.has_files(tmp_path)
+    put(files, tmp_path / "b", b"here")
     assert files.names(tmp_path) == ["a", "b"]
     assert files.sizes(tmp_path) == {"a": size, "b": 4}
     assert list(files.sizes(tmp_path)) == ["a", "b"]

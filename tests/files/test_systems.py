@@ -30,6 +30,7 @@ OPERATIONS: dict[str, tuple[set[str], Callable[[Files, Path], object]]] = {
     "read": ({"read"}, lambda files, path: files.read(path)),
     "size": ({"stat"}, lambda files, path: files.size(path)),
     "names": ({"listed"}, lambda files, path: files.names(path.parent)),
+    "has_files": ({"names", "stat"}, lambda files, path: files.has_files(path.parent)),
     "sizes": ({"listed"}, lambda files, path: files.sizes(path.parent)),
     "folders": ({"listed"}, lambda files, path: files.folders(path.parent)),
     "remove": ({"unlink"}, lambda files, path: files.remove(path)),
