@@ -126,9 +126,9 @@ class CheckpointManager:
         base: str,
     ) -> Generation:
         """Write one generation and wait until it would survive a power cut; the journal may name it afterwards."""
-        data = dump(
-            {"format": FORMAT, "item": item_id, "round": round_, "base": base, "rows": to_table(rows), "state": dict(state)}
-        )
+        # As text: a pickle is asked of every single value whether it is a tensor.
+        table = msgspec.json.encode(to_table(rows)).decode()
+        data = dump({"format": FORMAT, "item": item_id, "round": round_, "base": base, "rows": table, "state": dict(state)})
         sha256 = hashlib.sha256(data).hexdigest()
         file = f"r{round_:04d}.a{attempt:02d}.{worker}.{sha256[:12]}.pt"
         self.files.write(self.paths.generation(exp, file), data)
@@ -334,12 +334,12 @@ def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
         said, meant = [payload[key] for key in ("format", "item", "round")], [FORMAT, item_id, ckpt.round]
         if [type(value) for value in said] != [int, str, int] or said != meant:  # two tensors are no more equal than not
             return None
-        state, table = payload["state"], payload["rows"]
+        state, table = payload["state"], msgspec.json.decode(payload["rows"])
         if not isinstance(state, dict) or not isinstance(table, dict) or len(table["rows"]) != ckpt.round:
             return None
         rows = from_table(table)
         if any(row.round != number for number, row in enumerate(rows, start=1)):
             return None
         return Resumed(ckpt.round, state, rows, ckpt.base, ckpt.file)
-    except (DamagedError, KeyError, TypeError):
+    except (DamagedError, KeyError, TypeError, msgspec.MsgspecError, RecursionError):
         return None

@@ -141,12 +141,14 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 STRANGERS: dict[str, Callable[[], bytes]] = {
     "a list": lambda: tensors([1, 2]),
     "nothing in it": lambda: tensors({}),
-    "no state": lambda: tensors({"format": 1, "item": ITEM, "round": 2, "rows": {"columns": [], "rows": []}}),
+    "no state": lambda: tensors({"format": 1, "item": ITEM, "round": 2, "rows": '{"columns": [], "rows": []}'}),
     "rows that are none": lambda: tensors({"format": 1, "item": ITEM, "round": 2, "rows": 7, "state": {}}),
     "another format": lambda: tensors(
-        {"format": 2, "item": ITEM, "round": 2, "rows": {"columns": [], "rows": []}, "state": {}}
+        {"format": 2, "item": ITEM, "round": 2, "rows": '{"columns": [], "rows": []}', "state": {}}
     ),
-    "another round": lambda: tensors({"format": 1, "item": ITEM, "round": 9, "rows": {"columns": [], "rows": []}, "state": {}}),
+    "another round": lambda: tensors(
+        {"format": 1, "item": ITEM, "round": 9, "rows": '{"columns": [], "rows": []}', "state": {}}
+    ),
 }
 
 

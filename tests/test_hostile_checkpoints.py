@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -26,7 +27,14 @@ from fedspec.files import DiskFiles, MemoryDisk, MemoryFiles
 from fedspec.results import Row, to_table
 from tests.test_checkpoints import EXP, ITEM, WORKER, Bomb, Ckpt, row, save, state, tensors
 
-PLAIN = {"format": 1, "item": ITEM, "round": 2, "base": "ba5e", "rows": to_table([row(1), row(2)]), "state": {"round": 2}}
+PLAIN = {
+    "format": 1,
+    "item": ITEM,
+    "round": 2,
+    "base": "ba5e",
+    "rows": json.dumps(to_table([row(1), row(2)])),
+    "state": {"round": 2},
+}
 
 
 def stored(**changed: Any) -> bytes:
@@ -72,9 +80,9 @@ def loop() -> Any:
     return value
 
 
-def table(count: int) -> dict[str, Any]:
+def table(count: int) -> str:
     one = to_table([row(1)])
-    return {"columns": one["columns"], "rows": one["rows"] * count}
+    return json.dumps({"columns": one["columns"], "rows": one["rows"] * count})
 
 
 EVIL: dict[str, Callable[[], bytes]] = {
@@ -97,8 +105,11 @@ EVIL: dict[str, Callable[[], bytes]] = {
     "no rows": lambda: stored(rows=table(0)),
     "one row for two rounds": lambda: stored(rows=table(1)),
     "two rows of round one": lambda: stored(rows=table(2)),
-    "rows that are no table": lambda: stored(rows={"columns": 7, "rows": "ab"}),
-    "rows that are words": lambda: stored(rows={"columns": ["round"], "rows": ["a", "b"]}),
+    "rows that are no text": lambda: stored(rows=to_table([row(1), row(2)])),
+    "rows that are no JSON": lambda: stored(rows="{"),
+    "rows that are deeper than anybody goes": lambda: stored(rows="[" * 100_000),
+    "rows that are no table": lambda: stored(rows='{"columns": 7, "rows": "ab"}'),
+    "rows that are words": lambda: stored(rows='{"columns": ["round"], "rows": ["a", "b"]}'),
     "a round that is a tensor": lambda: stored(round=torch.tensor([2, 2])),
     "an item that is a tensor": lambda: stored(item=torch.ones(2)),
 }
