@@ -67,7 +67,8 @@ def aggregate(
     tails = statistics.tails(stacks.values(), moves.values())
     # All layers have one rank. It is known before anything is installed, so that the same stack is cut only once.
     rank = statistics.next_rank(config, before.rank, tails)
-    stacks = {name: replace(stack, rank=rank) for name, stack in stacks.items()}
+    if rank != before.rank:
+        stacks = {name: replace(stack, rank=rank) for name, stack in stacks.items()}
     installed, server = method.apply(server, stacks)
     sent = [DenseUpdate(u.client, share, u.steps, u.weights.dense) for u, share in zip(updates, shares, strict=True)]
     dense, server = method.dense(server, before.dense, sent)

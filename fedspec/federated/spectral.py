@@ -20,6 +20,9 @@ DEAD = torch.finfo(torch.float32).eps
 # Directions weaker than this are what float64 makes of zero: the few hundred sums of an SVD lose that many digits.
 ROUNDING = 1e-12
 
+# Up to so many times the numbers in its factors a product takes less time than their QRs.
+SMALL = 2
+
 Split = Literal["even", "b", "a"]
 
 
@@ -81,8 +84,8 @@ class LowRank:
         return self.left @ self.right
 
     def norm(self) -> float:
-        """Frobenius norm. Unlike a Gram matrix, QR keeps the digits of a small difference of large products."""
-        if not self.thin:
+        """Frobenius norm. Both ways keep the digits of a small difference of large products, as a Gram matrix would not."""
+        if self.left.shape[0] * self.right.shape[1] <= SMALL * (self.left.numel() + self.right.numel()):
             return float(torch.linalg.norm(self.dense()))
         left = torch.linalg.qr(self.left, mode="r").R
         right = torch.linalg.qr(self.right.T, mode="r").R

@@ -33,21 +33,21 @@ from fedspec.federated.updates import Updates
 class _Schedule:
     """Who trains on what in which step, of n clients sorted by their numbers of samples: it is the same in all of their rounds.
 
+    A step is made on ``active * width`` places, client by client; those of all steps follow one another.
+
     Attributes:
-        places: (steps, n, batch) int64, where in the clients' shuffled samples, all in one row, those of each batch are. What
-            is beyond a client's last sample repeats the first one of its batch: whatever a client computes is its own.
-        shares: (steps, n, batch) on the device, a sample's weight in its client's mean loss: 0 where it only fills up.
-        counts: (steps, n) int64, how many samples of a batch are real.
+        places: (places,) int64, where in the clients' shuffled samples, all in one row, each one is. What is beyond a client's
+            last sample repeats the first one of its batch: whatever a client computes is its own.
+        owners: (places,) int64, whose each one is; n where it only fills up.
+        shares: of each step, (active * width,) on the device: a sample's weight in its client's mean loss, 0 where it fills up.
         active: how many clients take each step; a prefix.
-        widths: how many samples the largest batch of each step has.
         samples: how many samples each step is made on.
     """
 
     places: Tensor
-    shares: Tensor
-    counts: Tensor
+    owners: Tensor
+    shares: tuple[Tensor, ...]
     active: list[int]
-    widths: list[int]
     samples: list[int]
 
 
@@ -66,24 +66,24 @@ def together(
     starts = list(accumulate((len(split) for split in clients), initial=0))
     # The batches of `fedspec.federated.client.train`, side by side.
     seen = [order + starts[client] for client in sorted_ for order in orders(clients[client], config, round, client)]
-    rows = torch.cat(seen)[schedule.places].to(resident.device)
-    losses = torch.zeros(schedule.counts.shape, dtype=resident.dtype, device=resident.device)
+    rows = torch.cat(seen)[schedule.places].to(resident.device).split([len(shares) for shares in schedule.shares])
+    losses: list[Tensor] = []
     stack = _Stack(resident, len(sorted_), config)
     resident.module.train()
     try:
         with global_seed(resident.device, "dropout", config.seed, round):
-            for step, (active, width) in enumerate(zip(schedule.active, schedule.widths, strict=True)):
+            for step, (active, shares) in enumerate(zip(schedule.active, schedule.shares, strict=True)):
                 stack.narrow(active)
-                batch = data.take(rows[step, :active, :width].flatten())
+                batch = data.take(rows[step])
                 inputs, labels = next(batch.batches(len(batch)))
                 each = F.cross_entropy(resident.module(inputs), labels, reduction="none")
-                shares = schedule.shares[step, :active, :width]
-                stack.step(each, shares.flatten())
-                losses[step, :active] = (each.detach().view(active, width) * shares).sum(1)
+                stack.step(each, shares)
+                losses.append(each.detach())
                 yield StepDone(round, step + 1, len(schedule.active), schedule.samples[step])
     finally:
         stack.release()
-    totals = (losses.cpu().double() * schedule.counts).sum(0).tolist()
+    sums = torch.zeros(len(sorted_) + 1, dtype=torch.float64)
+    totals = sums.index_add_(0, schedule.owners, torch.cat(losses).cpu().double()).tolist()[:-1]
     done = dict(zip(sorted_, zip(stack.snapshots(), totals, sizes, strict=True), strict=True))
     for client in present:
         weights, total, size = done[client]
@@ -105,13 +105,20 @@ def _schedule(sizes: tuple[int, ...], batch_size: int, epochs: int, dtype: torch
                 counts[step, client] = len(batch)
                 step += 1
             start += samples
-    shares = (torch.arange(width) < counts.unsqueeze(2)).double() / counts.clamp(min=1).unsqueeze(2)
+    real = torch.arange(width) < counts.unsqueeze(2)
+    owners = torch.where(real, torch.arange(len(sizes)).unsqueeze(1), len(sizes))
+    shares = (real.double() / counts.clamp(min=1).unsqueeze(2)).to(dtype).to(device)
+    active = (counts > 0).sum(1).tolist()
+    cuts = list(zip(active, counts.amax(1).tolist(), strict=True))
+
+    def stepwise(values: Tensor) -> list[Tensor]:
+        return [of_step[:some, :wide].flatten() for of_step, (some, wide) in zip(values, cuts, strict=True)]
+
     return _Schedule(
-        places=places,
-        shares=shares.to(dtype).to(device),
-        counts=counts,
-        active=(counts > 0).sum(1).tolist(),
-        widths=counts.amax(1).tolist(),
+        places=torch.cat(stepwise(places)),
+        owners=torch.cat(stepwise(owners)),
+        shares=tuple(stepwise(shares)),
+        active=active,
         samples=counts.sum(1).tolist(),
     )
 

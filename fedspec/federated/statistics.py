@@ -58,12 +58,11 @@ def movement(updates: LayerUpdates) -> float:
 
 def fedavg_gap(updates: LayerUpdates) -> float:
     """FedAvg's gap, as the norm of ``s sum_i w_i (B_i - B)(A_i - A)``: exact where the difference of products would cancel."""
-    mean = updates.mean
-    spread = LowRank(
-        torch.cat([updates.scale * w * (f.B - mean.B) for f, w in zip(updates.padded, updates.weights, strict=True)], dim=1),
-        torch.cat([f.A - mean.A for f in updates.padded]),
-    )
-    return spread.norm()
+    B = torch.stack([f.B for f in updates.padded]).double() - updates.mean.B
+    A = torch.stack([f.A for f in updates.padded]).double() - updates.mean.A
+    shares = torch.tensor(updates.weights, dtype=torch.float64)
+    # Side by side: (out, n r) and (n r, in).
+    return LowRank((updates.scale * shares * B.movedim(0, -1)).movedim(-1, 1).flatten(1), A.flatten(0, 1)).norm()
 
 
 def measure(updates: LayerUpdates, installed: Installed, move_norm: float) -> LayerStatistics:

@@ -29,7 +29,7 @@ class Updates:
         self.config = config
         kept = 2 if config.optimizer == "adamw" else int(config.momentum > 0)
         self.moments = [[torch.zeros_like(stack) for stack in stacks] for _ in range(kept)]
-        self.steps = [torch.zeros((), device=stack.device) for stack in stacks]
+        self.steps = torch.zeros((), device=stacks[0].device)
 
     def narrow(self, active: int) -> None:
         """Go on with the first ``active`` clients."""
@@ -40,10 +40,10 @@ class Updates:
         """One step, in place: (active, *shape) each, contiguous, since both are read in the order of memory."""
         config = self.config
         if config.optimizer == "adamw":
-            torch._foreach_add_(self.steps, 1)
+            self.steps += 1
             first, second = self.moments
             torch._fused_adamw_(
-                tensors, gradients, first, second, [], self.steps, lr=config.lr, beta1=BETA_1, beta2=BETA_2,
+                tensors, gradients, first, second, [], [self.steps] * len(tensors), lr=config.lr, beta1=BETA_1, beta2=BETA_2,
                 weight_decay=config.weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import torch
@@ -32,7 +33,8 @@ def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     return mean
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots, which have no room for what is computed once.
+@dataclass(frozen=True)
 class LayerUpdates:
     """What the clients of one round sent for one layer.
 
@@ -60,13 +62,13 @@ class LayerUpdates:
     split: Split
     purpose: tuple[str | int, ...]
 
-    @property
+    @cached_property
     def padded(self) -> tuple[Factors, ...]:
         """The clients' factors at the highest rank of them: what one of a lower rank lacks is zero."""
         rank = max(factors.rank for factors in self.factors)
         return tuple(factors.padded(rank) for factors in self.factors)
 
-    @property
+    @cached_property
     def mean(self) -> Factors:
         """sum_i w_i B_i and sum_i w_i A_i, of factors that are padded with zeros where ranks differ."""
         return Factors(
