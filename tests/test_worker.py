@@ -23,6 +23,7 @@ from fedspec.files.memory import Tree
 from fedspec.plan import Item, make_item
 from fedspec.results import Row, to_csv
 from fedspec.worker import Stopped, StopSignal, Worker, drive
+from fedspec.worker.attempt import COPY_EVERY_S
 from fedspec.workqueue.caretaker import SHOW_EVERY_S
 from fedspec.workqueue.distributor import WorkDistributor
 from fedspec.workqueue.liveness import LOCAL_DISK, SYNC_FOLDER, Timing
@@ -795,6 +796,39 @@ def test_a_copy_that_another_program_holds_stops_no_training(disk: MemoryDisk):
     process = Process(disk, before_write=held)
     process.work()
     check(process, item)
+
+
+@pytest.mark.parametrize(("pause", "copies"), [(0.0, [1, ROUNDS]), (COPY_EVERY_S, list(range(1, ROUNDS + 1)))])
+def test_rounds_faster_than_anybody_looks_are_saved_and_not_all_copied(disk: MemoryDisk, pause: float, copies: list[int]):
+    item, copied = item_of(), []
+    fill(disk, item)
+
+    def hook(number: int, client: int) -> None:
+        process.clock.advance(pause)
+
+    def writes(step: str) -> None:
+        if step.startswith("write") and step.endswith("_model.pt"):
+            copied.append(len(process.of(Ckpt)))
+
+    process = Process(disk, hook=hook, before_write=writes)
+    process.work()
+    assert len(process.of(Ckpt)) == ROUNDS
+    assert copied == copies
+
+
+def test_whoever_stops_leaves_a_copy_of_the_last_saved_round(disk: MemoryDisk):
+    item = item_of()
+    fill(disk, item)
+
+    def hook(number: int, client: int) -> None:
+        if number == ROUNDS - 1:
+            process.stop.request()
+
+    process = Process(disk, hook=hook)
+    with pytest.raises(Stopped):
+        process.work()
+    about = json.loads(process.files.read(SHARE.checkpoints / f"{item.exp}.json"))
+    assert about["round"] == ROUNDS - 1
 
 
 def test_memory_that_does_not_suffice_is_this_machines_fault_and_not_the_items(disk: MemoryDisk):

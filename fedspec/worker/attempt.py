@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fedspec.checkpoints import Generation, Resumed, Unusable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Nobody reads faster, and each status wakes the thread that tells it.
 STATUS_EVERY_S = 0.1
+# The copies for people of rounds that follow faster than anybody looks would cost as much as saving them.
+COPY_EVERY_S = 1.0
 # Of saved rounds that cannot be used: a journal may tell of any number.
 MAX_TOLD = 5
 # Where copies of the folder meet later, this may be on its way.
@@ -47,7 +50,8 @@ class Attempt:
         self.quarantine = None if self.queue.timing.syncs else self.queue.workspace.quarantined("")
         self.rows: list[Row] = []
         self.base = ""
-        self._told_at = float("-inf")
+        self._told_at = self._copied_at = float("-inf")
+        self._uncopied: Callable[[], None] | None = None
         self._source: Resumed | None = None  # what this run goes on from
         self._unfit: set[str] = set()  # generations that are whole, and not what this run can go on from
 
@@ -183,9 +187,11 @@ class Attempt:
                     if (ahead := self._ahead()) is not None:
                         return ahead
                     if self.queue.is_paused() and round_ < self.rounds:
+                        self._copy_now()
                         fix = f"Round {round_} is saved; 'fedspec queue resume' lets it go on."
                         raise SupersededError(f"{self.exp} is paused.", fix)
                     if self.worker.stop.requested and round_ < self.rounds:
+                        self._copy_now()
                         raise Stopped(f"Round {round_} saved. Claim released.")
                     lap, trained, aggregated, done_clients, handed_in = clock.monotonic(), 0.0, 0.0, 0, 0
                     round_ += 1
@@ -219,10 +225,19 @@ class Attempt:
         self._gate()  # whoever was stopped at that line must not put an old copy over a successor's
         # Copies and clean-up: a file that another program holds just now is no reason to stop training.
         with suppress(FolderError):
-            self._copy(generation, row.round, row.accuracy, held.key)
+            self._uncopied = partial(self._copy, generation, row.round, row.accuracy, held.key)
+            if row.round >= self.rounds or self.worker.clock.monotonic() - self._copied_at >= COPY_EVERY_S:
+                self._copy_now()
             recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
             # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
             self.checkpoints.prune(self.item.exp, recorded, min(row.round, self.queue.everywhere(self.item)))
+
+    def _copy_now(self) -> None:
+        copy, self._uncopied = self._uncopied, None
+        if copy is not None:
+            self._copied_at = self.worker.clock.monotonic()
+            with suppress(FolderError):
+                copy()
 
     def _copy(self, generation: Generation, round_: int, accuracy: float | None, key: tuple[int, str]) -> None:
         """Refresh the copies for people; those of the last round for good, since nobody writes them again."""
@@ -253,7 +268,7 @@ class Attempt:
         return [ckpt for ckpt in recorded if 0 < ckpt.round <= self.rounds]
 
     def _gate(self) -> None:
-        check_folder(self.queue)
+        check_folder(self.queue, self.item.id)
         reason = self.queue.must_stop(self.held)
         if reason is not None:
             raise self._superseded(reason)
@@ -309,13 +324,18 @@ def _sound(events: Iterator[Event], resumed: Resumed) -> Iterator[Event]:
         yield from events
 
 
-def check_folder(queue: WorkDistributor) -> None:
+def check_folder(queue: WorkDistributor, item_id: str = "") -> None:
     """Raise FolderError if the items' files are gone, which no worker ever writes, whatever is in their place.
 
     The share may have been disconnected: going on would make another queue on the disk below it.
+
+    Args:
+        item_id: the one to look for first: a folder may hold thousands.
     """
-    if queue.store.items and not queue.files.has_files(queue.workspace.plans):
-        raise FolderError(
-            f"The queue in {queue.workspace.queue} is gone.",
-            "Connect the shared folder again, then run the same command again; what was saved so far is kept.",
-        )
+    place, files = queue.workspace, queue.files
+    if not queue.store.items or (item_id and files.size(place.plan(item_id)) is not None) or files.has_files(place.plans):
+        return
+    raise FolderError(
+        f"The queue in {place.queue} is gone.",
+        "Connect the shared folder again, then run the same command again; what was saved so far is kept.",
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedspec.errors import FolderError
+from fedspec.errors import FolderError, TakenError
 from fedspec.files import Crash, DiskFiles, FencedFiles
 from fedspec.files.kernel import SystemKernel
 
@@ -162,3 +162,31 @@ def test_a_read_only_folder_says_what_to_do_and_stays_readable(mounted: Callable
             change()
         assert "--workspace" in caught.value.fix
     assert files.read(folder / "a") == b"old"
+
+
+@pytest.mark.parametrize("way", ["a link", "a link to a link", "dots"])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_nothing_is_written_outside_the_shared_folder(way: str, depth: int, tmp_path: Path):
+    root, outside = tmp_path / "shared", tmp_path / "outside"
+    inner = root.joinpath(*"ab"[:depth])
+    inner.mkdir(parents=True)
+    outside.mkdir()
+    if way == "dots":
+        place = inner.joinpath(*[".."] * (depth + 1), "outside")
+    else:
+        place = inner / "link"
+        place.symlink_to(outside if way == "a link" else inner / "other")
+        (inner / "other").symlink_to(outside)
+    files = FencedFiles(root)
+    with pytest.raises(TakenError, match="leads out"):
+        files.write(place / "x", b"x")
+    with pytest.raises(TakenError, match="leads out"):
+        files.append(place / "deep" / "x", b"x")
+    assert list(outside.iterdir()) == []
+
+
+def test_a_link_that_stays_in_the_shared_folder_is_followed(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    FencedFiles(tmp_path).write(tmp_path / "link" / "x", b"x")
+    assert (tmp_path / "there" / "x").read_bytes() == b"x"
