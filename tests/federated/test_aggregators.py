@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedspec.federated.aggregators import AGGREGATORS
+from fedspec.federated.aggregators import AGGREGATORS, fedrpca
 from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates
 from fedspec.federated.aggregators.fedavg import FedAvg
 from fedspec.federated.aggregators.fedavg_rebalanced import FedAvgRebalanced
@@ -323,11 +323,12 @@ def test_fedrpca_amplifies_what_single_clients_have_learnt_and_not_what_they_sha
 
 
 @pytest.mark.parametrize("shape", [(40, 5), (8, 12)])
-def test_robust_pca_solves_principal_component_pursuit(shape: tuple[int, int]) -> None:
+def test_robust_pca_solves_principal_component_pursuit(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """For equal shares: one matrix is a subgradient of the nuclear norm at L and of lambda times the l1 norm at S."""
     generator = torch.Generator().manual_seed(2)
     M = torch.randn(shape, generator=generator, dtype=torch.float64).abs()
     M[3, 1] += 30
+    monkeypatch.setattr(fedrpca, "SETTLED", 1e-6)
     S = torch.from_numpy(sparse_part(M.T.numpy(), np.full(shape[1], 1 / shape[1]))).T
     bound = 1 / max(shape) ** 0.5
     U, values, V = torch.linalg.svd(M - S, full_matrices=False)
@@ -342,6 +343,18 @@ def test_robust_pca_solves_principal_component_pursuit(shape: tuple[int, int]) -
         of_nuclear = U @ V + (left * angles.clamp(max=1)) @ right
         of_l1 = torch.where(S != 0, bound * S.sign(), of_nuclear.clamp(-bound, bound))
     assert float((of_l1 - of_nuclear).norm()) < 1e-3 * rank**0.5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_mean_of_the_sparse_parts_is_right_to_less_than_a_hundredth(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(seed)
+    common = generator.normal(size=(10, 2)) @ generator.normal(size=(2, 200))
+    changes = common + generator.normal(size=(10, 200)) * (generator.random((10, 200)) < 0.1)
+    shares = generator.dirichlet(np.ones(10))
+    rough = shares @ sparse_part(changes, shares)
+    monkeypatch.setattr(fedrpca, "SETTLED", 1e-9)
+    exact = shares @ sparse_part(changes, shares)
+    assert np.linalg.norm(rough - exact) < 1e-2 * np.linalg.norm(exact)
 
 
 def test_a_client_of_nearly_all_samples_is_nearly_alone_in_fedrpca_too(factors: Draw, updates_of: Updates) -> None:

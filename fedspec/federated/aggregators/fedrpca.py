@@ -31,12 +31,12 @@ from fedspec.config import FederatedConfig
 from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise, weighted_mean
 from fedspec.federated.lora import Factors, grown
 
-# Where residuals are this small, relative to M, the mean of S is right to three or four digits: after about a hundred steps.
-SETTLED, MOST_STEPS = 1e-5, 2000
+# Where residuals are this small, relative to M, the mean of S is right to about a thousandth: after some eighty steps.
+SETTLED, MOST_STEPS = 3e-5, 2000
 # Steps go this far beyond where they would end (Boyd et al. 2011, section 3.4.3), which takes a third less of them.
 RELAXATION = 1.6
 # The penalty moves by this factor where one residual is this much larger than the other; in the end it stays, lest it swing.
-FACTOR, IMBALANCE, BALANCING_STEPS = 2.0, 5.0, 200
+FACTOR, IMBALANCE, BALANCING_STEPS = 1.5, 3.0, 100
 
 
 class FedRPCA(Layerwise):
