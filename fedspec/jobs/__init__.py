@@ -39,11 +39,18 @@ class Job(Protocol):
 
     Attributes:
         device: where it runs, as the CSV names it; ``runtime`` the version of what computes.
+        samples: how many a round trains on, those of all its clients and of each pass over them; the mean, where clients are
+            sampled.
         base: the frozen part of the model, on the CPU. Given back to `open_job`, it makes the identical job.
     """
 
     device: str
     runtime: str
+
+    @property
+    def samples(self) -> float:
+        """Of a round."""
+        ...
 
     @property
     def base(self) -> Mapping[str, Tensor]:

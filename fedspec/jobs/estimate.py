@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fedspec.clock import Clock
-from fedspec.config import clients_in_a_round
 from fedspec.federated.events import ClientDone, ClientRejected, RoundDone, StepDone
 from fedspec.jobs import Job, OpenJob
 from fedspec.plan import Item
@@ -81,26 +80,27 @@ def _measure(item: Item, open_job: OpenJob, clock: Clock, budget_s: float) -> _C
 
 
 def _rounds(job: Job, item: Item, clock: Clock, budget_s: float) -> tuple[float, int]:
-    """(seconds a round, bytes of the state); a round that outlasts the budget is judged by its first clients or steps."""
-    clients = clients_in_a_round(item.config)
+    """(seconds a round, bytes of the state); a round that outlasts the budget is judged by the samples of its first clients."""
+    epochs = int(item.config.get("local_epochs", 1))
     began = lap = clock.monotonic()
     laps: list[float] = []
-    trained, state_bytes = 0.0, 0  # the share of the round's training that is done
+    trained, state_bytes, together = 0, 0, False
     for event in job.run(None):
         now = clock.monotonic()
         if isinstance(event, RoundDone):
             laps.append(now - lap)
-            lap, trained, state_bytes = now, 0.0, _bytes(event.state)
+            lap, trained, state_bytes = now, 0, _bytes(event.state)
             if len(laps) == MAX_ROUNDS:
                 break
-        elif isinstance(event, ClientDone | ClientRejected):
-            trained = min(1.0, trained + 1 / clients)
         elif isinstance(event, StepDone):
-            trained = event.steps / event.total
+            trained, together = trained + event.samples, True
+        elif isinstance(event, ClientDone | ClientRejected) and not together:
+            # Clients that were trained together only hand in what their steps have counted.
+            trained += event.samples * epochs
         if now - began > budget_s and (laps or trained):
             break
     if not laps:
-        return (clock.monotonic() - lap) / trained, 0
+        return (clock.monotonic() - lap) * job.samples / trained, 0
     # The first round also warms caches up.
     later = laps[1:] or laps
     return sum(later) / len(later), state_bytes

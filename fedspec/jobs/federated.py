@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, complaints, mismatched, unfit
+from fedspec.config import CentralizedConfig, FederatedConfig, TrainingConfig, clients_in_a_round, complaints, mismatched, unfit
 from fedspec.errors import CapabilityError
 from fedspec.federated.events import Event
 from fedspec.federated.experiment import prepare
@@ -36,6 +37,13 @@ class FederatedJob:
         self.device = self.experiment.resident.device.type
         # A plain text: the version is a class of its own, which a checkpoint that is read without unpickling cannot hold.
         self.runtime = str(torch.__version__)
+
+    @property
+    def samples(self) -> float:
+        """How many samples a round trains on."""
+        config = self.experiment.config
+        share = clients_in_a_round(asdict(config)) / len(self.experiment.clients)
+        return share * len(self.experiment.train) * config.local_epochs
 
     @property
     def base(self) -> Mapping[str, Tensor]:

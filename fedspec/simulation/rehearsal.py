@@ -54,6 +54,7 @@ class RehearsalJob:
         self.device = device
         self.item, self.sleep, self.client_s = item, sleep, client_s
         self.base: Mapping[str, Tensor] = base or {"seed": torch.tensor([int(item.config["seed"])])}
+        self.samples: float = item.config["clients"]
 
     def run(self, state: Mapping[str, Any] | None) -> Iterator[Event]:
         """The chain from ``state`` to the last round."""

@@ -24,6 +24,7 @@ class Machine:
     imports_s: float = 3.0
     start_s: float = 0.5
     client_s: float = 0.01
+    sizes: tuple[int, ...] = (1,)
     warming_s: float = 0.0
     opened: int = 0
     trained: int = 0
@@ -38,12 +39,19 @@ class Machine:
         self.item = item
         return self
 
+    @property
+    def samples(self) -> float:
+        clients = self.item.config["clients"]
+        return self.item.config["local_epochs"] * sum(self.sizes[client % len(self.sizes)] for client in range(clients))
+
     def run(self, state: Mapping[str, Any] | None) -> Iterator[Event]:
         for round_ in range(1, self.item.config["rounds"] + 1):
             for client in range(self.item.config["clients"]):
-                self.clock.advance(self.client_s + (self.warming_s if round_ == 1 else 0))
+                self.clock.advance(
+                    self.client_s * self.sizes[client % len(self.sizes)] + (self.warming_s if round_ == 1 else 0)
+                )
                 self.trained += 1
-                yield ClientDone(round_, client, 1, 0.0)
+                yield ClientDone(round_, client, self.sizes[client % len(self.sizes)], 0.0)
             yield RoundDone(round_, None, {"round": round_})  # type: ignore[arg-type]
 
 
@@ -82,6 +90,13 @@ def test_a_long_round_is_judged_by_its_first_clients():
     machine = Machine(client_s=60.0)
     [item] = plan(rounds="20", clients="10")
     assert estimate([item], machine, machine.clock).seconds == pytest.approx(0.5 + 20 * (600 + SAVE_S))
+    assert machine.trained == 1
+
+
+def test_a_first_client_of_few_samples_does_not_make_a_round_short():
+    machine = Machine(client_s=60.0, sizes=(1, 9))
+    [item] = plan(rounds="20", clients="10", local_epochs="3")
+    assert estimate([item], machine, machine.clock).seconds == pytest.approx(0.5 + 20 * (5 * 600 + SAVE_S))
     assert machine.trained == 1
 
 
