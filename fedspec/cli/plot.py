@@ -47,7 +47,8 @@ def plot(
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
     else:
-        _tell(sentences, written)
+        _tell(sentences)
+        _name(written)
 
 
 def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
@@ -59,15 +60,18 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
     paths = [place.result(name) for name in experiments]
     if paths:
         first = [name for name, entry in FIGURES.items() if "first" in entry.traits]
+        _tell(summarize_files(paths))
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
-        written = draw_all(place.results, place.figures, first, warn=warn, files=queue.files)
-        _tell(summarize_files(paths), written)
+        _name(draw_all(place.results, place.figures, first, warn=warn, files=queue.files))
         say(f"More:    fedspec report     all {len(FIGURES)} figures and the tables on one page ('fedspec plot': as PDFs)")
 
 
-def _tell(sentences: Iterable[str], written: Sequence[Path]) -> None:
+def _tell(sentences: Iterable[str]) -> None:
     for sentence in sentences:
         say(sentence)
+
+
+def _name(written: Sequence[Path]) -> None:
     pdfs = [path for path in written if path.suffix == ".pdf"]
     if len(pdfs) > MOST_NAMED:
         say(f"Figures: {near(pdfs[0].parent)} ({len(pdfs)} as PDF and as PNG)")
