@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,9 @@ class FederatedJob:
     @property
     def samples(self) -> float:
         """How many samples a round trains on."""
-        config = self.experiment.config
-        share = clients_in_a_round(asdict(config)) / len(self.experiment.clients)
-        return share * len(self.experiment.train) * config.local_epochs
+        config, clients = self.experiment.config, len(self.experiment.clients)
+        sampled = clients_in_a_round({"participation": getattr(config, "participation", 1.0), "clients": clients})
+        return sampled / clients * len(self.experiment.train) * config.local_epochs
 
     @property
     def base(self) -> Mapping[str, Tensor]:

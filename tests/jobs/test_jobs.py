@@ -60,6 +60,19 @@ def test_a_federated_job_tells_of_each_client_and_of_the_aggregation_before_the_
     assert kinds == [ClientDone, ClientDone, Aggregated, RoundDone] * 3
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_job_says_on_how_many_samples_its_rounds_train(kind: str):
+    job = open_job(kind)
+    trained = sum(event.samples for event in job.run(None) if isinstance(event, ClientDone))
+    assert job.samples == trained / CONFIGS[kind].rounds
+
+
+def test_of_sampled_clients_and_several_passes_a_job_says_the_mean():
+    config = FederatedConfig(clients=4, rounds=1, batch_size=64, participation=0.5, local_epochs=3, min_client_samples=8)
+    job, whole = (opener(None)(make_item("federated", c), None) for c in (config, CONFIGS["federated"]))
+    assert job.samples == 3 * whole.samples / 2
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_resuming_from_what_a_checkpoint_and_the_base_hold_equals_never_stopping(kind: str, after: int):
