@@ -115,7 +115,9 @@ def _headline(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Clients", str(values["clients"])
     yield "Rounds", str(values["rounds"])
     yield "Alpha", "none (iid)" if values["split"] == "iid" else in_text(values["alpha"])
-    yield "Methods", f"{', '.join(methods)}; {count(len(values['seed']), 'seed')}: {count(len(plan.items), 'item')}"
+    # A search has seeds of its own.
+    seeds = {item.config["seed"] for item in plan.items}
+    yield "Methods", f"{', '.join(methods)}; {count(len(seeds), 'seed')}: {count(len(plan.items), 'item')}"
 
 
 def _how_long(measured: Estimate, left: int, workers: int) -> str:

@@ -54,6 +54,7 @@ def run(
     from fedspec.cli.outline import show_plan, with_engines
     from fedspec.cli.plans import read_plan
     from fedspec.cli.session import checked_workers
+    from fedspec.workqueue.wording import count
 
     chosen = read_plan(plan, flags)
     if show_config:
@@ -66,7 +67,8 @@ def run(
         show_plan(search, queue, workers, dry_run=dry_run, json=json)
         if dry_run:
             if not json:
-                say(f"Then {len(chosen.items)} reported experiments, each with the rate that is best for its method.")
+                each = "each " if len(chosen.items) > 1 else ""
+                say(f"Then {count(len(chosen.items), 'reported experiment')}, {each}with the rate that is best for its method.")
             return
         chosen = chosen.with_rates(_found(search, queue, workers, name))
     chosen = with_engines(chosen, queue)

@@ -132,7 +132,7 @@ def test_a_search_comes_first_and_the_reported_experiment_has_the_rate_that_it_f
     path = tmp_path / "mine.toml"
     path.write_text(SEARCHED)
     dry = place.fedspec("run", str(path), "--dry-run")
-    assert "Then 1 reported experiments" in dry.out
+    assert "Then 1 reported experiment, with" in dry.out
     said = place.fedspec("run", str(path))
     assert said.code == 0
     # A rate of nearly nothing learns nothing.
@@ -143,6 +143,14 @@ def test_a_search_comes_first_and_the_reported_experiment_has_the_rate_that_it_f
     again = place.fedspec("run", str(path), "--json")
     assert again.json["exit_code"] == 0
     assert [line["experiment"] for line in again.json["items"]] == ["fedspec_dirichlet_alpha0.5_c2_r1"]
+
+
+def test_a_search_is_announced_with_its_own_seeds(place: Place, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SEARCHED.replace("seed = [42]", "seed = [42, 43, 44]"))
+    dry = place.fedspec("run", str(path), "--dry-run")
+    assert "Methods: FedSpec; 1 seed: 2 items" in dry.out
+    assert "Then 3 reported experiments, each with" in dry.out
 
 
 def test_adding_a_plan_with_a_search_adds_the_search_and_says_so(place: Place, tmp_path: Path):
