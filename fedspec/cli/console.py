@@ -6,7 +6,8 @@ import io
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -41,6 +42,18 @@ def stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def busy(what: str) -> Iterator[Callable[[str], None]]:
+    """Says on a terminal what takes a moment, for as long as it does; what it is told in between, it warns of afterwards."""
+    console, told = stderr(), list[str]()
+    try:
+        with console.status(what) if console.is_terminal else nullcontext():
+            yield told.append
+    finally:
+        for message in told:
+            warn(message)
 
 
 def say(text: str = "", console: Console | None = None, style: str = "") -> None:

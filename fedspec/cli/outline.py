@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fedspec.cli.console import emit_json, say, stderr, stdout, table, terminal_width
+from fedspec.cli.console import busy, emit_json, say, stdout, table, terminal_width
 
 if TYPE_CHECKING:
     from fedspec.jobs.estimate import Estimate
@@ -62,7 +61,7 @@ def with_engines(plan: Plan, queue: WorkDistributor) -> Plan:
     from fedspec.workspace import data_root
 
     queue.refresh()
-    with _measuring("Measuring which engine trains the clients faster"):
+    with busy("Measuring which engine trains the clients faster"):
         return decide(plan, queue.store.items.values(), opener(data_root()), SystemClock())
 
 
@@ -81,14 +80,8 @@ def _measured(items: list[Item], queue: WorkDistributor) -> Estimate:
     from fedspec.workspace import data_root
 
     saved = {item.id: generations[0].round for item in items if (generations := queue.store.fold.generations(item.id))}
-    with _measuring("Measuring how long a round takes on this machine"):
+    with busy("Measuring how long a round takes on this machine"):
         return estimate(items, opener(data_root()), SystemClock(), saved)
-
-
-def _measuring(what: str) -> AbstractContextManager[object]:
-    """Says on a terminal what takes a moment."""
-    console = stderr()
-    return console.status(what) if console.is_terminal else nullcontext()
 
 
 def _lacking(item: Item) -> set[str]:

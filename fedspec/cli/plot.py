@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import emit_json, near, say, warn
+from fedspec.cli.console import busy, emit_json, near, say
 from fedspec.cli.options import JsonOption, WorkspaceOption
 from fedspec.figures import FIGURES
 
@@ -42,7 +42,8 @@ def plot(
     queue.caretaker.publish(thorough=True)
     place, out = queue.workspace, output or queue.workspace.figures
     data = Data(data_root(), queue.store.items)
-    written = draw_all(place.results, out, figures or None, data=data, warn=warn, files=queue.files)
+    with busy("Drawing the figures") as tell:
+        written = draw_all(place.results, out, figures or None, data=data, warn=tell, files=queue.files)
     sentences = summarize_files(place.results)
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
@@ -62,7 +63,9 @@ def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
         first = [name for name, entry in FIGURES.items() if "first" in entry.traits]
         _tell(summarize_files(paths))
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
-        _name(draw_all(place.results, place.figures, first, warn=warn, files=queue.files))
+        with busy("Drawing the figures") as tell:
+            written = draw_all(place.results, place.figures, first, warn=tell, files=queue.files)
+        _name(written)
         say(f"More:    fedspec report     all {len(FIGURES)} figures and the tables on one page ('fedspec plot': as PDFs)")
 
 

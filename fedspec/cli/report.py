@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedspec.cli.console import emit_json, near, say, warn
+from fedspec.cli.console import busy, emit_json, near, say
 from fedspec.cli.options import JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -46,9 +46,11 @@ def report(
         data=Data(data_root(), queue.store.items),
     )
     page = output or place.report
-    content = report(place.results, sources)
+    with busy("Drawing the figures of the page"):
+        content = report(place.results, sources)
     queue.files.write(page, content, durable=False)
-    tables = write_tables(place.results, place.tables, warn=warn, files=queue.files)
+    with busy("Writing the tables") as tell:
+        tables = write_tables(place.results, place.tables, warn=tell, files=queue.files)
     if json:
         emit_json({"report": str(page), "tables": [str(path) for path in tables], "summary": summarize_files(place.results)})
     else:

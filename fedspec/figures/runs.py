@@ -34,8 +34,12 @@ class Run:
 
     def series(self, column: str) -> pd.Series[float]:
         """The column's values, (rounds,) float64, indexed by round; NaN where it has no meaning."""
-        values: pd.Series[float] = self.table.set_index("round")[column]
+        values: pd.Series[float] = self._by_round[column]
         return values
+
+    @cached_property
+    def _by_round(self) -> pd.DataFrame:
+        return self.table.set_index("round")
 
     def first(self, column: str) -> str | float:
         """The column's value in the first row, for columns that are the same in all."""
