@@ -27,6 +27,9 @@ RUN_ALPHA = 0.55
 # Reductions in per cent that are drawn as one; between two methods there in points, and for all of them; and the room that
 # this takes at the ends of the axis, as a share of what is drawn.
 ALIKE, MOST_STEP, ROOM, MARGIN = 1e-6, 8.0, 32.0, 0.16
+# A gap that a method widens can be any number of times as wide: what is below minus this many per cent lies on a logarithmic
+# scale, if anything is that far below it.
+WHOLE, FAR = 100.0, 2.0
 
 
 def draw(family: Family) -> Figure:
@@ -62,8 +65,26 @@ def draw(family: Family) -> Figure:
         axes.set_xlabel("Reduction of the gap (%)")
         if is_leftmost(axes):
             axes.set_ylabel("Gain over FedAvg (points)")
+    lowest = min(float(cloud[:, 0].min()) for points in panels.values() for cloud in points.values())
+    for axes in grid:
+        _reduction_axis(axes, lowest)
     legend(figure, marker_entries(looks))
     return figure
+
+
+def _reduction_axis(axes: Axes, lowest: float) -> None:
+    """Ticks up to 100 per cent, beyond which there is nothing, and a scale on which the usual is not pressed together."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    if lowest < -FAR * WHOLE:
+        axes.set_xscale("symlog", linthresh=WHOLE, linscale=1.5)
+        decades = [-WHOLE * 10.0**power for power in range(1, math.ceil(math.log10(-lowest / WHOLE)) + 1)]
+        axes.xaxis.set_major_locator(FixedLocator([*reversed(decades), -WHOLE, 0, WHOLE]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    else:
+        ticks = [tick for tick in axes.get_xticks() if tick <= WHOLE]
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
 
 
 def _points(family: Family, method: str, alpha: float | None) -> NDArray[np.float64]:

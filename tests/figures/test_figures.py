@@ -166,6 +166,23 @@ def test_each_run_is_a_point_of_gain_and_reduction(folder: Folder) -> None:
     assert points(axes, styles(["fedavg"])["fedavg"].color).size == 0
 
 
+@pytest.mark.parametrize("widened", [0.6, 3.9])
+def test_a_widened_gap_does_not_press_the_others_together_and_no_tick_is_beyond_all_of_a_gap(
+    widened: float, folder: Folder
+) -> None:
+    for method, gap in (("fedavg", 0.4), ("fedspec", 0.3), ("fedex", 0.0), ("fedrpca", widened)):
+        folder.add(FederatedConfig(method=method), 0.8, gap, fedavg_gap=0.4)
+    drawn = figure(folder, "gain_and_gap")
+    (axes,) = drawn.axes
+    assert max(axes.get_xticks()) == 100
+    assert {"0", "100"} <= {tick.get_text() for tick in axes.get_xticklabels()}
+    left, zero, spec, all_of_it = axes.transAxes.inverted().transform(
+        [axes.transData.transform((x, 0)) for x in (100 * (1 - widened / 0.4), 0, 25, 100)]
+    )[:, 0]
+    assert 0 < left < zero < spec < all_of_it < 1
+    assert all_of_it - zero > 0.25
+
+
 def test_learning_rates_are_compared_on_validation(folder: Folder) -> None:
     for lr, test, validation in ((0.01, 0.9, 0.6), (0.02, 0.2, 0.8), (0.1, 0.5, 0.7)):
         for seed in (1, 2):
