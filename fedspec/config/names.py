@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -81,7 +82,7 @@ def suffix(config: msgspec.Struct, forms: Mapping[str, str], **defaults: Any) ->
     Args:
         defaults: where they are not the class's.
     """
-    usual = {field.name: field.default for field in msgspec.structs.fields(config)} | defaults
+    usual = _usual(type(config)) | defaults
     told = {key: forms[key].format(_told(key, getattr(config, key))) for key in forms if getattr(config, key) != usual[key]}
     tuning = {key: told[key] for key in TUNING_KEYS if key in told}
     if sum(map(len, tuning.values())) <= MAX_TUNING:
@@ -89,6 +90,12 @@ def suffix(config: msgspec.Struct, forms: Mapping[str, str], **defaults: Any) ->
     kept = _first(tuning, MAX_TUNING - 1 - DIGITS)
     digest = sha256("".join(tuning.values()).encode()).hexdigest()[:DIGITS]
     return "".join(text for key, text in told.items() if key in kept or key not in tuning) + f"_{digest}"
+
+
+@cache
+def _usual(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    # Asking a class for its fields takes most of a millisecond.
+    return {field.name: field.default for field in msgspec.structs.fields(kind)}
 
 
 def _first(texts: Mapping[str, str], room: int) -> Iterable[str]:
