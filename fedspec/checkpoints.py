@@ -341,5 +341,5 @@ def _resumed(data: bytes, item_id: str, ckpt: Recorded) -> Resumed | None:
         if any(row.round != number for number, row in enumerate(rows, start=1)):
             return None
         return Resumed(ckpt.round, state, rows, ckpt.base, ckpt.file)
-    except (DamagedError, KeyError, TypeError, msgspec.MsgspecError, RecursionError):
+    except (DamagedError, KeyError, TypeError, ValueError, RecursionError):  # texts that are no UTF-8 among them
         return None

@@ -182,6 +182,12 @@ def test_an_engine_is_decided_where_a_person_names_one(read: Any, section: str):
     assert auto.undecided == auto.ids
 
 
+def test_a_named_engine_leaves_the_centralized_baseline_as_it_is(read: Any):
+    for plan in (read("centralized = true", engine="stacked"), read('centralized = true\n[experiment]\nengine = "stacked"')):
+        engines = {(item.kind, item.config["engine"]) for item in plan.items}
+        assert engines == {("federated", "stacked"), ("centralized", "sequential")}
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("rounds", 0), ("alpha", [-1.0]), ("seed", []), ("method", ["fedsgd"]), ("dataset", "cifar")]
 )
@@ -309,7 +315,7 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
         "rank_rule",
     ),
     "momentum in a growing rank": (
-        '[experiment]\nserver = "adam"\nrank_rule = "energy"\n[grid]\nmethod = ["fedavg"]',
+        '[experiment]\nserver = "adam"\nserver_lr = 0.01\nrank_rule = "energy"\n[grid]\nmethod = ["fedavg"]',
         2,
         "in a rank that grows",
         "fixed",
@@ -332,6 +338,19 @@ MISTAKES: dict[str, tuple[str, int | None, str, str]] = {
         "scaffold is defined for plain SGD",
         '"sgd"',
     ),
+    "variates with a proximal term": (
+        '[experiment]\noptimizer = "sgd"\nprox = 0.1\ntune = "full"\n[grid]\nmethod = ["scaffold"]',
+        3,
+        "corrections know nothing of prox",
+        "fedavg",
+    ),
+    "variates with a server optimizer": (
+        '[experiment]\noptimizer = "sgd"\nserver = "momentum"\ntune = "full"\n[grid]\nmethod = ["scaffold"]',
+        3,
+        "corrections know nothing of server momentum",
+        "fedavg",
+    ),
+    "Adam's steps at the rate of averaging": ('[experiment]\nserver = "adam"', 2, "and that is 1.0", "0.01"),
     "momentum of an SVD": (
         '[experiment]\nserver = "momentum"\n[grid]\nmethod = ["fedspec"]',
         2,

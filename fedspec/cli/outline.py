@@ -40,14 +40,19 @@ def show_plan(plan: Plan, queue: WorkDistributor, workers: int, *, dry_run: bool
         emit_json({"plan": plan.name, "items": items, "left": len(left), "estimate": asdict(measured)})
         return
     say(f"FedSpec: {plan.title}\nConfiguration:")
-    for name, value in (*_headline(plan), ("Estimated time", _how_long(measured, len(left) - len(elsewhere), workers))):
+    for name, value in (
+        *_headline(plan),
+        ("Estimated time", _how_long(measured, len(left) - len(elsewhere), len(elsewhere), workers)),
+    ):
         say(f"  {name}: {value}")
     if elsewhere:
         lacking = ", ".join(sorted({need for item in elsewhere for need in _lacking(item)}))
         say(f"  For other machines: {len(elsewhere)} of {len(left)} items need {lacking}")
     if dry_run:
         if left:
-            say(f"  Memory: about {measured.memory_bytes / MIB:.0f} MiB a worker; disk: {measured.disk_bytes / MIB:.1f} MiB")
+            # What a round leaves on the disk is known once one has ended.
+            disk = f"{measured.disk_bytes / MIB:.1f} MiB" if measured.disk_bytes else "not known, a round takes too long to try"
+            say(f"  Memory: about {measured.memory_bytes / MIB:.0f} MiB a worker; disk: {disk}")
         rows = [(item.exp, fold.status(item.id), item.id) for item in plan.items]
         say("\n".join(table(("Item", "State", "Id"), rows, width=terminal_width(stdout()))))
         say("Nothing was written. Leave out --dry-run to start.")
@@ -113,13 +118,13 @@ def _headline(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Methods", f"{', '.join(methods)}; {count(len(seeds), 'seed')}: {count(len(plan.items), 'item')}"
 
 
-def _how_long(measured: Estimate, left: int, workers: int) -> str:
+def _how_long(measured: Estimate, left: int, elsewhere: int, workers: int) -> str:
     import psutil
 
     from fedspec.workqueue.wording import count, in_words
 
     if not left:
-        return "none, every item is done"
+        return "not known, this machine can run none of the items left" if elsewhere else "none, every item is done"
     # More workers than cores or items make nothing faster.
     abreast = max(1, min(workers, left, psutil.cpu_count() or 1))
     crew = f" on {count(workers, 'worker')}" if workers > 1 else ""

@@ -89,6 +89,9 @@ def _federated_complaints(config: FederatedConfig) -> Iterable[tuple[str, str, s
     for key in ("prox", "server_lr", "clip", "noise"):
         if not 0 <= getattr(config, key) < float("inf"):
             yield key, f"{key} must be 0 or more, not {getattr(config, key)}", "Use a value such as 0.01."
+    if config.server == "adam" and config.server_lr >= 1:
+        what = f"server adam takes steps of about server_lr in every coordinate, and that is {config.server_lr}"
+        yield "server", what, "Set server_lr to a value such as 0.01; Reddi et al. 2021 tune it."
     if not 0 <= config.server_momentum < 1:
         yield "server_momentum", f"server_momentum must be in [0, 1), not {config.server_momentum}", "Use a value such as 0.9."
     if config.rank_rule != "fixed" and config.tune == "full":
@@ -147,6 +150,9 @@ def unfit(config: TrainingConfig, traits: Collection[str]) -> Iterable[tuple[str
     if config.noise and "mean" not in traits:
         what = f"{method} looks at more than the mean of what clients send, which is all that noise hides"
         yield "noise", what, "Use fedavg, fedavg_rebalanced, ffa, rolora or fedsvd, or leave noise out."
+    if "sgd" in traits and (config.prox or config.weight_decay or config.server != "average"):
+        key = "prox" if config.prox else "weight_decay" if config.weight_decay else "server"
+        yield key, f"{method}'s corrections know nothing of {key} {getattr(config, key)}", f"Leave {key} out, or use fedavg."
     if "sgd" in traits and (config.optimizer != "sgd" or config.momentum):
         yield "optimizer", f"{method} is defined for plain SGD", 'Set optimizer = "sgd" and no momentum.'
 

@@ -94,7 +94,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
     safe = privacy.protected(config, before, trained, updates, len(present), number)
     result = aggregate(config, method, state["method"], before, safe, number)
     after, optimizer = (
-        server.step(config, state["server"], before, result.weights, trained) if updates else (before, state["server"])
+        server.step(config, state["server"], before, result.weights, trained) if safe else (before, state["server"])
     )
     yield Aggregated(number, len(updates), result.layers)
 
@@ -104,7 +104,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
         before=before.adapter,
         trained=trained,
         installed=result.installed,
-        is_new=bool(updates),
+        is_new=bool(safe),
         dense=before.dense,
         copies=2 if method.variates else 1,
         ranks=[client_rank(config, client) for client in range(config.clients)] if config.ranks else [],

@@ -2,8 +2,9 @@
 
 Up go the factors that a client has trained, and its dense tensors. Down go, once the round is done, the factors that are new to
 it, the dense tensors, and what was folded into base weights. A client that was not sampled gets nothing; once it is sampled
-again, it first downloads what it has missed: the present factors and dense tensors once, and every folded residual. A client of
-a lower rank sends and gets its own directions; those that all draw from the seed are never sent.
+again, it first downloads what it has missed: the present factors and dense tensors once, and of each base weight every folded
+residual, or the sum of all, whatever is less. A client of a lower rank sends and gets its own directions; those that all draw
+from the seed are never sent.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ def fits(debts: Any, clients: int) -> bool:
 def _is_debt(debt: Any) -> bool:
     if not isinstance(debt, dict) or debt.keys() != _nothing().keys():
         return False
-    counts = [debt[name] for name in ("A", "B", "residual")]
-    return type(debt["dense"]) is bool and all(type(count) is int and count >= 0 for count in counts)
+    if type(debt["dense"]) is not bool or not isinstance(debt["residual"], dict):
+        return False
+    counts = [debt["A"], debt["B"], *debt["residual"].values()]
+    return all(type(name) is str for name in debt["residual"]) and all(type(count) is int and count >= 0 for count in counts)
 
 
 def _nothing() -> Debt:
-    """How many numbers of the present A and B it lacks, whether it lacks the dense tensors, and what was folded meanwhile."""
-    return {"A": 0, "B": 0, "dense": False, "residual": 0}
+    """How many numbers of the present A and B it lacks, whether it lacks the dense tensors, and for each layer how many numbers
+    say what was folded meanwhile."""
+    return {"A": 0, "B": 0, "dense": False, "residual": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Exchange:
         factors_down = sum(debt["A"] + debt["B"] for debt in owing)
         if self.is_new:
             factors_down += sum(sum(self._downloads(client).values()) for client in self.sampled)
-        residual = receivers * self._folded + sum(debt["residual"] for debt in owing)
+        residual = receivers * sum(self._folded.values()) + sum(sum(debt["residual"].values()) for debt in owing)
         dense_down = self._dense * (receivers + sum(debt["dense"] for debt in owing))
         up, down = factors_up + clients * self._dense, factors_down + residual + dense_down
         numbers = {
@@ -92,10 +96,10 @@ class Exchange:
         """What each client has missed after this round."""
         after = []
         for client, debt in enumerate(before):
-            if client in self.sampled and self.is_new:
+            if client in self.sampled:
                 debt = _nothing()
             elif self.is_new:
-                missed = {"dense": debt["dense"] or bool(self.dense), "residual": debt["residual"] + self._folded}
+                missed = {"dense": debt["dense"] or bool(self.dense), "residual": self._missed(debt["residual"])}
                 debt = debt | missed | self._downloads(client)
             after.append(debt)
         return after
@@ -116,9 +120,15 @@ class Exchange:
         known = factors.rank - drawn
         return length * (min(known, self.ranks[client]) if self.ranks else known)
 
+    def _missed(self, residual: Mapping[str, int]) -> dict[str, int]:
+        """What says all that was folded into each layer: at most the sum itself."""
+        whole = {name: layer.factors.B.shape[0] * layer.factors.A.shape[1] for name, layer in self.installed.items()}
+        missed = Counter(residual) + Counter(self._folded)
+        return {name: min(count, whole.get(name, count)) for name, count in missed.items()}
+
     @property
-    def _folded(self) -> int:
-        return sum(layer.folded.numel for layer in self.installed.values() if layer.folded is not None)
+    def _folded(self) -> dict[str, int]:
+        return {name: layer.folded.numel for name, layer in self.installed.items() if layer.folded is not None}
 
     @property
     def _dense(self) -> int:

@@ -93,8 +93,11 @@ class FencedFiles(DiskFiles):
 
     def _may_lead_out(self, path: Path) -> bool:
         """Whether there is a link, or what may be one, between the root and the path: most often a few looks tell that not."""
+        parts = path.relative_to(self.root).parts
+        if ".." in parts:
+            return True
         step = str(self.root)
-        for part in path.relative_to(self.root).parts:
+        for part in parts:
             step = os.path.join(step, part)  # noqa: PTH118 - a path for each step takes longer than the look
             try:
                 found = os.lstat(step)
@@ -103,7 +106,7 @@ class FencedFiles(DiskFiles):
             except OSError:
                 return True
             # On Windows a junction, or what a sync client has evicted, is a reparse point.
-            if part == ".." or stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", False):
+            if stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", False):
                 return True
         return False
 

@@ -191,7 +191,8 @@ class _Expansion:
         own = self._spanned("search", SEARCH_KEYS)
         for key in ("lr", "seed"):
             if key not in own:
-                raise self.error("search", f"[search] has no {key}", f"Add a list, such as {key} = [{EXAMPLES[key]}].")
+                example = {"lr": "0.003, 0.01", "seed": "1, 2"}[key]
+                raise self.error("search", f"[search] has no {key}", f"Add a list, such as {key} = [{example}].")
         rates, seeds, alphas = (self._values("search", key, own.get(key, grid.get(key))) for key in SEARCH_KEYS)
         if "lr" in shared:
             raise self.error("lr", "lr is given, and searched", "Leave out either lr or [search].", "experiment")
@@ -228,10 +229,11 @@ class _Expansion:
         own = dict(own)
         pin = own.pop("machine", None)
         keys = {f.name for f in msgspec.structs.fields(CentralizedConfig)}
+        # One data set has nothing to stack.
+        keys.discard("engine")
         flags = {k: s.value for k, s in self.overrides.items() if k in keys and k not in GRID_KEYS}
         for seed in grid["seed"]:
-            # One data set has nothing to stack.
-            inherited = {k: v for k, v in shared.items() if k in keys and k != "engine"}
+            inherited = {k: v for k, v in shared.items() if k in keys}
             values = {"lr": tuned_lr("centralized"), **inherited, **own, **flags, "seed": seed}
             sections = {**dict.fromkeys(own, "centralized"), "seed": "grid"}
             yield self._item("centralized", values, sections, [f"machine:{pin}"] if pin else [])

@@ -187,10 +187,12 @@ class Attempt:
                     if (ahead := self._ahead()) is not None:
                         return ahead
                     if self.queue.is_paused() and round_ < self.rounds:
+                        self._gate()  # time has passed since the last one
                         self._copy_now()
                         fix = f"Round {round_} is saved; 'fedspec queue resume' lets it go on."
                         raise SupersededError(f"{self.exp} is paused.", fix)
                     if self.worker.stop.requested and round_ < self.rounds:
+                        self._gate()  # time has passed since the last one
                         self._copy_now()
                         raise Stopped(f"Round {round_} saved. Claim released.")
                     lap, trained, aggregated, done_clients, handed_in = clock.monotonic(), 0.0, 0.0, 0, 0

@@ -126,6 +126,27 @@ def test_a_rejected_update_counts_as_zero() -> None:
         torch.testing.assert_close(tensor - start, 0.75 * (clipped - start), rtol=1e-6, atol=1e-9)
 
 
+def test_where_all_are_rejected_there_is_as_much_noise() -> None:
+    """Or its absence would tell so of all of them."""
+    before, noisy = weights(0), {"clip": 2.0, "noise": 0.3}
+    [nobody] = protect([], sampled=3, **noisy)
+    same = mean(protect([ClientUpdate(client, 10, 1, 0.5, before) for client in range(3)], **noisy))
+    for name, tensor in nobody.weights.flat().items():
+        torch.testing.assert_close(tensor, same[name])
+        assert not torch.equal(tensor, before.flat()[name].double())
+    assert protect([], sampled=3, clip=2.0) == []
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_a_run_whose_updates_are_all_rejected_hides_it_in_noise_if_there_is_any(small: Small, noisy: bool) -> None:
+    # Steps of infinite length.
+    experiment = small(rounds=1, head="aggregate", lr=1e38, **(NOISY if noisy else {}))
+    [event] = done(experiment)
+    start = experiment.initial_weights()
+    stays = all(torch.equal(event.state["adapter"][name]["B"], factors.B) for name, factors in start.adapter.items())
+    assert (event.row.participating, stays) == (0, not noisy)
+
+
 def test_noise_is_named_by_seed_and_round() -> None:
     def drawn(round: int = 1, **more: Any) -> Tensor:
         return protect(updates(2), round=round, clip=1.0, noise=1.0, **more)[0].weights.dense["head"]

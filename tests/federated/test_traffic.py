@@ -64,7 +64,7 @@ def test_who_was_away_catches_up_on_the_present_factors_once_and_on_every_residu
     once = away.debts(no_debts(3))
     assert once[:2] == no_debts(2)
     twice = away.debts(once)
-    assert twice[2] == {"A": 15, "B": 30, "dense": True, "residual": 30}
+    assert twice[2] == {"A": 15, "B": 30, "dense": True, "residual": {"layer": 30}}
     present, back = exchange(sampled=[2]).columns(no_debts(3)), exchange(sampled=[2]).columns(twice)
     assert back["bytes_up"] == present["bytes_up"]
     assert back["bytes_down"] - present["bytes_down"] == 4 * (45 + 10 + 30)
@@ -72,21 +72,36 @@ def test_who_was_away_catches_up_on_the_present_factors_once_and_on_every_residu
     assert exchange(sampled=[2]).debts(twice)[2] == no_debts(1)[0]
 
 
+def test_who_was_away_for_long_downloads_the_sum_of_the_residuals_and_no_more() -> None:
+    """A sum of ever more residuals is a matrix of 10 x 5 at most."""
+    debts = no_debts(2)
+    for missed in (15, 30, 45, 50, 50):
+        debts = exchange(sampled=[0]).debts(debts)
+        assert debts[1]["residual"] == {"layer": missed}
+
+
+def test_who_has_caught_up_owes_nothing_though_the_round_came_to_nothing() -> None:
+    owing = exchange(sampled=[0]).debts(no_debts(2))
+    stays = exchange(sampled=[1], installed={}, is_new=False)
+    assert stays.columns(owing)["bytes_down"] == 4 * (45 + 10 + 15)
+    assert stays.debts(owing) == no_debts(2)
+
+
 def test_who_draws_the_adapter_from_the_seed_owes_residuals_alone() -> None:
     restarts = exchange(sampled=[0], installed={"layer": Installed(AFTER, FOLDED, frozenset())}, dense={})
-    assert restarts.debts(no_debts(2))[1] == {"A": 0, "B": 0, "dense": False, "residual": 15}
+    assert restarts.debts(no_debts(2))[1] == {"A": 0, "B": 0, "dense": False, "residual": {"layer": 15}}
 
 
 def test_who_was_away_owes_each_factor_as_it_was_last_sent() -> None:
     """Where only one factor is sent in a round, the other's size stays owed; the present size counts once."""
     alone = exchange(sampled=[0], installed={"layer": Installed(BEFORE["layer"], download=frozenset({"A"}))}, dense={})
     both = exchange(sampled=[0], dense={}).debts(no_debts(2))
-    assert both[1] == {"A": 15, "B": 30, "dense": False, "residual": 15}
-    assert alone.debts(both)[1] == {"A": 10, "B": 30, "dense": False, "residual": 15}
+    assert both[1] == {"A": 15, "B": 30, "dense": False, "residual": {"layer": 15}}
+    assert alone.debts(both)[1] == {"A": 10, "B": 30, "dense": False, "residual": {"layer": 15}}
 
 
 def test_directions_that_all_draw_from_the_seed_are_not_sent() -> None:
     """Two of three directions are drawn: one column of B and one row of A are downloaded, now or later."""
     drawn = exchange(sampled=[0], installed={"layer": Installed(AFTER, drawn=2)}, dense={})
     assert drawn.columns(no_debts(2))["bytes_down"] == 4 * (10 + 5)
-    assert drawn.debts(no_debts(2))[1] == {"A": 5, "B": 10, "dense": False, "residual": 0}
+    assert drawn.debts(no_debts(2))[1] == {"A": 5, "B": 10, "dense": False, "residual": {}}

@@ -164,15 +164,16 @@ def test_a_read_only_folder_says_what_to_do_and_stays_readable(mounted: Callable
     assert files.read(folder / "a") == b"old"
 
 
-@pytest.mark.parametrize("way", ["a link", "a link to a link", "dots"])
+@pytest.mark.parametrize("way", ["a link", "a link to a link", "dots", "dots behind what is not there"])
 @pytest.mark.parametrize("depth", [0, 2])
 def test_nothing_is_written_outside_the_shared_folder(way: str, depth: int, tmp_path: Path):
     root, outside = tmp_path / "shared", tmp_path / "outside"
     inner = root.joinpath(*"ab"[:depth])
     inner.mkdir(parents=True)
     outside.mkdir()
-    if way == "dots":
-        place = inner.joinpath(*[".."] * (depth + 1), "outside")
+    if way.startswith("dots"):
+        place = inner.joinpath("missing", "..") if way != "dots" else inner
+        place = place.joinpath(*[".."] * (depth + 1), "outside")
     else:
         place = inner / "link"
         place.symlink_to(outside if way == "a link" else inner / "other")

@@ -5,8 +5,9 @@ Bian et al. 2024 (arXiv 2411.14961), their equation (8): ``A = sum_i w_i A_i`` s
     D = argmin_D  1 - cos(dW*, (B + D) A) + mu ||D||_F^2
 
 The first term is against the server's aggregation bias, the second keeps B near the mean, from which clients go on in the next
-round (their initialisation lag). ``mu`` is 0.01 as in the paper, which writes the norm without a square and minimises with SGD.
-The square is smooth where D is zero, and its minimisers are those of the norm at another mu. Both factors travel, both ways.
+round (their initialisation lag). The paper writes the norm without a square, minimises with some steps of SGD, and has
+``mu = 0.01``. The square is smooth where D is zero, and its minimisers are those of the norm at another mu: the number is the
+paper's, the strength is not, and nothing here has tuned it. Both factors travel, both ways.
 
 Nothing of the size of the weight is built. With ``A = P diag(a) V`` and ``Y = (B + D) P`` the cosine is
 ``<C, Y> / ||Y diag(a)||``, where ``C = dW* A^T P / ||dW*||``. Its Hessian is diagonal but for a term of rank two, so that a
