@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
+import pytest
 import torch
 
-from fedspec.data import DATASETS
+from fedspec.data import DATASETS, digits
 from fedspec.data.base import Split
 from fedspec.data.digits import load
 
@@ -47,3 +51,16 @@ def test_tensors_have_the_types_that_training_wants() -> None:
 
 def test_labels_are_unique() -> None:
     assert len({entry.label for entry in DATASETS.values()}) == len(DATASETS)
+
+
+def test_where_their_file_lies_elsewhere_scikit_learn_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = load()
+    monkeypatch.setattr(digits, "FILE", "elsewhere.csv.gz")
+    for one, other in zip((usual.train, usual.test), (load().train, load().test), strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_reading_them_does_not_import_scikit_learn() -> None:
+    code = "import sys; from fedspec.data import digits; digits.load(); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
