@@ -91,3 +91,9 @@ def test_only_a_readme_of_each_state_folder_is_in_git():
 def test_a_command_that_only_tells_starts_without_the_heavy_libraries(command: list[str], tmp_path: Path):
     (tmp_path / "distributed_work").mkdir()
     assert not modules_after(command, tmp_path) & {"torch", "pandas", "matplotlib.pyplot"}
+
+
+def test_help_loads_all_commands_and_no_queue(tmp_path: Path):
+    loaded = modules_after(["--help"], tmp_path)
+    assert "fedspec.cli.queue" in loaded
+    assert "fedspec.workqueue.distributor" not in loaded

@@ -831,6 +831,23 @@ def test_whoever_stops_leaves_a_copy_of_the_last_saved_round(disk: MemoryDisk):
     assert about["round"] == ROUNDS - 1
 
 
+def test_a_stop_is_a_stop_though_the_folder_has_gone_meanwhile(disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch):
+    fill(disk, item_of())
+
+    def gone(queue: WorkDistributor, item_id: str = "") -> None:
+        if process.stop.requested:
+            raise FolderError("The queue is gone.", "Connect it.")
+
+    process = Process(disk)
+    # What is shown once a round is saved, and before anybody asks whether to stop.
+    process.status = lambda text: process.stop.request() if "Round 3/" in text else None  # type: ignore[method-assign]
+    monkeypatch.setattr("fedspec.worker.attempt.check_folder", gone)
+    with pytest.raises(Stopped):
+        process.work()
+    assert [ckpt.round for ckpt in process.of(Ckpt)] == [1, 2]
+    assert [record.reason for record in process.of(Yield)] == ["stopped on request"]
+
+
 def test_memory_that_does_not_suffice_is_this_machines_fault_and_not_the_items(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)

@@ -6,19 +6,24 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedspec.cli.console import say, stderr
 from fedspec.errors import UsageError
-from fedspec.workqueue.distributor import WorkDistributor
-from fedspec.workqueue.modes import Notes
-from fedspec.workqueue.snapshot import Snapshot
 from fedspec.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fedspec.workqueue.distributor import WorkDistributor
 
 PLATFORM_NAMES = {"Darwin": "Mac", "Windows": "Windows", "Linux": "Linux"}
 
 
 def open_queue(workspace: Path | None, time_scale: float = 1.0) -> WorkDistributor:
     """The queue of a workspace. Raises UsageError for a scale that is not positive."""
+    # Not above: `fedspec --help` loads all commands, and no queue.
+    from fedspec.workqueue.distributor import WorkDistributor
+    from fedspec.workqueue.modes import Notes
+
     scale = checked_scale(time_scale)
     place = Workspace.find(workspace)
     return WorkDistributor(place, timing=Notes(place).choice().timing(scale))
@@ -27,6 +32,8 @@ def open_queue(workspace: Path | None, time_scale: float = 1.0) -> WorkDistribut
 @contextmanager
 def looking(workspace: Path | None, time_scale: float = 1.0) -> Iterator[WorkDistributor]:
     """The queue for a command that only looks: of a long one it goes on from what the last such command has read."""
+    from fedspec.workqueue.snapshot import Snapshot
+
     queue = open_queue(workspace, time_scale)
     snapshot = Snapshot(queue.files, queue.slots.local, queue.workspace)
     snapshot.resume(queue.store)

@@ -61,16 +61,18 @@ def protected(
         if config.noise and is_trained(name, parts)
     }
     deviation = config.noise * config.clip / sampled
+    if config.noise and not updates:
+        # A round without noise would tell that all were rejected: one that has learnt nothing stands for them.
+        updates = [ClientUpdate(0, 1, 0, 0.0, before)]
     safe = []
-    # A round without noise would tell that all were rejected: each then counts as zero.
-    for update in updates or ([ClientUpdate(0, 1, 0, 0.0, before)] if config.noise else []):
+    for update in updates:
         start, sent = before.cut(update.weights.rank).flat(), update.weights.flat()
         moves = {name: sent[name].double() - start[name].double() for name in sent if is_trained(name, parts)}
         size = hypot(*(float(move.norm()) for move in moves.values()))
         kept = min(1.0, config.clip / size) if size else 1.0
         if config.noise:
             # The mean is over those that were accepted: so it is their sum over those that were sampled.
-            kept *= max(len(updates), 1) / sampled
+            kept *= len(updates) / sampled
         for name, move in moves.items():
             sent[name] = start[name].double() + kept * move + (deviation * noise[name] if noise else 0.0)
         samples = 1 if config.noise else update.samples

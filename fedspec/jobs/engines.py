@@ -13,7 +13,7 @@ from fedspec.clock import Clock
 from fedspec.errors import FedspecError
 from fedspec.federated.events import ClientDone, ClientRejected, StepDone
 from fedspec.jobs import Job, OpenJob
-from fedspec.jobs.estimate import COST_KEYS
+from fedspec.jobs.estimate import COST_KEYS, with_samples
 from fedspec.plan import Item, Plan, same_experiment, with_engine
 
 SEQUENTIAL, STACKED = "sequential", "stacked"
@@ -65,15 +65,11 @@ def _samples_a_second(job: Job, config: Mapping[str, Any], clock: Clock) -> floa
     """Over whole rounds where they are short, else over the first clients or steps; without the first of its measurements."""
     lap = clock.monotonic()
     taken: list[tuple[int, float]] = []
-    spent, epochs, stacked = 0.0, int(config.get("local_epochs", 1)), False
-    for event in job.run(None):
+    spent = 0.0
+    for event, samples in with_samples(job.run(None), config):
         now = clock.monotonic()
-        if isinstance(event, StepDone):
-            taken.append((event.samples, now - lap))
-            stacked = True
-        elif isinstance(event, ClientDone | ClientRejected):
-            # Clients that were trained together only hand in what their steps have counted.
-            taken.append((0 if stacked else event.samples * epochs, now - lap))
+        if isinstance(event, StepDone | ClientDone | ClientRejected):
+            taken.append((samples, now - lap))
         spent, lap = spent + now - lap, now
         if spent > BUDGET_S and len(taken) > 1:
             break

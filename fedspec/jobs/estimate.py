@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fedspec.clock import Clock
-from fedspec.federated.events import ClientDone, ClientRejected, RoundDone, StepDone
+from fedspec.federated.events import ClientDone, ClientRejected, Event, RoundDone, StepDone
 from fedspec.jobs import Job, OpenJob
 from fedspec.plan import Item
 
@@ -81,22 +81,16 @@ def _measure(item: Item, open_job: OpenJob, clock: Clock, budget_s: float) -> _C
 
 def _rounds(job: Job, item: Item, clock: Clock, budget_s: float) -> tuple[float, int]:
     """(seconds a round, bytes of the state); a round that outlasts the budget is judged by the samples of its first clients."""
-    epochs = int(item.config.get("local_epochs", 1))
     began = lap = clock.monotonic()
     laps: list[float] = []
-    trained, state_bytes, together = 0, 0, False
-    for event in job.run(None):
-        now = clock.monotonic()
+    trained, state_bytes = 0, 0
+    for event, samples in with_samples(job.run(None), item.config):
+        now, trained = clock.monotonic(), trained + samples
         if isinstance(event, RoundDone):
             laps.append(now - lap)
             lap, trained, state_bytes = now, 0, _bytes(event.state)
             if len(laps) == MAX_ROUNDS:
                 break
-        elif isinstance(event, StepDone):
-            trained, together = trained + event.samples, True
-        elif isinstance(event, ClientDone | ClientRejected) and not together:
-            # Clients that were trained together only hand in what their steps have counted.
-            trained += event.samples * epochs
         if now - began > budget_s and (laps or trained):
             break
     if not laps:
@@ -104,6 +98,19 @@ def _rounds(job: Job, item: Item, clock: Clock, budget_s: float) -> tuple[float,
     # The first round also warms caches up.
     later = laps[1:] or laps
     return sum(later) / len(later), state_bytes
+
+
+def with_samples(events: Iterable[Event], config: Mapping[str, Any]) -> Iterator[tuple[Event, int]]:
+    """Each event, and how many samples were trained on since the one before."""
+    epochs, together = int(config.get("local_epochs", 1)), False
+    for event in events:
+        samples = 0
+        if isinstance(event, StepDone):
+            samples, together = event.samples, True
+        elif isinstance(event, ClientDone | ClientRejected) and not together:
+            # Clients that were trained together only hand in what their steps have counted.
+            samples = event.samples * epochs
+        yield event, samples
 
 
 def _bytes(state: Any) -> int:

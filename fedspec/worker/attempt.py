@@ -187,13 +187,11 @@ class Attempt:
                     if (ahead := self._ahead()) is not None:
                         return ahead
                     if self.queue.is_paused() and round_ < self.rounds:
-                        self._gate()  # time has passed since the last one
-                        self._copy_now()
+                        self._copy_at_last()
                         fix = f"Round {round_} is saved; 'fedspec queue resume' lets it go on."
                         raise SupersededError(f"{self.exp} is paused.", fix)
                     if self.worker.stop.requested and round_ < self.rounds:
-                        self._gate()  # time has passed since the last one
-                        self._copy_now()
+                        self._copy_at_last()
                         raise Stopped(f"Round {round_} saved. Claim released.")
                     lap, trained, aggregated, done_clients, handed_in = clock.monotonic(), 0.0, 0.0, 0, 0
                     round_ += 1
@@ -233,6 +231,12 @@ class Attempt:
             recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
             # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
             self.checkpoints.prune(self.item.exp, recorded, min(row.round, self.queue.everywhere(self.item)))
+
+    def _copy_at_last(self) -> None:
+        """Before the item is let go: time has passed since the last gate. A folder that is away keeps nobody here."""
+        with suppress(FolderError):
+            self._gate()
+            self._copy_now()
 
     def _copy_now(self) -> None:
         copy, self._uncopied = self._uncopied, None
