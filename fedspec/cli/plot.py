@@ -33,18 +33,21 @@ def plot(
 ) -> None:
     """Draw paper figures (PDF and PNG) and print the summary."""
     from fedspec.cli.opening import open_queue
-    from fedspec.figures import Data, draw_all
+    from fedspec.figures import Data, draw_all, known
+    from fedspec.figures.runs import load_runs
     from fedspec.figures.summary import summarize_files
     from fedspec.workspace import data_root
 
+    names = known(figures or None)
     queue = open_queue(workspace)
     queue.refresh()
     queue.caretaker.publish(thorough=True)
     place, out = queue.workspace, output or queue.workspace.figures
     data = Data(data_root(), queue.store.items)
     with busy("Drawing the figures") as tell:
-        written = draw_all(place.results, out, figures or None, data=data, warn=tell, files=queue.files)
-    sentences = summarize_files(place.results)
+        found = load_runs(place.results)
+        written = draw_all(found, out, names, data=data, warn=tell, files=queue.files)
+    sentences = summarize_files(found)
     if json:
         emit_json({"figures": [str(path) for path in written], "summary": sentences})
     else:
@@ -55,16 +58,17 @@ def plot(
 def closing(queue: WorkDistributor, experiments: Sequence[str]) -> None:
     """How a run ends: the summary of its experiments, the figures that one looks at first, and where the others are."""
     from fedspec.figures import draw_all
+    from fedspec.figures.runs import load_runs
     from fedspec.figures.summary import summarize_files
 
     place = queue.workspace
-    paths = [place.result(name) for name in experiments]
-    if paths:
+    if experiments:
         first = [name for name, entry in FIGURES.items() if "first" in entry.traits]
-        _tell(summarize_files(paths))
+        found, mine = load_runs(place.results), {place.result(name).stem for name in experiments}
+        _tell(summarize_files(found._replace(runs=tuple(run for run in found.runs if run.name in mine))))
         # Figures always show all results of the folder: a small run must not replace a paper's figures by its own.
         with busy("Drawing the figures") as tell:
-            written = draw_all(place.results, place.figures, first, warn=tell, files=queue.files)
+            written = draw_all(found, place.figures, first, warn=tell, files=queue.files)
         _name(written)
         say(f"More:    fedspec report     all {len(FIGURES)} figures and the tables on one page ('fedspec plot': as PDFs)")
 

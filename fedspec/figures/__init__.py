@@ -6,7 +6,7 @@ nothing for it. Importing this package imports neither pandas nor matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from fedspec.registry import Entry
 
 if TYPE_CHECKING:
     from fedspec.figures.families import Family
+    from fedspec.figures.runs import Results
     from fedspec.files import Files
     from fedspec.plan import Item
 
@@ -51,8 +52,16 @@ class Data:
     items: Mapping[str, Item] = field(default_factory=dict)
 
 
+def known(names: Sequence[str] | None) -> list[str]:
+    """The names of figures to draw, all by default. Raises UsageError: there is no figure of that name."""
+    for name in names or ():
+        if name not in FIGURES:
+            raise UsageError(f"There is no figure {name!r}.", f"Choose from: {', '.join(FIGURES)}.")
+    return list(FIGURES) if names is None else list(names)
+
+
 def draw_all(
-    results: Path | Iterable[Path],
+    results: Results,
     out: Path,
     names: Sequence[str] | None = None,
     *,
@@ -66,7 +75,7 @@ def draw_all(
     are several families each has its own ``<name>_<family>`` besides.
 
     Args:
-        results: the folder of result CSVs, or some CSVs.
+        results: the folder of result CSVs, some CSVs, or the runs of some.
         out: the folder for the figures; it is made if need be.
         names: keys of `FIGURES`; all by default.
         data: for the figures that show the data.
@@ -82,10 +91,7 @@ def draw_all(
     """
     from fedspec.figures.panels import NothingToDraw
 
-    names = list(FIGURES) if names is None else list(names)
-    for name in names:
-        if name not in FIGURES:
-            raise UsageError(f"There is no figure {name!r}.", f"Choose from: {', '.join(FIGURES)}.")
+    names = known(names)
     targets = _families(results, warn)
     written: list[Path] = []
     for name in names:
@@ -98,7 +104,7 @@ def draw_all(
 
 
 def write_tables(
-    results: Path | Iterable[Path],
+    results: Results,
     out: Path,
     *,
     warn: Callable[[str], None] = lambda message: None,
@@ -124,14 +130,14 @@ def write_tables(
     return list(written)
 
 
-def _families(results: Path | Iterable[Path], warn: Callable[[str], None]) -> list[tuple[Family, str]]:
+def _families(results: Results, warn: Callable[[str], None]) -> list[tuple[Family, str]]:
     """The families that there are, each with the ending of its files' names; of several the largest without one too."""
     from fedspec.figures.families import group
     from fedspec.figures.runs import load_runs
 
-    runs, damaged = load_runs(results)
-    grouping = group(runs)
-    for note in (*damaged, *grouping.notes):
+    loaded = load_runs(results)
+    grouping = group(loaded.runs)
+    for note in (*loaded.notes, *grouping.notes):
         warn(note)
     families = grouping.families
     endings = [(family, f"_{family.key.slug}") for family in families] if len(families) > 1 else []
@@ -168,13 +174,17 @@ def draw_images(name: str, family: Family, kinds: Sequence[str], data: Data | No
     Raises:
         NothingToDraw: the family has nothing for it.
     """
+    from matplotlib import rcParams
+
     from fedspec.figures.style import paper_style, render
 
     entry = FIGURES[name]
     with paper_style():
         draw = entry.load()
         figure = draw(family, data or Data()) if "data" in entry.traits else draw(family)
-        # Where everything lies is found out once, and not for each kind again.
+        # Where everything lies is found out once. An engine for it, even one that does nothing, has each kind drawn twice, and
+        # saving takes up the one of the settings again.
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        rcParams["figure.constrained_layout.use"] = False
+        figure.set_layout_engine(None)
         return [render(figure, kind, f"{entry.label}: {family.key.title}") for kind in kinds]

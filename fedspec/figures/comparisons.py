@@ -177,7 +177,7 @@ def study(family: Family, outcome: Outcome = ACCURACY) -> Study:
     return Study(
         title=family.key.title,
         outcome=outcome,
-        first_round=max(last - LAST_ROUNDS + 1, int(min(run.table["round"].iloc[0] for run in family.runs))),
+        first_round=max(last - LAST_ROUNDS + 1, min(run.rows[0].round for run in family.runs)),
         last_round=last,
         alphas=tuple(
             AlphaStudy(

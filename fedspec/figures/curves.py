@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,16 +65,14 @@ def curve(runs: Sequence[Run], column: str, *, total: bool = False) -> Curve | N
     Args:
         total: of the column's sum over the rounds so far.
     """
-    import pandas as pd
-
-    series = [run.series(column).dropna() for run in runs]
-    furthest = max((values.index[-1] for values in series if len(values)), default=None)
-    if furthest is None:
+    series = [(run.rounds[seen], values[seen]) for run in runs if (seen := ~np.isnan(values := run.values(column))).any()]
+    if not series:
         return None
-    finished = [values.cumsum() if total else values for values in series if len(values) and values.index[-1] == furthest]
-    table = pd.concat(finished, axis=1, join="inner").sort_index()
-    mean, half_width = mean_interval(table.to_numpy(dtype=np.float64).T)
-    return Curve(runs[0].method, table.index.to_numpy(), mean, half_width, len(finished))
+    furthest = max(rounds[-1] for rounds, _ in series)
+    finished = [(rounds, np.cumsum(values) if total else values) for rounds, values in series if rounds[-1] == furthest]
+    common = reduce(np.intersect1d, [rounds for rounds, _ in finished])
+    mean, half_width = mean_interval(np.array([values[np.isin(rounds, common)] for rounds, values in finished]))
+    return Curve(runs[0].method, common, mean, half_width, len(finished))
 
 
 def curves(family: Family, column: str, alpha: float | None, *, total: bool = False) -> list[Curve]:

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from fedspec.figures.comparisons import BASELINE
 from fedspec.figures.families import Family
 from fedspec.figures.runs import Run
@@ -62,8 +64,8 @@ def _reach(family: Family, alpha: float | None, method: str) -> Reach | None:
 
 def _bytes_to(run: Run, level: float) -> float:
     """The bytes up to the first round with that accuracy, infinitely many if there is none."""
-    rounds = run.series("accuracy") >= level - TOLERANCE
-    return float(run.series("communication_bytes").cumsum()[rounds].min()) if rounds.any() else math.inf
+    there = run.values("accuracy") >= level - TOLERANCE
+    return float(np.cumsum(run.values("communication_bytes"))[there].min()) if there.any() else math.inf
 
 
 def _finite(value: float) -> float | None:

@@ -26,7 +26,7 @@ from fedspec.figures.typeset import NONE, Table, to_latex
 from fedspec.plan import Item, effective
 
 # What draws and computes here; what trained is in the rows.
-TOOLS = ("matplotlib", "numpy", "pandas", "scipy")
+TOOLS = ("matplotlib", "numpy", "scipy")
 # It belongs to the verdicts.
 FOREST = "differences"
 
@@ -174,7 +174,7 @@ def _method_row(method: str, runs: Sequence[Run]) -> tuple[str, ...]:
         _ranges({run.seed for run in runs}),
         str(len(runs)),
         ", ".join(sorted(clients)),
-        ", ".join(sorted({str(device) for run in runs for device in run.table["device"].unique() if device})) or NONE,
+        ", ".join(sorted({row.device for run in runs for row in run.rows if row.device})) or NONE,
     )
 
 
@@ -252,7 +252,7 @@ def _missing(notes: Sequence[str], sources: Sources) -> Iterator[Element]:
 
 
 def _versions(runs: Sequence[Run]) -> Iterator[Element]:
-    trained = sorted({str(found) for run in runs for found in run.table["torch_version"].unique() if found})
+    trained = sorted({row.torch_version for run in runs for row in run.rows if row.torch_version})
     drawn = ", ".join(f"{name} {version(name)}" for name in TOOLS)
     yield element("h2", "Versions")
     yield element(

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from fedspec.figures.comparisons import BASELINE, CLAIM, AlphaStudy, Best, Comparison, Level, Study, study
 from fedspec.figures.families import group
 from fedspec.figures.inference import THRESHOLD
-from fedspec.figures.runs import load_runs
+from fedspec.figures.runs import Results, load_runs
 from fedspec.figures.style import label
 
 
-def summarize_files(where: Path | Iterable[Path]) -> list[str]:
-    """The sentences on a folder of result CSVs, or some CSVs, the largest family first.
+def summarize_files(where: Results) -> list[str]:
+    """The sentences on a folder of result CSVs, some CSVs, or the runs of some, the largest family first.
 
     Damaged files are left out, as `fedspec.figures.draw_all` says.
 
     Raises:
         SetupError: there are no results.
     """
-    families = group(load_runs(where)[0]).families
+    families = group(load_runs(where).runs).families
     return [line for family in families for line in sentences(study(family))]
 
 
