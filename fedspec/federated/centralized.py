@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 
 import torch
 
 from fedspec.config import CentralizedConfig
 from fedspec.errors import ExperimentError
-from fedspec.federated.client import optimizer, train_epoch
+from fedspec.federated.client import train_epoch
 from fedspec.federated.events import ClientDone, Event, RoundDone
 from fedspec.federated.experiment import Experiment
 from fedspec.federated.reporting import make_row
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import State, Weights
+from fedspec.federated.updates import Updates
 
 
 def passes(experiment: Experiment, state: State | None = None) -> Iterator[Event]:
@@ -51,19 +51,15 @@ def passes(experiment: Experiment, state: State | None = None) -> Iterator[Event
 def _advance(experiment: Experiment, config: CentralizedConfig, state: State, number: int) -> tuple[State, float]:
     resident, data = experiment.resident, experiment.clients[0]
     resident.install(Weights.from_state(state))
-    steps = optimizer(resident.trained(), config)
-    # Its moments go through their saved form in every round, so that a resumed run and one that never stopped do the same; they
-    # are copied, since the optimiser would go on in the tensors that it is given.
-    steps.load_state_dict({"state": deepcopy(state["optimizer"]), "param_groups": steps.state_dict()["param_groups"]})
+    updates = Updates.of(resident.trained(), config)
+    # Its moments go through their saved form in every round, so that a resumed run and one that never stopped do the same.
+    if number > 1:
+        updates.load(state["optimizer"])
     resident.module.train()
     order = generator("shuffle", config.seed, number)
     loss = 0.0
     with global_seed(resident.device, "dropout", config.seed, number):
         for _ in range(config.local_epochs):
             shuffled = data.order(config.batch_size, order).to(resident.device)
-            loss += train_epoch(resident.module, steps, data, config.batch_size, shuffled)
-    moments = {
-        index: {name: value.detach().to("cpu", copy=True) for name, value in moment.items()}
-        for index, moment in steps.state_dict()["state"].items()
-    }
-    return {"round": number, "optimizer": moments, **resident.snapshot().to_state()}, loss / config.local_epochs
+            loss += train_epoch(resident.module, updates, data, config.batch_size, shuffled)
+    return {"round": number, "optimizer": updates.state(), **resident.snapshot().to_state()}, loss / config.local_epochs

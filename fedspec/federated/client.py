@@ -14,9 +14,13 @@ from fedspec.data.base import Split
 from fedspec.federated.resident import Resident
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import Weights
+from fedspec.federated.updates import Updates
 
 # What a method adds to a client's gradients of dense tensors, by name; None for nothing.
 Correction = Callable[[int], Mapping[str, Tensor] | None]
+# Of what is trained, in its order; None where a loss does not depend on it.
+Gradients = Sequence[Tensor | None]
+Adjustment = Callable[[Gradients], Gradients]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +32,19 @@ class Trained:
     loss: float
 
 
-def optimizer(parameters: Sequence[Tensor], config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) with torch's defaults, or SGD; fused, since small models are overhead-bound."""
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-
-
 def train_epoch(
     module: nn.Module,
-    steps: torch.optim.Optimizer,
+    updates: Updates,
     data: Split,
     batch_size: int,
     order: Tensor,
-    adjust: Callable[[], None] | None = None,
+    adjust: Adjustment | None = None,
 ) -> float:
     """One pass over ``data``.
 
     Args:
         order: (n,) int64 on the data's device; the samples in the order to see them.
-        adjust: called before each step, to change the gradients.
+        adjust: what each step goes along instead of its gradients.
 
     Returns:
         The mean loss over the samples, each taken before the step that used it.
@@ -56,11 +53,9 @@ def train_epoch(
     # One gather for the epoch; the batches are views of it.
     for inputs, labels in data.take(order).batches(batch_size):
         loss = F.cross_entropy(module(inputs), labels)
-        steps.zero_grad()
-        loss.backward()
-        if adjust is not None:
-            adjust()
-        steps.step()
+        # A text model may have a part that no sample of the batch needs.
+        gradients: Gradients = torch.autograd.grad(loss, updates.tensors, allow_unused=True)
+        updates.step(gradients if adjust is None else adjust(gradients))
         losses.append(loss.detach())
     # Reading the losses waits for the device: once an epoch, not once a step.
     means: list[float] = torch.stack(losses).tolist()
@@ -96,12 +91,12 @@ def train(
     """
     resident.rewind()
     resident.module.train()
-    steps = optimizer(resident.trained(), config)
+    updates = Updates.of(resident.trained(), config)
     adjust = _adjustment(resident, getattr(config, "prox", 0.0), correction)
     loss = 0.0
     with global_seed(resident.device, "dropout", config.seed, round, client):
         for order in orders(data, config, round, client):
-            loss += train_epoch(resident.module, steps, data, config.batch_size, order.to(resident.device), adjust)
+            loss += train_epoch(resident.module, updates, data, config.batch_size, order.to(resident.device), adjust)
     return Trained(client, resident.snapshot(), loss / config.local_epochs)
 
 
@@ -117,7 +112,7 @@ def steps_of(samples: int, config: TrainingConfig) -> int:
     return config.local_epochs * -(-samples // config.batch_size)
 
 
-def _adjustment(resident: Resident, prox: float, correction: Mapping[str, Tensor] | None) -> Callable[[], None] | None:
+def _adjustment(resident: Resident, prox: float, correction: Mapping[str, Tensor] | None) -> Adjustment | None:
     """What changes a client's gradients before each step, if anything does.
 
     FedProx (Li et al. 2020, arXiv 1812.06127) adds the gradient of ``prox / 2 ||w - w_0||^2``.
@@ -125,17 +120,20 @@ def _adjustment(resident: Resident, prox: float, correction: Mapping[str, Tensor
     if not prox and correction is None:
         return None
     trained, start = resident.trained(), resident.start
-    added = {} if correction is None else {name: tensor.to(resident.device) for name, tensor in correction.items()}
+    names = {id(parameter): name for name, parameter in resident.dense.items()}
+    added = [None if correction is None else correction.get(names.get(id(parameter), "")) for parameter in trained]
+    added = [None if tensor is None else tensor.to(resident.device) for tensor in added]
 
     @torch.no_grad()
-    def adjust() -> None:
-        if prox:
-            for parameter, origin in zip(trained, start, strict=True):
-                if parameter.grad is not None:
-                    parameter.grad.add_(parameter - origin, alpha=prox)
-        for name, tensor in added.items():
-            gradient = resident.dense[name].grad
-            if gradient is not None:
-                gradient.add_(tensor)
+    def adjust(gradients: Gradients) -> Gradients:
+        changed = []
+        # Not in place: two parameters may have one tensor as their gradient.
+        for gradient, parameter, origin, tensor in zip(gradients, trained, start, added, strict=True):
+            if gradient is not None and prox:
+                gradient = torch.add(gradient, parameter - origin, alpha=prox)
+            if gradient is not None and tensor is not None:
+                gradient = gradient + tensor
+            changed.append(gradient)
+        return changed
 
     return adjust

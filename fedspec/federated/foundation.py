@@ -19,10 +19,11 @@ from fedspec.data.base import Dataset
 from fedspec.errors import CapabilityError, DamagedError
 from fedspec.federated.client import train_epoch
 from fedspec.federated.seeding import generator, global_seed
+from fedspec.federated.updates import Updates
 from fedspec.models.base import Model
 from fedspec.models.pretrained import PretrainedModel
 
-PRETRAIN_LR, PRETRAIN_EPOCHS, PRETRAIN_BATCH = 2e-3, 20, 32
+PRETRAIN_LR, PRETRAIN_DECAY, PRETRAIN_EPOCHS, PRETRAIN_BATCH = 2e-3, 0.01, 20, 32
 CPU = torch.device("cpu")
 # Their names among tensors, (32,) uint8; no parameter's name begins so.
 WEIGHTS, TEXTS = "digest.weights", "digest.texts"
@@ -105,9 +106,9 @@ def _pretrained(kind: type[Model], dataset: Dataset, seed: int) -> dict[str, Ten
     """A base, trained where the data set has a part for it; on the CPU, so that all kinds of device start from the same."""
     model = initial(kind, dataset, None, seed)
     if (data := dataset.pretrain) is not None:
-        steps = torch.optim.AdamW(model.parameters(), lr=PRETRAIN_LR, fused=True)
+        updates = Updates(list(model.parameters()), PRETRAIN_LR, PRETRAIN_DECAY)
         shuffle = generator("pretrain", seed)
         with global_seed(CPU, "pretrain", seed):
             for _ in range(PRETRAIN_EPOCHS):
-                train_epoch(model.train(), steps, data, PRETRAIN_BATCH, torch.randperm(len(data), generator=shuffle))
+                train_epoch(model.train(), updates, data, PRETRAIN_BATCH, torch.randperm(len(data), generator=shuffle))
     return _copied(model)

@@ -142,17 +142,17 @@ class _Stack:
         self.tensors = {slot: start.expand(clients, *start.shape) for slot, start in self.starts.items()}
         self.tensors |= {slot: self.tensors[slot].clone() for slot in self.trained}
         self.prox: float = getattr(config, "prox", 0.0)
-        self.leaves: list[Tensor] = []
-        self.updates = Updates([self.tensors[slot] for slot in self.trained], config)
+        self.active = 0
+        self.updates = Updates.of([self.tensors[slot] for slot in self.trained], config)
 
     def narrow(self, active: int) -> None:
         """From now on the first ``active`` clients train; no more than before."""
-        if self.leaves and len(self.leaves[0]) == active:
+        if active == self.active:
             return
-        self.leaves = [self.tensors[slot][:active].detach().requires_grad_() for slot in self.trained]
+        self.active = active
         self.updates.narrow(active)
         stacks: dict[LoRALinear | HeadLinear, dict[str, Tensor]] = {}
-        leaves = dict(zip(self.trained, self.leaves, strict=True))
+        leaves = dict(zip(self.trained, self.updates.tensors, strict=True))
         for slot, tensor in self.tensors.items():
             stacks.setdefault(slot[0], {})[slot[1]] = leaves[slot] if slot in leaves else tensor[:active]
         for module, stack in stacks.items():
@@ -161,13 +161,13 @@ class _Stack:
     def step(self, losses: Tensor, shares: Tensor) -> None:
         """One step of every active client along the gradient of its mean loss: ``losses`` and their ``shares``, (samples,)."""
         # Straight from the losses to the leaves: a third less than a backward pass that sums and accumulates.
-        gradients = torch.autograd.grad(losses, self.leaves, shares)
+        gradients = torch.autograd.grad(losses, self.updates.tensors, shares)
         if self.prox:
             # As in the sequential engine, FedProx pulls each client back to where all started.
-            pulls = (leaf.detach() - self.starts[slot] for slot, leaf in zip(self.trained, self.leaves, strict=True))
+            places = zip(self.trained, self.updates.tensors, strict=True)
+            pulls = [tensor.detach() - self.starts[slot] for slot, tensor in places]
             gradients = tuple(torch.add(one, pull, alpha=self.prox) for one, pull in zip(gradients, pulls, strict=True))
-        # That of a head's weight is transposed.
-        self.updates.step(self.leaves, [gradient.contiguous() for gradient in gradients])
+        self.updates.step(gradients)
 
     def release(self) -> None:
         """Give the modules back."""

@@ -1,7 +1,8 @@
-"""The optimisers of a stack of clients: AdamW as torch's fused kernel has it, and SGD.
+"""The optimisers of local training, for one client's tensors or for a stack of several clients': AdamW and SGD.
 
-An optimiser's arithmetic is elementwise, so that all clients' tensors make one step together. A `torch.optim` object spends
-more time around the kernel than in it, and would have to be made anew whenever clients are done.
+The arithmetic is that of torch's fused kernels, elementwise, so that all clients' tensors make one step together. An object of
+`torch.optim` spends more time around a kernel than small models spend in it, would have to be made anew whenever clients of a
+stack are done, and imports torch's compiler, which takes a second of each process.
 """
 
 from __future__ import annotations
@@ -12,43 +13,77 @@ import torch
 from torch import Tensor
 
 from fedspec.config import TrainingConfig
+from fedspec.errors import DamagedError
+from fedspec.federated.state import State, shape_of
 
 # AdamW's, as torch has them by default (Loshchilov and Hutter 2019).
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+# What is kept of each tensor: running means of its gradient and of its square, or of its gradient if there is momentum.
+ADAMW, MOMENTUM = 2, 1
 
 
 class Updates:
-    """One optimiser over stacks of n clients, of which the first few go on.
+    """One optimiser over some tensors; over stacks of n clients, (n, *shape) each, of which the first few go on.
 
     Args:
-        stacks: each (n, *shape); what is kept for them has their shapes.
-        config: which optimiser, and its settings; as `fedspec.federated.client.optimizer` reads them.
+        tensors: what it changes, in place; contiguous, since the kernels read the order of memory.
+        momentum: of SGD; ``None`` for AdamW.
+
+    Attributes:
+        moments: per kind of what is kept, that of each tensor.
+        steps: how many were made, on the tensors' device.
     """
 
-    def __init__(self, stacks: Sequence[Tensor], config: TrainingConfig) -> None:
-        self.config = config
-        kept = 2 if config.optimizer == "adamw" else int(config.momentum > 0)
-        self.moments = [[torch.zeros_like(stack) for stack in stacks] for _ in range(kept)]
-        self.steps = torch.zeros((), device=stacks[0].device)
+    def __init__(self, tensors: Sequence[Tensor], lr: float, weight_decay: float, momentum: float | None = None) -> None:
+        self.tensors = list(tensors)
+        self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
+        kept = ADAMW if momentum is None else MOMENTUM if momentum else 0
+        self.moments = [[torch.zeros_like(tensor, requires_grad=False) for tensor in self.tensors] for _ in range(kept)]
+        self.steps = torch.zeros((), device=self.tensors[0].device)
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], config: TrainingConfig) -> Updates:
+        """As a configuration wants it."""
+        return cls(tensors, config.lr, config.weight_decay, None if config.optimizer == "adamw" else config.momentum)
 
     def narrow(self, active: int) -> None:
-        """Go on with the first ``active`` clients."""
+        """Go on with the first ``active`` clients: ``tensors`` are leaves that share the memory of what they were."""
+        self.tensors = [tensor[:active].detach().requires_grad_() for tensor in self.tensors]
         self.moments = [[moment[:active] for moment in kind] for kind in self.moments]
 
     @torch.no_grad()
-    def step(self, tensors: list[Tensor], gradients: list[Tensor]) -> None:
-        """One step, in place: (active, *shape) each, contiguous, since both are read in the order of memory."""
-        config = self.config
-        if config.optimizer == "adamw":
-            self.steps += 1
-            first, second = self.moments
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """One step; a tensor that has no gradient stays as it is."""
+        found = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        # Autograd gives some of them transposed in memory.
+        slopes = [gradient.contiguous() for gradient in gradients if gradient is not None]
+        tensors, moments = self.tensors, self.moments
+        if len(found) < len(tensors):
+            tensors, *moments = ([kind[place] for place in found] for kind in (tensors, *moments))
+        self.steps += 1
+        if self.momentum is None:
+            first, second = moments
             torch._fused_adamw_(
-                tensors, gradients, first, second, [], [self.steps] * len(tensors), lr=config.lr, beta1=BETA_1, beta2=BETA_2,
-                weight_decay=config.weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
+                tensors, slopes, first, second, [], [self.steps] * len(tensors), lr=self.lr, beta1=BETA_1, beta2=BETA_2,
+                weight_decay=self.weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
-            return
-        for place, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=True)):
-            change = torch.add(gradient, tensor, alpha=config.weight_decay) if config.weight_decay else gradient
-            if self.moments:
-                change = self.moments[0][place].mul_(config.momentum).add_(change)
-            tensor.add_(change, alpha=-config.lr)
+        else:
+            # A first step is one like all others: what is kept begins at zero.
+            torch._fused_sgd_(
+                tensors, slopes, *(moments or [[]]), weight_decay=self.weight_decay, momentum=self.momentum, lr=self.lr,
+                dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
+            )  # fmt: skip
+
+    def state(self) -> State:
+        """What a resumed run needs to go on, copied to the CPU."""
+        moments = [[moment.to("cpu", copy=True) for moment in kind] for kind in self.moments]
+        return {"steps": self.steps.to("cpu", copy=True), "moments": moments}
+
+    def load(self, state: State) -> None:
+        """Go on from what `state` has given. Raises DamagedError: it is none of these tensors'."""
+        if shape_of(state) != shape_of(self.state()):
+            raise DamagedError("A checkpoint's optimiser is not this experiment's.", "Take an older checkpoint.")
+        self.steps.copy_(state["steps"])
+        for kind, saved in zip(self.moments, state["moments"], strict=True):
+            for moment, value in zip(kind, saved, strict=True):
+                moment.copy_(value)

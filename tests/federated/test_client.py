@@ -13,6 +13,7 @@ from fedspec.federated.lora import Factors, scale_of
 from fedspec.federated.seeding import generator
 from fedspec.federated.spectral import LowRank, refactor
 from fedspec.federated.state import Weights
+from fedspec.federated.updates import Updates
 
 Small = Callable[..., Experiment]
 
@@ -115,6 +116,6 @@ def test_dead_directions_learn_again(experiment: Experiment) -> None:
 def test_an_epochs_loss_is_the_mean_over_samples_not_over_batches() -> None:
     module = torch.nn.Linear(2, 2)
     data = Split(torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1]))
-    still = torch.optim.SGD(module.parameters(), lr=0.0)
+    still = Updates(list(module.parameters()), lr=0.0, weight_decay=0.0, momentum=0.0)
     loss = train_epoch(module, still, data, 2, torch.tensor([4, 2, 0, 1, 3]))
     assert loss == pytest.approx(float(F.cross_entropy(module(data.inputs), data.labels).detach()), rel=1e-6)
