@@ -88,30 +88,41 @@ def sparse_part(changes: NDArray[np.float64], weights: NDArray[np.float64]) -> N
         return S
     penalty = M.shape[1] * count / (4 * float(np.abs(M).sum()))
     threshold = np.broadcast_to(row / max(M.shape[1], count) ** 0.5, M.shape) / penalty
+    settled, imbalance = (SETTLED * size) ** 2, IMBALANCE**2
+    # All in few passes over matrices that are so small that each costs as much as what it computes.
+    scratch, X = np.empty_like(M), M.copy()
+    flat = scratch.ravel()
     for step in range(MOST_STEPS):
-        rest = M - S
-        L = RELAXATION * _low_rank(rest + Y, 1 / penalty) + (1 - RELAXATION) * rest
-        wanted = M - L + Y
-        before, multiplier = S, np.clip(wanted, -threshold, threshold)
+        # X = M - S + Y. With L the low rank part of X, ``M - (R L + (1 - R) (M - S)) + Y`` is R (X - L) + S + (1 - R) Y.
+        wanted = _beyond(X, 1 / penalty, RELAXATION) @ X
+        wanted += S
+        wanted += np.multiply(Y, 1 - RELAXATION, out=scratch)
         # What a soft threshold leaves out is the new multiplier.
-        S = wanted - multiplier
-        primal, dual = float(np.linalg.norm(multiplier - Y)), float(np.linalg.norm(S - before))
-        Y = multiplier
-        if max(primal, dual) <= SETTLED * size:
+        multiplier = np.minimum(np.maximum(wanted, -threshold), threshold)
+        wanted -= multiplier
+        np.subtract(multiplier, Y, out=scratch)
+        primal = float(flat @ flat)
+        np.subtract(wanted, S, out=scratch)
+        dual = float(flat @ flat)
+        S, Y = wanted, multiplier
+        if max(primal, dual) <= settled:
             break
-        factor = FACTOR if primal > IMBALANCE * dual else 1 / FACTOR if dual > IMBALANCE * primal else 1.0
+        factor = FACTOR if primal > imbalance * dual else 1 / FACTOR if dual > imbalance * primal else 1.0
         if factor != 1 and step < BALANCING_STEPS:
             penalty, Y, threshold = penalty * factor, Y / factor, threshold / factor
+        np.subtract(M, S, out=X)
+        X += Y
     return np.divide(S, row, out=np.zeros_like(S), where=row > 0)
 
 
-def _low_rank(matrix: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
-    """``matrix``, (n, d), with its singular values soft-thresholded.
+def _beyond(matrix: NDArray[np.float64], threshold: float, times: float) -> NDArray[np.float64]:
+    """(n, n) that takes ``matrix``, (n, d), to ``times`` what soft-thresholding its singular values takes away.
 
     By the eigenvectors of its Gram matrix, (n, n), which take a tenth of the time of a decomposition of the matrix itself; what
     that loses of the smallest singular values is far below the threshold.
     """
     squares, vectors = np.linalg.eigh(matrix @ matrix.T)
-    values = np.maximum(np.sqrt(np.maximum(squares, 0)), threshold)
-    kept: NDArray[np.float64] = (vectors * (1 - threshold / values)) @ vectors.T @ matrix
-    return kept
+    # Of a value below the threshold all, of another one the threshold.
+    shares = times * threshold / np.maximum(np.sqrt(np.maximum(squares, 0)), threshold)
+    beyond: NDArray[np.float64] = (vectors * shares) @ vectors.T
+    return beyond
