@@ -31,8 +31,7 @@ def make_row(
         ExperimentError: a loss is not finite, so that there is no result to report.
     """
     config, module = experiment.config, experiment.resident.module
-    test = evaluate(module, experiment.test, experiment.classes)
-    validation = evaluate(module, experiment.validation, experiment.classes)
+    test, validation = evaluate(module, (experiment.test, experiment.validation), experiment.classes)
     if not (isfinite(train_loss) and isfinite(test.loss)):
         raise ExperimentError(
             f"The model has diverged by round {round}: training loss {train_loss}, test loss {test.loss}.",

@@ -161,5 +161,5 @@ def _train_loss(experiment: Experiment, updates: list[ClientUpdate]) -> float:
     if updates:
         return sum(update.samples * update.loss for update in updates) / sum(update.samples for update in updates)
     module, classes = experiment.resident.module, experiment.classes
-    losses = [(len(data), evaluate(module, data, classes).loss) for data in experiment.clients]
-    return sum(samples * loss for samples, loss in losses) / sum(samples for samples, _ in losses)
+    [found] = evaluate(module, [experiment.train], classes)
+    return found.loss

@@ -18,7 +18,8 @@ def test_the_base_reads_turned_digits_at_chance() -> None:
     """Else the adapters would have nothing to do."""
     experiment = prepare(CentralizedConfig(), device="cpu")
     experiment.resident.install(experiment.initial_weights())
-    assert evaluate(experiment.resident.module, experiment.test, 10).accuracy < 0.25
+    [found] = evaluate(experiment.resident.module, [experiment.test], 10)
+    assert found.accuracy < 0.25
 
 
 def test_the_base_is_a_function_of_data_model_and_seed() -> None:
