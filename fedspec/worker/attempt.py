@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Nobody reads faster, and each status wakes the thread that tells it.
 STATUS_EVERY_S = 0.1
-# The copies for people of rounds that follow faster than anybody looks would cost as much as saving them.
+# The copies for people, and the clean-up, of rounds that follow faster than anybody looks would cost as much as saving them.
 COPY_EVERY_S = 1.0
 # Of saved rounds that cannot be used: a journal may tell of any number.
 MAX_TOLD = 5
@@ -228,9 +228,9 @@ class Attempt:
             self._uncopied = partial(self._copy, generation, row.round, row.accuracy, held.key)
             if row.round >= self.rounds or self.worker.clock.monotonic() - self._copied_at >= COPY_EVERY_S:
                 self._copy_now()
-            recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
-            # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
-            self.checkpoints.prune(self.item.exp, recorded, min(row.round, self.queue.everywhere(self.item)))
+                recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
+                # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
+                self.checkpoints.prune(self.item.exp, recorded, min(row.round, self.queue.everywhere(self.item)))
 
     def _copy_at_last(self) -> None:
         """Before the item is let go: time has passed since the last gate. A folder that is away keeps nobody here."""
