@@ -2,12 +2,15 @@
 
 The apps are what its PyTorch quickstart has: a model from the parameters, a DataLoader over the partition and an optimizer in
 each round, ``FedAvg`` with an evaluation on the server. What is not the framework's is the others': samples that are tensors
-already, the fused optimizer, the function that evaluates. ``flwr run`` starts the same runtime from its SuperLink.
+already (`flower_datasets` has the quickstart's), the fused optimizer, the function that evaluates. ``flwr run`` starts the same
+runtime from its SuperLink.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -18,10 +21,18 @@ from flwr.simulation import run_simulation
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.frameworks.job import TwoNN, Watch, accuracy, asked, load
+from benchmarks.frameworks.job import Job, TwoNN, Watch, accuracy, asked, load
+
+# The batches of a client, in a new order each time: pairs of inputs and labels.
+Loader = Callable[[Job, int], Any]
 
 
-def client(path: Path) -> ClientApp:
+def tensors(job: Job, number: int) -> Any:
+    """From tensors in memory."""
+    return DataLoader(TensorDataset(*job.clients[number]), batch_size=job.batch_size, shuffle=True)
+
+
+def client(path: Path, loader_of: Loader) -> ClientApp:
     """The clients' part."""
     app = ClientApp()
 
@@ -31,8 +42,7 @@ def client(path: Path) -> ClientApp:
         job = load(path)
         model = TwoNN()
         model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-        samples = TensorDataset(*job.clients[int(context.node_config["partition-id"])])
-        loader = DataLoader(samples, batch_size=job.batch_size, shuffle=True)
+        loader = loader_of(job, int(context.node_config["partition-id"]))
         criterion = nn.CrossEntropyLoss()
         optimizer = torch.optim.SGD(model.parameters(), lr=message.content["config"]["lr"], fused=True)
         model.train()
@@ -44,7 +54,7 @@ def client(path: Path) -> ClientApp:
                 loss.backward()
                 optimizer.step()
                 total += loss.item()
-        metrics = MetricRecord({"train_loss": total / (job.epochs * len(loader)), "num-examples": len(samples)})
+        metrics = MetricRecord({"train_loss": total / (job.epochs * len(loader)), "num-examples": len(loader.dataset)})
         return Message(content=RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics}), reply_to=message)
 
     return app
@@ -81,13 +91,12 @@ def server(path: Path, watch: Watch) -> ServerApp:
     return app
 
 
-def main() -> None:
+def simulate(path: Path, processes: int, watch: Watch, loader_of: Loader) -> None:
     """Do the job."""
-    path, processes, watch = asked(__doc__, "flwr", "ray")
     torch.manual_seed(load(path).seed)
     run_simulation(
         server(path, watch),
-        client(path),
+        client(path, loader_of),
         num_supernodes=len(load(path).clients),
         backend_config={
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
@@ -97,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    simulate(*asked(__doc__, "flwr", "ray"), tensors)

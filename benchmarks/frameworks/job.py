@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EVALUATION_BATCH = 2048
+EVALUATION_BATCH, CLASSES = 2048, 10
 Samples = tuple[Tensor, Tensor]
 
 
@@ -67,7 +67,7 @@ class TwoNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.hidden = nn.ModuleList([nn.Linear(784, 200), nn.Linear(200, 200)])
-        self.out = nn.Linear(200, 10)
+        self.out = nn.Linear(200, CLASSES)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images (n, 1, 28, 28) to logits (n, 10)."""
