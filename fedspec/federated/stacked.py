@@ -28,6 +28,9 @@ from fedspec.federated.seeding import global_seed
 from fedspec.federated.state import Weights
 from fedspec.federated.updates import Updates
 
+# What is gathered of the samples at a time, at most, or one step's.
+GATHERED_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Schedule:
@@ -66,16 +69,16 @@ def together(
     starts = list(accumulate((len(split) for split in clients), initial=0))
     # The batches of `fedspec.federated.client.train`, side by side.
     seen = [order + starts[client] for client in sorted_ for order in orders(clients[client], config, round, client)]
-    rows = torch.cat(seen)[schedule.places].to(resident.device).split([len(shares) for shares in schedule.shares])
+    rows = torch.cat(seen)[schedule.places].to(resident.device)
     losses: list[Tensor] = []
     stack = _Stack(resident, len(sorted_), config)
     resident.module.train()
     try:
         with global_seed(resident.device, "dropout", config.seed, round):
-            for step, (active, shares) in enumerate(zip(schedule.active, schedule.shares, strict=True)):
+            batches = _batches(data, rows, [len(shares) for shares in schedule.shares])
+            steps = zip(schedule.active, schedule.shares, batches, strict=True)
+            for step, (active, shares, (inputs, labels)) in enumerate(steps):
                 stack.narrow(active)
-                batch = data.take(rows[step])
-                inputs, labels = next(batch.batches(len(batch)))
                 each = F.cross_entropy(resident.module(inputs), labels, reduction="none")
                 stack.step(each, shares)
                 losses.append(each.detach())
@@ -88,6 +91,19 @@ def together(
     for client in present:
         weights, total, size = done[client]
         yield Trained(client, weights, total / (size * config.local_epochs))
+
+
+def _batches(data: Split, rows: Tensor, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and labels of each step: of those ``rows`` the first ``sizes[0]``, the next ``sizes[1]``, and so on.
+
+    One gather for as many steps as need little memory; the batches are views of it.
+    """
+    some = max(1, GATHERED_BYTES // (data.inputs[:1].nbytes * max(sizes)))
+    for first in range(0, len(sizes), some):
+        now = list(sizes[first : first + some])
+        mine, rows = rows.split([sum(now), len(rows) - sum(now)])
+        for batch in data.take(mine).parts(now):
+            yield next(batch.batches(len(batch)))
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ import torch
 
 from fedspec.config import FederatedConfig
 from fedspec.data.base import Split
+from fedspec.federated import stacked
 from fedspec.federated.aggregators import AGGREGATORS, LORA
 from fedspec.federated.events import ClientDone, ClientRejected, RoundDone, StepDone
 from fedspec.federated.experiment import Experiment, prepare
@@ -88,6 +89,15 @@ def test_many_rounds_in_float32_reach_the_same_accuracy(small: Small) -> None:
         runs = [list(rounds(small(engine=engine, clients=10, rounds=20, batch_size=16, seed=seed))) for seed in (0, 1)]
         accuracies.append([last(events).row.accuracy for events in runs])
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.05)
+
+
+@pytest.mark.parametrize("held", [1, 70_000])
+def test_samples_may_be_gathered_a_few_steps_at_a_time(small: Small, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 64 float64 numbers for each of at most 80 samples: one step, and one or two, at a time."""
+    _, whole = both(small)
+    monkeypatch.setattr(stacked, "GATHERED_BYTES", held)
+    _, pieces = both(small)
+    assert max(differences(last(whole).state, last(pieces).state)) == 0
 
 
 def test_it_tells_of_each_step_and_of_the_clients_in_their_order(small: Small) -> None:
