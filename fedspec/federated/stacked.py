@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fedspec.config import TrainingConfig
 from fedspec.data.base import Split
+from fedspec.federated.chain import Chain
 from fedspec.federated.client import Trained, orders
 from fedspec.federated.events import StepDone
 from fedspec.federated.lora import Factors, HeadLinear, LoRALinear
@@ -79,9 +80,8 @@ def together(
             steps = zip(schedule.active, schedule.shares, batches, strict=True)
             for step, (active, shares, (inputs, labels)) in enumerate(steps):
                 stack.narrow(active)
-                each = F.cross_entropy(resident.module(inputs), labels, reduction="none")
-                stack.step(each, shares)
-                losses.append(each.detach())
+                each = stack.step(inputs, labels, shares)
+                losses.append(each)
                 yield StepDone(round, step + 1, len(schedule.active), schedule.samples[step])
     finally:
         stack.release()
@@ -102,8 +102,11 @@ def _batches(data: Split, rows: Tensor, sizes: Sequence[int]) -> Iterator[tuple[
     for first in range(0, len(sizes), some):
         now = list(sizes[first : first + some])
         mine, rows = rows.split([sum(now), len(rows) - sum(now)])
-        for batch in data.take(mine).parts(now):
-            yield next(batch.batches(len(batch)))
+        gathered = data.take(mine)
+        if data.lengths is None:
+            yield from zip(gathered.inputs.split(now), gathered.labels.split(now), strict=True)
+        else:
+            yield from (next(batch.batches(len(batch))) for batch in gathered.parts(now))
 
 
 @lru_cache(maxsize=1)
@@ -154,11 +157,13 @@ class _Stack:
         starts |= {slot: getattr(*slot) for slot in map(resident.owner, resident.dense)}
         # What is not trained, one factor of some methods, all clients share.
         self.trained = [slot for slot, start in starts.items() if start.requires_grad]
+        self.shared = [slot for slot, start in starts.items() if not start.requires_grad]
         self.starts = {slot: start.detach().contiguous() for slot, start in starts.items()}
         self.tensors = {slot: start.expand(clients, *start.shape) for slot, start in self.starts.items()}
         self.tensors |= {slot: self.tensors[slot].clone() for slot in self.trained}
         self.prox: float = getattr(config, "prox", 0.0)
         self.active = 0
+        self.chain = Chain.of(resident, config)
         self.updates = Updates.of([self.tensors[slot] for slot in self.trained], config)
 
     def narrow(self, active: int) -> None:
@@ -167,23 +172,34 @@ class _Stack:
             return
         self.active = active
         self.updates.narrow(active)
-        stacks: dict[LoRALinear | HeadLinear, dict[str, Tensor]] = {}
-        leaves = dict(zip(self.trained, self.updates.tensors, strict=True))
-        for slot, tensor in self.tensors.items():
-            stacks.setdefault(slot[0], {})[slot[1]] = leaves[slot] if slot in leaves else tensor[:active]
-        for module, stack in stacks.items():
+        held: dict[LoRALinear | HeadLinear, dict[str, Tensor]] = {module: {} for module, _ in self.tensors}
+        for (module, name), tensor in zip(self.trained, self.updates.tensors, strict=True):
+            held[module][name] = tensor
+        for module, name in self.shared:
+            held[module][name] = self.tensors[module, name][:active]
+        for module, stack in held.items():
             module.stack = stack
 
-    def step(self, losses: Tensor, shares: Tensor) -> None:
-        """One step of every active client along the gradient of its mean loss: ``losses`` and their ``shares``, (samples,)."""
-        # Straight from the losses to the leaves: a third less than a backward pass that sums and accumulates.
-        gradients = torch.autograd.grad(losses, self.updates.tensors, shares)
+    def step(self, inputs: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
+        """One step of every active client along the gradient of its mean loss; returns each sample's loss, (samples,).
+
+        Args:
+            shares: (samples,), each one's weight in its client's mean.
+        """
+        if self.chain is not None:
+            losses, found = self.chain.step(inputs, labels, shares)
+            gradients = tuple(found[slot] for slot in self.trained)
+        else:
+            losses = F.cross_entropy(self.resident.module(inputs), labels, reduction="none")
+            # Straight from the losses to the leaves: a third less than a backward pass that sums and accumulates.
+            gradients = torch.autograd.grad(losses, self.updates.tensors, shares)
         if self.prox:
             # As in the sequential engine, FedProx pulls each client back to where all started.
             places = zip(self.trained, self.updates.tensors, strict=True)
             pulls = [tensor.detach() - self.starts[slot] for slot, tensor in places]
             gradients = tuple(torch.add(one, pull, alpha=self.prox) for one, pull in zip(gradients, pulls, strict=True))
         self.updates.step(gradients)
+        return losses.detach()
 
     def release(self) -> None:
         """Give the modules back."""

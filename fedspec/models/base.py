@@ -22,6 +22,7 @@ class Model(nn.Module, ABC):
     Attributes:
         lora_targets: the names of the ``nn.Linear`` modules that are adapted, in a fixed order; none where it has none.
         head: the names of the modules that map features to logits; they are frozen or aggregated, never adapted.
+        chain: the names of its linear layers in their order, if it is these on flattened samples with ReLU in between.
         evaluation_batch: how many samples go through it at a time where nothing is learnt: as many as memory allows anywhere.
 
     Raises:
@@ -30,6 +31,7 @@ class Model(nn.Module, ABC):
 
     lora_targets: tuple[str, ...]
     head: tuple[str, ...]
+    chain: tuple[str, ...] = ()
     evaluation_batch: ClassVar[int] = 2048
 
     @abstractmethod

@@ -33,6 +33,7 @@ class MLP(Model):
         self.out = nn.Linear(sizes[-1], classes)
         self.lora_targets = tuple(f"hidden.{i}" for i in range(len(self.hidden)))
         self.head = ("out",)
+        self.chain = (*self.lora_targets, *self.head)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (batch, *input_shape)`` to logits ``(batch, classes)``."""

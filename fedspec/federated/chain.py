@@ -1,0 +1,121 @@
+"""Gradients of models that are linear layers in turn with ReLU in between, written down instead of recorded.
+
+On models this small autograd takes as much time as the arithmetic: each operation is a node that is made, kept and walked back
+in every step. Of a chain the way back is the way there in the opposite order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedspec.config import TrainingConfig
+from fedspec.federated.lora import HeadLinear, LoRALinear, PerClient
+from fedspec.federated.resident import Resident
+
+# Where the second is not positive 0, elsewhere the first.
+_relu_backward = torch.ops.aten.threshold_backward.default
+# By the module that holds several clients' tensors, and their name in its stack.
+Gradients = dict[tuple[nn.Module, str], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The linear layers of a resident model in their order; adapted ones, and a trained head, hold several clients' tensors."""
+
+    layers: tuple[nn.Linear | LoRALinear, ...]
+
+    @classmethod
+    def of(cls, resident: Resident, config: TrainingConfig) -> Chain | None:
+        """The model as a chain, if it is one. Where there is dropout, autograd does what its random numbers ask for."""
+        layers = tuple(map(resident.module.get_submodule, resident.module.chain))
+        known = all(isinstance(layer, LoRALinear | nn.Linear) for layer in layers)
+        return cls(layers) if layers and known and not config.lora_dropout else None  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def step(self, inputs: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Gradients]:
+        """The cross-entropy of each sample, and what its sum, weighted with ``shares``, has for gradients; (samples,) each.
+
+        Samples of the clients follow one another, in equal numbers.
+        """
+        given: list[Tensor] = []
+        between: list[Tensor | None] = []
+        values = inputs.flatten(1)
+        for layer in self.layers:
+            if given:
+                values.relu_()
+            given.append(values)
+            values, narrow = _forward(layer, values)
+            between.append(narrow)
+        which = labels.unsqueeze(1)
+        logs = values.log_softmax(1)
+        losses = logs.gather(1, which).squeeze(1).neg_()
+        # Of the logits: the probabilities, less 1 where the label is.
+        slope = logs.exp_().scatter_add_(1, which, logs.new_full(which.shape, -1.0)).mul_(shares.unsqueeze(1))
+        gradients: Gradients = {}
+        for place in reversed(range(len(self.layers))):
+            slope = _backward(self.layers[place], slope, given[place], between[place], gradients, further=place > 0)
+            if place:
+                slope = _relu_backward(slope, given[place], 0)
+        return losses, gradients
+
+
+def _forward(layer: nn.Linear | LoRALinear, values: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The layer's outputs, (samples, out), and of an adapted one what B is applied to, (clients, samples of each, r)."""
+    if isinstance(layer, LoRALinear):
+        stack = _held(layer)
+        # The scale costs least where the tensors are narrowest.
+        narrow = torch.bmm(_apart(values, stack["A"]), stack["A"].mT).mul_(layer.scale)
+        outputs = F.linear(values, layer.base.weight, layer.base.bias)
+        _apart(outputs, narrow).baddbmm_(narrow, stack["Bt"])
+        return outputs, narrow
+    return layer(values), None
+
+
+def _backward(
+    layer: nn.Linear | LoRALinear,
+    slope: Tensor,
+    given: Tensor,
+    narrow: Tensor | None,
+    gradients: Gradients,
+    *,
+    further: bool,
+) -> Tensor:
+    """Put down the gradients of the layer's tensors, from that of its outputs, (samples, out).
+
+    Returns:
+        That of its inputs, (samples, in), if anybody needs it ``further`` back.
+    """
+    if isinstance(layer, LoRALinear):
+        stack = _held(layer)
+        assert narrow is not None
+        own = _apart(slope, narrow)
+        of_narrow = torch.bmm(own, stack["Bt"].mT).mul_(layer.scale)
+        if stack["A"].requires_grad:
+            gradients[layer, "A"] = torch.bmm(of_narrow.mT, _apart(given, narrow))
+        if stack["Bt"].requires_grad:
+            gradients[layer, "Bt"] = torch.bmm(narrow.mT, own)
+        if further:
+            slope = slope @ layer.base.weight
+            _apart(slope, narrow).baddbmm_(of_narrow, stack["A"])
+        return slope
+    if isinstance(layer, HeadLinear) and layer.stack is not None:
+        weight = layer.stack["weight"]
+        own = _apart(slope, weight)
+        gradients[layer, "weight"] = torch.bmm(own.mT, _apart(given, weight))
+        gradients[layer, "bias"] = own.sum(1)
+        return torch.bmm(own, weight).flatten(0, 1)
+    return slope @ layer.weight
+
+
+def _held(layer: LoRALinear) -> PerClient:
+    assert layer.stack is not None
+    return layer.stack
+
+
+def _apart(values: Tensor, stack: Tensor) -> Tensor:
+    """A view of (samples, width) as (clients, samples of each, width)."""
+    return values.view(len(stack), -1, values.shape[1])
