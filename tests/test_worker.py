@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedspec.checkpoints import CheckpointManager
+from fedspec.checkpoints import KEEP, CheckpointManager
 from fedspec.clock import FakeClock
 from fedspec.config import FederatedConfig
 from fedspec.errors import CapabilityError, DamagedError, ExperimentError, FolderError
@@ -816,7 +816,7 @@ def test_rounds_faster_than_anybody_looks_are_saved_and_not_all_copied(disk: Mem
     assert copied == copies
 
 
-def test_whoever_stops_leaves_a_copy_of_the_last_saved_round(disk: MemoryDisk):
+def test_whoever_stops_leaves_a_copy_of_the_last_saved_round_and_no_more_rounds_than_are_kept(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)
 
@@ -828,7 +828,8 @@ def test_whoever_stops_leaves_a_copy_of_the_last_saved_round(disk: MemoryDisk):
     with pytest.raises(Stopped):
         process.work()
     about = json.loads(process.files.read(SHARE.checkpoints / f"{item.exp}.json"))
-    assert about["round"] == ROUNDS - 1
+    assert about["round"] == ROUNDS - 1 > KEEP
+    assert len(generation_files(disk)) == KEEP
 
 
 def test_a_stop_is_a_stop_though_the_folder_has_gone_meanwhile(disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import fsum
 
 import numpy as np
 import torch
@@ -76,4 +75,4 @@ def _evaluation(labels: Tensor, losses: Tensor, right: Tensor, classes: int) -> 
     """Of one part: (n,) each."""
     own = labels.cpu()
     hits, counts = (np.bincount(some.numpy(), minlength=classes) for some in (own[right], own))
-    return Evaluation(fsum(losses.tolist()) / len(own), hits, counts)
+    return Evaluation(float(np.mean(losses.tolist())), hits, counts)

@@ -26,12 +26,12 @@ class Updates:
     """One optimiser over some tensors; over stacks of n clients, (n, *shape) each, of which the first few go on.
 
     Args:
-        tensors: what it changes, in place; contiguous, since the kernels read the order of memory.
+        tensors: what it changes, in place.
         momentum: of SGD; ``None`` for AdamW.
 
     Attributes:
         moments: per kind of what is kept, that of each tensor.
-        steps: how many were made, on the tensors' device.
+        steps: how many each tensor has made, on its device.
     """
 
     def __init__(self, tensors: Sequence[Tensor], lr: float, weight_decay: float, momentum: float | None = None) -> None:
@@ -39,7 +39,7 @@ class Updates:
         self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
         kept = ADAMW if momentum is None else MOMENTUM if momentum else 0
         self.moments = [[torch.zeros_like(tensor, requires_grad=False) for tensor in self.tensors] for _ in range(kept)]
-        self.steps = torch.zeros((), device=self.tensors[0].device)
+        self.steps = [torch.zeros((), device=tensor.device) for tensor in self.tensors]
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor], config: TrainingConfig) -> Updates:
@@ -54,17 +54,23 @@ class Updates:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None]) -> None:
         """One step; a tensor that has no gradient stays as it is."""
-        found = [place for place, gradient in enumerate(gradients) if gradient is not None]
-        # Autograd gives some of them transposed in memory.
-        slopes = [gradient.contiguous() for gradient in gradients if gradient is not None]
-        tensors, moments = self.tensors, self.moments
-        if len(found) < len(tensors):
-            tensors, *moments = ([kind[place] for place in found] for kind in (tensors, *moments))
-        self.steps += 1
+        tensors, steps, moments = self.tensors, self.steps, self.moments
+        if any(gradient is None for gradient in gradients):
+            found = [place for place, gradient in enumerate(gradients) if gradient is not None]
+            if not found:
+                return
+            tensors, steps, *moments = ([kind[place] for place in found] for kind in (tensors, steps, *moments))
+        present = [gradient for gradient in gradients if gradient is not None]
+        # The kernels read the order of memory, and autograd gives some gradients transposed.
+        slopes = [
+            gradient if gradient.stride() == tensor.stride() else torch.empty_like(tensor).copy_(gradient)
+            for tensor, gradient in zip(tensors, present, strict=True)
+        ]
+        torch._foreach_add_(steps, 1)
         if self.momentum is None:
             first, second = moments
             torch._fused_adamw_(
-                tensors, slopes, first, second, [], [self.steps] * len(tensors), lr=self.lr, beta1=BETA_1, beta2=BETA_2,
+                tensors, slopes, first, second, [], steps, lr=self.lr, beta1=BETA_1, beta2=BETA_2,
                 weight_decay=self.weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
         else:
@@ -77,13 +83,12 @@ class Updates:
     def state(self) -> State:
         """What a resumed run needs to go on, copied to the CPU."""
         moments = [[moment.to("cpu", copy=True) for moment in kind] for kind in self.moments]
-        return {"steps": self.steps.to("cpu", copy=True), "moments": moments}
+        return {"steps": [steps.to("cpu", copy=True) for steps in self.steps], "moments": moments}
 
     def load(self, state: State) -> None:
         """Go on from what `state` has given. Raises DamagedError: it is none of these tensors'."""
         if shape_of(state) != shape_of(self.state()):
             raise DamagedError("A checkpoint's optimiser is not this experiment's.", "Take an older checkpoint.")
-        self.steps.copy_(state["steps"])
-        for kind, saved in zip(self.moments, state["moments"], strict=True):
-            for moment, value in zip(kind, saved, strict=True):
-                moment.copy_(value)
+        for kind, saved in zip((self.steps, *self.moments), (state["steps"], *state["moments"]), strict=True):
+            for kept, value in zip(kind, saved, strict=True):
+                kept.copy_(value)

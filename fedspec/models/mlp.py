@@ -33,7 +33,8 @@ class MLP(Model):
         self.out = nn.Linear(sizes[-1], classes)
         self.lora_targets = tuple(f"hidden.{i}" for i in range(len(self.hidden)))
         self.head = ("out",)
-        self.chain = (*self.lora_targets, *self.head)
+        # A subclass may compute something else of the same layers.
+        self.chain = (*self.lora_targets, *self.head) if type(self).forward is MLP.forward else ()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs: (batch, *input_shape)`` to logits ``(batch, classes)``."""

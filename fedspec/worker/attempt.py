@@ -228,15 +228,20 @@ class Attempt:
             self._uncopied = partial(self._copy, generation, row.round, row.accuracy, held.key)
             if row.round >= self.rounds or self.worker.clock.monotonic() - self._copied_at >= COPY_EVERY_S:
                 self._copy_now()
-                recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
-                # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
-                self.checkpoints.prune(self.item.exp, recorded, min(row.round, self.queue.everywhere(self.item)))
+                self._clean_up(row.round)
 
     def _copy_at_last(self) -> None:
         """Before the item is let go: time has passed since the last gate. A folder that is away keeps nobody here."""
         with suppress(FolderError):
             self._gate()
             self._copy_now()
+            self._clean_up(self.rows[-1].round)
+
+    def _clean_up(self, round_: int) -> None:
+        """Delete generations that nobody will go on from."""
+        recorded = [ckpt for ckpt in self._recorded() if ckpt.base == self.base]
+        # Of a round beyond this one, which this run did not go on from, nobody knows whether it can be read.
+        self.checkpoints.prune(self.item.exp, recorded, min(round_, self.queue.everywhere(self.item)))
 
     def _copy_now(self) -> None:
         copy, self._uncopied = self._uncopied, None

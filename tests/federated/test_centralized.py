@@ -47,7 +47,7 @@ def test_all_rounds_are_the_passes_of_one_optimiser() -> None:
     for name, factors in resident.snapshot().adapter.items():
         torch.testing.assert_close(last.state["adapter"][name]["A"], factors.A, rtol=0, atol=1e-6)
         torch.testing.assert_close(last.state["adapter"][name]["B"], factors.B, rtol=0, atol=1e-6)
-    assert int(last.state["optimizer"]["steps"]) == 3 * 10
+    assert {int(steps) for steps in last.state["optimizer"]["steps"]} == {3 * 10}
 
 
 def test_it_sees_all_the_data_in_one_place_and_sends_nothing() -> None:

@@ -19,6 +19,7 @@ from fedspec.federated.experiment import Experiment, prepare
 from fedspec.federated.rounds import rounds
 from fedspec.models import LORA as LORA_MODELS
 from fedspec.models import MODELS
+from fedspec.models.mlp import MLP
 from tests.data.conftest import write_sst2
 from tests.federated.conftest import saved_and_loaded
 from tests.tinyweights import write_bert, write_vit
@@ -98,6 +99,15 @@ def test_samples_may_be_gathered_a_few_steps_at_a_time(small: Small, held: int, 
     monkeypatch.setattr(stacked, "GATHERED_BYTES", held)
     _, pieces = both(small)
     assert max(differences(last(whole).state, last(pieces).state)) == 0
+
+
+def test_a_subclass_that_computes_something_else_is_no_chain() -> None:
+    class Doubled(MLP):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(inputs)
+
+    assert MLP((4,), 3).chain == ("hidden.0", "hidden.1", "out")
+    assert Doubled((4,), 3).chain == ()
 
 
 def test_it_tells_of_each_step_and_of_the_clients_in_their_order(small: Small) -> None:

@@ -44,14 +44,32 @@ def test_a_gradient_that_is_transposed_in_memory_is_the_same_gradient() -> None:
     assert torch.equal(plain[0], turned[0])
 
 
-def test_what_has_no_gradient_stays_as_it_is() -> None:
-    ours = tensors()
-    updates = Updates(ours, 0.1, 0.5)
-    first, second, third = tensors(1)
-    updates.step([first, None, third])
-    assert [torch.equal(now, before) for now, before in zip(ours, tensors(), strict=True)] == [False, True, False]
-    updates.step([first, second, third])
-    assert not torch.equal(ours[1], tensors()[1])
+def test_a_tensor_that_is_transposed_in_memory_moves_along_its_own_gradient() -> None:
+    start, gradient = tensors()[0], tensors(1)[0]
+    turned = [start.T.contiguous().T]
+    updates = Updates(turned, 0.1, 0.0)
+    plain = [start.clone()]
+    reference = Updates(plain, 0.1, 0.0)
+    for _ in range(3):
+        updates.step([gradient])
+        reference.step([gradient])
+    torch.testing.assert_close(turned[0], plain[0], rtol=1e-6, atol=0)
+
+
+def test_what_has_no_gradient_stays_as_it_is_and_makes_no_step() -> None:
+    ours, theirs = tensors(), [torch.nn.Parameter(tensor) for tensor in tensors()]
+    updates, reference = Updates(ours, 0.1, 0.5), torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.5, fused=True)
+    for step in range(1, 6):
+        gradients = [None if step in (2, 3) and place == 1 else gradient for place, gradient in enumerate(tensors(step))]
+        before = ours[1].clone()
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient
+        reference.step()
+        updates.step(gradients)
+        assert torch.equal(ours[1], before) == (step in (2, 3))
+        assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
+    updates.step([None, None, None])
+    assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
 
 
 def test_going_on_from_a_saved_state_is_the_same_as_never_stopping() -> None:
@@ -65,7 +83,7 @@ def test_going_on_from_a_saved_state_is_the_same_as_never_stopping() -> None:
     resumed.step(tensors(2))
     assert all(torch.equal(mine, its) for mine, its in zip(half, whole, strict=True))
     # What was saved is a copy: the steps after it have not moved it.
-    assert int(saved["steps"]) == 1
+    assert [int(steps) for steps in saved["steps"]] == [1, 1, 1]
 
 
 def test_a_state_of_other_tensors_is_refused() -> None:
