@@ -2,7 +2,7 @@
 
 The arithmetic is that of torch's fused kernels, elementwise, so that all clients' tensors make one step together. An object of
 `torch.optim` spends more time around a kernel than small models spend in it, would have to be made anew whenever clients of a
-stack are done, and imports torch's compiler, which takes a second of each process.
+stack are done, and imports torch's compiler, which takes half a second to a second of each process.
 """
 
 from __future__ import annotations

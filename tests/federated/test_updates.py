@@ -94,7 +94,7 @@ def test_a_state_of_other_tensors_is_refused() -> None:
 
 
 def test_training_does_not_import_the_compiler() -> None:
-    """It takes a second, of each process."""
+    """It takes half a second to a second, of each process."""
     script = (
         "import sys\n"
         "from fedspec.config import FederatedConfig\n"
