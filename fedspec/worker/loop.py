@@ -202,8 +202,8 @@ class Worker:
         """Delete the saved rounds of results that never change again; the copy for people stays."""
         with self.queue.store.lock:
             fold = self.queue.store.fold
-            left = [item for item in self.queue.store.items.values() if item.id not in self._cleared]
-            over = [item for item in left if fold.status(item.id) == "sealed"]
+            items, left = self.queue.store.items, sorted(fold.finished - self._cleared)
+            over = [items[i] for i in left if i in items and fold.status(i) == "sealed"]
         for item in over:
             with suppress(FolderError):
                 self.checkpoints.clear(item.exp, fold.generations(item.id))

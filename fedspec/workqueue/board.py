@@ -14,7 +14,7 @@ from fedspec.clock import Clock, SystemClock
 from fedspec.errors import FolderError, QueueMissingError, UsageError
 from fedspec.files import FencedFiles, Files
 from fedspec.folders import conflict_copy
-from fedspec.plan import Item, published_names, same_experiment
+from fedspec.plan import Item, same_experiment
 from fedspec.workqueue.liveness import Timing
 from fedspec.workqueue.modes import Notes
 from fedspec.workqueue.naming import RETIRED, display_names, machine_called
@@ -135,7 +135,7 @@ class Board:
             QueueMissingError: there is no item at all. UsageError: none is called so, or several ids begin so.
         """
         self.require_queue()
-        names = published_names(self.store.items.values())
+        names = self.store.names()
         for item_id, published in names.items():
             if name in (item_id, published):
                 return self.store.items[item_id]
@@ -155,7 +155,7 @@ class Board:
             return [self.find_item(pattern)]
         self.require_queue()
         with self._lock:
-            names = published_names(self.store.items.values())
+            names = self.store.names()
             found = [
                 item
                 for item in scope(self.store.items, None, self.store.fold)

@@ -122,9 +122,11 @@ class ItemState:
 
     def failures(self, fault: str) -> list[Fail]:
         """Failed attempts of one kind since the last retry, oldest first."""
+        failed = [(key, a.ended) for key, a in self.attempts.items() if isinstance(a.ended, Fail) and a.ended.fault == fault]
+        if not failed:
+            return []  # as nearly always
         retried, limit = self.retried, self.limit
-        ended = ((key, a.ended) for key, a in self.attempts.items() if retried < key[0] <= limit)
-        return [end for _, end in sorted(ended, key=lambda pair: pair[0]) if isinstance(end, Fail) and end.fault == fault]
+        return [end for key, end in sorted(failed, key=lambda pair: pair[0]) if retried < key[0] <= limit]
 
     @property
     def advanced(self) -> int:

@@ -201,7 +201,8 @@ def scope(items: Mapping[str, Item], only: Collection[str] | None, fold: Fold, *
     those that have a result."""
     chosen = items.values() if only is None else [items[i] for i in only if i in items]
     wanted = chosen if finished else [item for item in chosen if item.id not in fold.finished]
-    return sorted(wanted, key=lambda item: (-fold.priority(item.id), item.order))
+    in_order = sorted(wanted, key=lambda item: item.order)
+    return sorted(in_order, key=lambda item: -fold.priority(item.id)) if fold.preferred else in_order
 
 
 def backoff_s(failures: int) -> float:
@@ -221,7 +222,10 @@ def _barred(item: Item, situation: Situation) -> Blocked | None:
     """Why this machine cannot run the item, None if nothing is known to be in the way."""
     if lack := unmet(item, situation):
         return Blocked(item, "needs", detail=lack)
-    failures = situation.fold.item(item.id).failures("capability")
+    state = situation.fold.known(item.id)
+    if state is None:
+        return None  # as most items of a long queue
+    failures = state.failures("capability")
     here = [fail for fail in failures if machine_of(fail.worker) == situation.machine]
     return Blocked(item, "refused", detail=here[-1].reason) if here else None
 

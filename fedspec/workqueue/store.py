@@ -15,7 +15,7 @@ import msgspec
 
 from fedspec.errors import DamagedError
 from fedspec.files import Files
-from fedspec.plan import Item, decoded, encoded
+from fedspec.plan import Item, decoded, encoded, published_names
 from fedspec.workqueue.fold import Fold
 from fedspec.workqueue.histories import Histories
 from fedspec.workqueue.records import MAX_LAM, Claim, Done, Hello, WorkerName, machine_of
@@ -83,6 +83,7 @@ class Store:
     def __init__(self, files: Files, workspace: Workspace) -> None:
         self.files, self.workspace = files, workspace
         self.items: dict[str, Item] = {}
+        self._names: dict[str, str] = {}
         self.fold = self.fold_type()
         self.beats: dict[str, Beat] = {}
         # Of each worker the latest beat whose author's own journal is here up to then: only that is an acknowledgement.
@@ -112,9 +113,16 @@ class Store:
     ) -> None:
         """Know what an earlier process knew that had read the same files so far."""
         self.items, self.plans, self.fold, self.tails, self.histories = items, plans, fold, tails, histories
+        self._names = {}
         for name, tail in tails.items():
             if tail.damaged or tail.refused:
                 self._note_damage(name)
+
+    def names(self) -> Mapping[str, str]:
+        """The items' `published_names`: asked for with each result, and found again when there are more items."""
+        if len(self._names) != len(self.items):
+            self._names = published_names(self.items.values())
+        return self._names
 
     def add_line(self, line: bytes) -> None:
         """Fold a line that this process has just written itself."""

@@ -113,7 +113,7 @@ class Publisher:
     def _results(self) -> list[tuple[str, Done, bool]]:
         """Of each experiment its name, its result, and whether that never changes."""
         with self.store.lock:
-            names, fold = published_names(self.store.items.values()), self.store.fold
+            names, fold = self.store.names(), self.store.fold
             results = [(name, fold.canonical(item_id), item_id not in fold.unsealed) for item_id, name in names.items()]
         return [(name, done, final) for name, done, final in results if done is not None]
 
