@@ -6,7 +6,7 @@ Everything is float64 on the CPU, and cast to the experiment's type once, at the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,7 +14,6 @@ from fedspec.config import FederatedConfig
 from fedspec.federated import statistics
 from fedspec.federated.aggregators.base import Aggregator, DenseUpdate, Installed, LayerUpdates, ServerState
 from fedspec.federated.lora import dtype_of, scale_of
-from fedspec.federated.spectral import LowRank
 from fedspec.federated.state import Weights
 from fedspec.federated.statistics import LayerStatistics, Tails
 
@@ -62,37 +61,32 @@ def aggregate(
         return Aggregation(before, server, {}, Tails(0.0, 0.0), {})
     samples = sum(update.samples for update in updates)
     shares = tuple(update.samples / samples for update in updates)
-    stacks = {name: _stack(config, before, updates, shares, round, name) for name in before.adapter}
-    moves = {name: statistics.movement(stack) for name, stack in stacks.items()}
-    tails = statistics.tails(stacks.values(), moves.values())
-    # All layers have one rank. It is known before anything is installed, so that the same stack is cut only once.
-    rank = statistics.next_rank(config, before.rank, tails)
-    if rank != before.rank:
-        stacks = {name: replace(stack, rank=rank) for name, stack in stacks.items()}
-    installed, server = method.apply(server, stacks)
+    layers = {name: _updates(config, before, updates, shares, round, name) for name in before.adapter}
+    if config.rank_rule != "fixed":
+        # All layers have one rank. It is known before anything is installed, so that the same spectrum is cut only once.
+        rank = statistics.next_rank(config, before.rank, statistics.tails(layers.values()))
+        layers = {name: layer.at(rank) for name, layer in layers.items()}
+    installed, server = method.apply(server, layers)
     sent = [DenseUpdate(u.client, share, u.steps, u.weights.dense) for u, share in zip(updates, shares, strict=True)]
     dense, server = method.dense(server, before.dense, sent)
     return Aggregation(
         weights=_stored(config, before, installed, dense),
         server=server,
-        layers={name: statistics.measure(stack, installed[name], moves[name]) for name, stack in stacks.items()},
-        tails=tails,
+        layers={name: statistics.measure(layer, installed[name]) for name, layer in layers.items()},
+        tails=statistics.tails(layers.values()),
         installed=installed,
     )
 
 
-def _stack(
+def _updates(
     config: FederatedConfig, before: Weights, updates: Sequence[ClientUpdate], shares: tuple[float, ...], round: int, name: str
 ) -> LayerUpdates:
     factors = tuple(update.weights.adapter[name] for update in updates)
-    ideal = LowRank.weighted_sum(factors, shares, scale_of(config))
     return LayerUpdates(
         factors=factors,
         weights=shares,
         scale=scale_of(config),
         previous=before.adapter[name],
-        ideal=ideal,
-        spectrum=ideal.svd(),
         rank=before.adapter[name].rank,
         round=round,
         split=config.singular_split,

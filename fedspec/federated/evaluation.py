@@ -73,6 +73,6 @@ def _together(parts: Sequence[Split], batch: int) -> Sequence[Split]:
 
 def _evaluation(labels: Tensor, losses: Tensor, right: Tensor, classes: int) -> Evaluation:
     """Of one part: (n,) each."""
-    own = labels.cpu()
-    hits, counts = (np.bincount(some.numpy(), minlength=classes) for some in (own[right], own))
-    return Evaluation(float(np.mean(losses.tolist())), hits, counts)
+    own = labels.cpu().numpy()
+    hits, counts = (np.bincount(some, minlength=classes) for some in (own[right.numpy()], own))
+    return Evaluation(float(losses.numpy().mean(dtype=np.float64)), hits, counts)

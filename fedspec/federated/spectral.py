@@ -60,11 +60,15 @@ class LowRank:
 
     @classmethod
     def weighted_sum(cls, factors: Sequence[Factors], weights: Sequence[float], scale: float) -> LowRank:
-        """``s sum_i w_i B_i A_i``: the factors side by side. Ranks may differ."""
-        return cls(
-            torch.cat([(scale * w) * f.B.double() for f, w in zip(factors, weights, strict=True)], dim=1),
-            torch.cat([f.A.double() for f in factors]),
-        )
+        """``s sum_i w_i B_i A_i``: the factors side by side, of ranks that may differ, but for one that all share."""
+        first = factors[0]
+        if all(torch.equal(f.A, first.A) for f in factors):
+            return cls(scale * weighted_mean([f.B for f in factors], weights), first.A.double())
+        if all(torch.equal(f.B, first.B) for f in factors):
+            return cls(scale * first.B.double(), weighted_mean([f.A for f in factors], weights))
+        of_columns = [scale * weight for f, weight in zip(factors, weights, strict=True) for _ in range(f.rank)]
+        left = torch.cat([f.B for f in factors], dim=1).double() * torch.tensor(of_columns, dtype=torch.float64)
+        return cls(left, torch.cat([f.A for f in factors]).double())
 
     def __sub__(self, other: LowRank) -> LowRank:
         return LowRank(torch.cat([self.left, -other.left], dim=1), torch.cat([self.right, other.right]))
@@ -87,9 +91,7 @@ class LowRank:
         """Frobenius norm. Both ways keep the digits of a small difference of large products, as a Gram matrix would not."""
         if self.left.shape[0] * self.right.shape[1] <= SMALL * (self.left.numel() + self.right.numel()):
             return float(torch.linalg.norm(self.dense()))
-        left = torch.linalg.qr(self.left, mode="r").R
-        right = torch.linalg.qr(self.right.T, mode="r").R
-        return float(torch.linalg.norm(left @ right.T))
+        return float(torch.linalg.norm(self._core()))
 
     def svd(self) -> Spectrum:
         """The exact thin SVD: two thin QRs and an SVD of (k, k), in O((out + in) k^2)."""
@@ -99,6 +101,24 @@ class LowRank:
         right = torch.linalg.qr(self.right.T)
         U, S, V = torch.linalg.svd(left.R @ right.R.T, full_matrices=False)
         return Spectrum(left.Q @ U, S, V @ right.Q.T)
+
+    def singular_values(self) -> Tensor:
+        """Those of `svd`, (k,) float64 and descending, in a third of its time."""
+        values: Tensor = torch.linalg.svdvals(self._core() if self.thin else self.dense())
+        return values
+
+    def _core(self) -> Tensor:
+        """(k, k), of the same norm and the same singular values: what is left without the orthonormal parts of both factors."""
+        left = torch.linalg.qr(self.left, mode="r").R
+        right = torch.linalg.qr(self.right.T, mode="r").R
+        core: Tensor = left @ right.T
+        return core
+
+
+def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """sum_i w_i x_i of tensors of one shape, in float64."""
+    mean: Tensor = torch.tensordot(torch.tensor(weights, dtype=torch.float64), torch.stack(list(tensors)).double(), dims=1)
+    return mean
 
 
 def refactor(spectrum: Spectrum, rank: int, scale: float, split: Split, *purpose: str | int) -> Factors:

@@ -51,29 +51,23 @@ class Tails:
     energy: float
 
 
-def movement(updates: LayerUpdates) -> float:
-    """||dW* - dW_previous|| of one layer."""
-    return (updates.ideal - LowRank.of(updates.previous, updates.scale)).norm()
-
-
 def fedavg_gap(updates: LayerUpdates) -> float:
     """FedAvg's gap, as the norm of ``s sum_i w_i (B_i - B)(A_i - A)``: exact where the difference of products would cancel."""
-    B = torch.stack([f.B for f in updates.padded]).double() - updates.mean.B
-    A = torch.stack([f.A for f in updates.padded]).double() - updates.mean.A
+    B, A = updates.stacked[0] - updates.mean.B, updates.stacked[1] - updates.mean.A
     shares = torch.tensor(updates.weights, dtype=torch.float64)
     # Side by side: (out, n r) and (n r, in).
     return LowRank((updates.scale * shares * B.movedim(0, -1)).movedim(-1, 1).flatten(1), A.flatten(0, 1)).norm()
 
 
-def measure(updates: LayerUpdates, installed: Installed, move_norm: float) -> LayerStatistics:
+def measure(updates: LayerUpdates, installed: Installed) -> LayerStatistics:
     """The statistics of one layer after its aggregation."""
     missed = updates.ideal - LowRank.of(installed.factors, updates.scale)
     if installed.folded is not None:
         missed = missed - installed.folded
-    S = updates.spectrum.S
+    S = updates.singular_values
     return LayerStatistics(
         ideal_norm=float(S.norm()),
-        move_norm=move_norm,
+        move_norm=updates.movement,
         gap=missed.norm(),
         cf_gap_fedavg=fedavg_gap(updates),
         cf_gap_fedspec=float(S[updates.rank :].norm()),
@@ -81,15 +75,16 @@ def measure(updates: LayerUpdates, installed: Installed, move_norm: float) -> La
     )
 
 
-def tails(layers: Iterable[LayerUpdates], moves: Iterable[float]) -> Tails:
+def tails(layers: Iterable[LayerUpdates]) -> Tails:
     """The shares that truncating at the rank of this round drops."""
-    dropped = total = squares = 0.0
+    dropped = total = squares = moved = 0.0
     for layer in layers:
-        tail = layer.spectrum.S[layer.previous.rank :]
+        tail = layer.singular_values[layer.previous.rank :]
         dropped += float(tail.sum())
         squares += float(tail.square().sum())
-        total += float(layer.spectrum.S.sum())
-    return Tails(nuclear=_ratio(dropped, total) or 0.0, energy=_ratio(squares, sum(move**2 for move in moves)) or 0.0)
+        total += float(layer.singular_values.sum())
+        moved += layer.movement**2
+    return Tails(nuclear=_ratio(dropped, total) or 0.0, energy=_ratio(squares, moved) or 0.0)
 
 
 def next_rank(config: FederatedConfig, rank: int, tails: Tails) -> int:

@@ -12,7 +12,6 @@ from fedspec.config import clients_in_a_round
 from fedspec.errors import CapabilityError, DamagedError, FedspecError, FolderError, SupersededError
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone, StepDone
 from fedspec.jobs import Job
-from fedspec.plan import published_names
 from fedspec.results import Row, to_table
 from fedspec.worker.gang import Place
 from fedspec.worker.patience import found_base, had_in_time
@@ -41,7 +40,7 @@ class Attempt:
     def __init__(self, worker: Worker, held: Held) -> None:
         self.worker, self.held, self.item = worker, held, held.item
         self.queue, self.checkpoints, self.reporter = worker.queue, worker.checkpoints, worker.reporter
-        self.exp = published_names(self.queue.store.items.values()).get(held.item.id, held.item.exp)
+        self.exp = self.queue.store.names().get(held.item.id, held.item.exp)
         self.rounds = int(held.item.config.get("rounds", 1))
         self.clients = clients_in_a_round(held.item.config)
         everybody = max(self.clients, held.item.config.get("clients", 1))
@@ -222,11 +221,11 @@ class Attempt:
         )
         self.queue.saved(held, row.round, generation.file, generation.sha256, self.base, row.accuracy)
         self.rows = rows
-        self._gate()  # whoever was stopped at that line must not put an old copy over a successor's
-        # Copies and clean-up: a file that another program holds just now is no reason to stop training.
-        with suppress(FolderError):
-            self._uncopied = partial(self._copy, generation, row.round, row.accuracy, held.key)
-            if row.round >= self.rounds or self.worker.clock.monotonic() - self._copied_at >= COPY_EVERY_S:
+        self._uncopied = partial(self._copy, generation, row.round, row.accuracy, held.key)
+        if row.round >= self.rounds or self.worker.clock.monotonic() - self._copied_at >= COPY_EVERY_S:
+            self._gate()  # whoever was stopped at that line must not put an old copy over a successor's
+            # Copies and clean-up: a file that another program holds just now is no reason to stop training.
+            with suppress(FolderError):
                 self._copy_now()
                 self._clean_up(row.round)
 

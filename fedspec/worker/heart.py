@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from contextlib import suppress
 
@@ -53,6 +54,9 @@ def drive(worker: Worker) -> Finished:
         Stopped: a person asked for it; the claim is given back and the process has left the queue.
         FolderError: nothing can be written; this machine's next process closes our journal and brings along what is missing.
     """
+    if not gc.get_freeze_count():
+        # What has been imported so far stays to the end: walking through all of torch again and again takes 3 % of small runs.
+        gc.freeze()
     try:
         with Heart(worker.queue, worker.reporter):
             for seconds in worker.steps():

@@ -14,7 +14,6 @@ from fedspec.federated.aggregators import AGGREGATORS, LORA
 from fedspec.federated.aggregators.base import Aggregator, LayerUpdates
 from fedspec.federated.experiment import Experiment, prepare
 from fedspec.federated.lora import Factors
-from fedspec.federated.spectral import LowRank
 from fedspec.federated.state import State
 
 OUT, IN, RANK, SCALE = 20, 15, 3, 2.0
@@ -47,15 +46,12 @@ def make_updates(
 ) -> LayerUpdates:
     """One layer's updates around ``factors``."""
     shares = tuple(weights) if weights else (1 / len(factors),) * len(factors)
-    ideal = LowRank.weighted_sum(factors, shares, SCALE)
     start = previous or Factors(torch.zeros_like(factors[0].B), factors[0].A)
     return LayerUpdates(
         factors=tuple(factors),
         weights=shares,
         scale=SCALE,
         previous=start,
-        ideal=ideal,
-        spectrum=ideal.svd(),
         rank=rank or factors[0].rank,
         round=more.get("round", 1),
         split=more.get("split", "even"),

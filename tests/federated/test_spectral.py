@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -32,6 +34,7 @@ def test_the_stacked_qr_is_the_dense_svd_to_1e_10(product: LowRank) -> None:
     torch.testing.assert_close(spectrum.S[: len(dense)], dense[:kept], rtol=0, atol=tolerance)
     assert dense[kept:].sum() <= tolerance
     torch.testing.assert_close(restored(spectrum), product.dense(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(product.singular_values(), spectrum.S, rtol=0, atol=1e-14 * float(dense[0]))
     eye = torch.eye(kept, dtype=torch.float64)
     torch.testing.assert_close(spectrum.U.T @ spectrum.U, eye, rtol=0, atol=1e-10)
     torch.testing.assert_close(spectrum.V @ spectrum.V.T, eye, rtol=0, atol=1e-10)
@@ -89,6 +92,16 @@ def test_weighted_sums_take_clients_of_different_ranks() -> None:
     product = LowRank.weighted_sum([one, two], [0.25, 0.75], scale=2.0)
     assert product.dense().tolist() == [[3.5, 3.5]] * 3
     assert product.dense().dtype == torch.float64
+
+
+def test_a_factor_that_all_clients_share_is_taken_once(factors: Callable[..., Factors]) -> None:
+    one, two = factors(), factors()
+    for pair in ([one, Factors(two.B, one.A)], [one, Factors(one.B, two.A)]):
+        shared = LowRank.weighted_sum(pair, [0.25, 0.75], scale=2.0)
+        assert shared.left.shape[1] == one.rank
+        expected = sum(2 * w * f.B.double() @ f.A.double() for f, w in zip(pair, [0.25, 0.75], strict=True))
+        torch.testing.assert_close(shared.dense(), expected)
+    assert LowRank.weighted_sum([one, two], [0.25, 0.75], scale=2.0).left.shape[1] == 2 * one.rank
 
 
 def test_a_matrix_is_sent_in_its_cheapest_form() -> None:

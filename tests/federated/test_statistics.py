@@ -16,17 +16,12 @@ from fedspec.federated.statistics import (
     columns,
     effective_rank,
     measure,
-    movement,
     next_rank,
     tails,
 )
 
 Draw = Callable[..., Factors]
 Updates = Callable[..., LayerUpdates]
-
-
-def statistics_of(updates: LayerUpdates, installed: Installed) -> LayerStatistics:
-    return measure(updates, installed, movement(updates))
 
 
 @pytest.mark.parametrize("rank", [3, 5])
@@ -36,7 +31,7 @@ def test_gaps_are_those_of_dense_matrices(rank: int, factors: Draw, updates_of: 
     ideal = updates.ideal.dense()
     for method in (FedAvg(), FedAvgRebalanced(), FedSpec()):
         installed = method.layer(updates)
-        found = statistics_of(updates, installed)
+        found = measure(updates, installed)
         dense = LowRank.of(installed.factors, 2.0).dense()
         assert found.gap == pytest.approx(float((ideal - dense).norm()), rel=1e-9)
         assert found.ideal_norm == pytest.approx(float(ideal.norm()), rel=1e-12)
@@ -48,23 +43,23 @@ def test_gaps_are_those_of_dense_matrices(rank: int, factors: Draw, updates_of: 
 def test_no_method_of_that_rank_has_a_smaller_gap_than_fedspec(factors: Draw, updates_of: Updates) -> None:
     for _ in range(20):
         updates = updates_of([factors() for _ in range(3)])
-        best = statistics_of(updates, FedSpec().layer(updates)).gap
+        best = measure(updates, FedSpec().layer(updates)).gap
         for method in (FedAvg(), FedAvgRebalanced()):
-            assert best <= statistics_of(updates, method.layer(updates)).gap
-        assert best <= statistics_of(updates, Installed(factors())).gap
+            assert best <= measure(updates, method.layer(updates)).gap
+        assert best <= measure(updates, Installed(factors())).gap
 
 
 def test_a_folded_tail_closes_the_gap(factors: Draw, updates_of: Updates) -> None:
     updates = updates_of([factors() for _ in range(3)])
     kept = FedSpec().layer(updates).factors
-    found = statistics_of(updates, Installed(kept, folded=updates.ideal - LowRank.of(kept, updates.scale)))
+    found = measure(updates, Installed(kept, folded=updates.ideal - LowRank.of(kept, updates.scale)))
     assert found.gap <= 1e-12 * found.ideal_norm
 
 
 def test_identical_clients_leave_no_gap_to_either_method(factors: Draw, updates_of: Updates) -> None:
     one = factors()
     updates = updates_of([one, one, one], [0.2, 0.3, 0.5])
-    found = statistics_of(updates, FedSpec().layer(updates))
+    found = measure(updates, FedSpec().layer(updates))
     assert found.cf_gap_fedavg <= 1e-14 * found.ideal_norm
     assert found.cf_gap_fedspec <= 1e-14 * found.ideal_norm
     assert found.gap <= 1e-6 * found.ideal_norm
@@ -73,19 +68,35 @@ def test_identical_clients_leave_no_gap_to_either_method(factors: Draw, updates_
 def test_tails_are_shares_of_what_lies_beyond_the_rank(factors: Draw, updates_of: Updates) -> None:
     updates = updates_of([factors() for _ in range(4)], previous=factors())
     S = torch.linalg.svdvals(updates.ideal.dense())
-    move = movement(updates)
-    found = tails([updates], [move])
+    move, found = updates.movement, tails([updates])
     assert found.nuclear == pytest.approx(float(S[3:].sum() / S.sum()))
     assert found.energy == pytest.approx(float(S[3:].square().sum()) / move**2)
     assert 0 < found.energy <= 1
-    assert tails([updates_of([factors()])], [1.0]).nuclear == pytest.approx(0, abs=1e-14)
+    assert tails([updates_of([factors()])]).nuclear == pytest.approx(0, abs=1e-14)
+
+
+def test_no_vectors_are_computed_for_a_method_that_asks_for_none(factors: Draw, updates_of: Updates) -> None:
+    averaged, cut = (updates_of([factors() for _ in range(4)]) for _ in range(2))
+    measure(averaged, FedAvg().layer(averaged))
+    assert "spectrum" not in vars(averaged)
+    measure(cut, FedSpec().layer(cut))
+    assert cut.singular_values is cut.spectrum.S
+
+
+def test_what_is_known_of_updates_stays_known_at_another_rank(factors: Draw, updates_of: Updates) -> None:
+    updates = updates_of([factors() for _ in range(4)])
+    tails([updates])
+    grown = updates.at(5)
+    assert (grown.rank, updates.rank) == (5, 3)
+    assert grown.singular_values is updates.singular_values
+    assert grown.movement == updates.movement
 
 
 def test_updates_that_did_not_move_have_no_tail(factors: Draw, updates_of: Updates) -> None:
     still = factors()
     updates = updates_of([Factors(still.B * 0, still.A)])
-    assert tails([updates], [movement(updates)]) == Tails(0.0, 0.0)
-    found = columns({"layer": statistics_of(updates, FedSpec().layer(updates))}, Tails(0.0, 0.0))
+    assert tails([updates]) == Tails(0.0, 0.0)
+    found = columns({"layer": measure(updates, FedSpec().layer(updates))}, Tails(0.0, 0.0))
     assert found["frobenius_gap"] == 0
     assert found["gap_relative"] is None
     assert found["gap_over_move"] is None

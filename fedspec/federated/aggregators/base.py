@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedspec.config import FederatedConfig
 from fedspec.federated.lora import Factors
-from fedspec.federated.spectral import LowRank, Spectrum, Split
+from fedspec.federated.spectral import LowRank, Spectrum, Split, weighted_mean
 from fedspec.federated.state import Weights, shape_of
 
 # One of the two factors of an adapter.
@@ -25,12 +25,6 @@ BOTH: frozenset[Part] = frozenset({"B", "A"})
 B_ALONE: frozenset[Part] = frozenset({"B"})
 # What a method carries from round to round: plain values and CPU tensors, nested in dicts and lists.
 ServerState = dict[str, Any]
-
-
-def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """sum_i w_i x_i of tensors of one shape, in float64."""
-    mean: Tensor = torch.tensordot(torch.tensor(weights, dtype=torch.float64), torch.stack(list(tensors)).double(), dims=1)
-    return mean
 
 
 # Without slots, which have no room for what is computed once.
@@ -43,8 +37,6 @@ class LayerUpdates:
         weights: each client's share of the samples; they sum to 1.
         scale: s of ``W0 + s B A``.
         previous: the factors that all clients started from, those of a lower rank from the first directions of them.
-        ideal: dW* = s sum_i w_i B_i A_i.
-        spectrum: the SVD of ``ideal``.
         rank: the rank to install, no lower than that of ``previous``.
         round: from 1.
         split: where a refactoring puts singular values.
@@ -55,25 +47,50 @@ class LayerUpdates:
     weights: tuple[float, ...]
     scale: float
     previous: Factors
-    ideal: LowRank
-    spectrum: Spectrum
     rank: int
     round: int
     split: Split
     purpose: tuple[str | int, ...]
 
+    def at(self, rank: int) -> LayerUpdates:
+        """The same updates, with what has been computed of them, for another rank to install."""
+        same = replace(self, rank=rank)
+        vars(same).update(vars(self) | {"rank": rank})
+        return same
+
     @cached_property
-    def padded(self) -> tuple[Factors, ...]:
-        """The clients' factors at the highest rank of them: what one of a lower rank lacks is zero."""
+    def ideal(self) -> LowRank:
+        """dW* = s sum_i w_i B_i A_i."""
+        return LowRank.weighted_sum(self.factors, self.weights, self.scale)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The SVD of ``ideal``."""
+        return self.ideal.svd()
+
+    @cached_property
+    def singular_values(self) -> Tensor:
+        """Those of ``ideal``, descending: of methods that ask for no vectors nothing more is computed."""
+        return self.spectrum.S if "spectrum" in vars(self) else self.ideal.singular_values()
+
+    @cached_property
+    def movement(self) -> float:
+        """||dW* - dW_previous||, how far the clients' mean went from where they started."""
+        return (self.ideal - LowRank.of(self.previous, self.scale)).norm()
+
+    @cached_property
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """The clients' B, (n, out, r), and A, (n, r, in), in float64; r is the highest rank, and what others lack is zero."""
         rank = max(factors.rank for factors in self.factors)
-        return tuple(factors.padded(rank) for factors in self.factors)
+        padded = [factors.padded(rank) for factors in self.factors]
+        return torch.stack([f.B for f in padded]).double(), torch.stack([f.A for f in padded]).double()
 
     @cached_property
     def mean(self) -> Factors:
-        """sum_i w_i B_i and sum_i w_i A_i, of factors that are padded with zeros where ranks differ."""
-        return Factors(
-            weighted_mean([f.B for f in self.padded], self.weights), weighted_mean([f.A for f in self.padded], self.weights)
-        )
+        """sum_i w_i B_i and sum_i w_i A_i."""
+        shares = torch.tensor(self.weights, dtype=torch.float64)
+        B, A = (torch.tensordot(shares, each, dims=1) for each in self.stacked)
+        return Factors(B, A)
 
 
 @dataclass(frozen=True, slots=True)

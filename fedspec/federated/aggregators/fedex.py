@@ -20,5 +20,5 @@ class FedEx(Layerwise):
         mean = updates.mean
         residual = (updates.ideal - LowRank.of(mean, updates.scale)).svd()
         # What the subtraction leaves of equal products is rounding, not residual.
-        strongest = float(updates.spectrum.S[:1].sum())
+        strongest = float(updates.singular_values[:1].sum())
         return Installed(grown(mean, updates.rank, *updates.purpose), tail(residual, 0, strongest))

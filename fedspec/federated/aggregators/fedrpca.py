@@ -25,11 +25,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dsyevd
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
-from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise, weighted_mean
+from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise
 from fedspec.federated.lora import Factors, grown
+from fedspec.federated.spectral import weighted_mean
 
 # Where residuals are this small, relative to M, the mean of S is right to about a thousandth: after some eighty steps.
 SETTLED, MOST_STEPS = 3e-5, 2000
@@ -87,29 +89,32 @@ def sparse_part(changes: NDArray[np.float64], weights: NDArray[np.float64]) -> N
     if not size:
         return S
     penalty = M.shape[1] * count / (4 * float(np.abs(M).sum()))
-    threshold = np.broadcast_to(row / max(M.shape[1], count) ** 0.5, M.shape) / penalty
+    most = np.broadcast_to(row / max(M.shape[1], count) ** 0.5, M.shape) / penalty
+    least = -most
     settled, imbalance = (SETTLED * size) ** 2, IMBALANCE**2
-    # All in few passes over matrices that are so small that each costs as much as what it computes.
-    scratch, X = np.empty_like(M), M.copy()
+    # All in few passes over matrices that are so small that each costs as much as what it computes, and into the same memory.
+    X, wanted, multiplier, scratch = M.copy(), np.empty_like(M), np.empty_like(M), np.empty_like(M)
     flat = scratch.ravel()
     for step in range(MOST_STEPS):
         # X = M - S + Y. With L the low rank part of X, ``M - (R L + (1 - R) (M - S)) + Y`` is R (X - L) + S + (1 - R) Y.
-        wanted = _beyond(X, 1 / penalty, RELAXATION) @ X
+        np.matmul(_beyond(X, 1 / penalty, RELAXATION), X, out=wanted)
         wanted += S
         wanted += np.multiply(Y, 1 - RELAXATION, out=scratch)
         # What a soft threshold leaves out is the new multiplier.
-        multiplier = np.minimum(np.maximum(wanted, -threshold), threshold)
+        np.minimum(np.maximum(wanted, least, out=multiplier), most, out=multiplier)
         wanted -= multiplier
         np.subtract(multiplier, Y, out=scratch)
         primal = float(flat @ flat)
         np.subtract(wanted, S, out=scratch)
         dual = float(flat @ flat)
-        S, Y = wanted, multiplier
+        S, wanted, Y, multiplier = wanted, S, multiplier, Y
         if max(primal, dual) <= settled:
             break
         factor = FACTOR if primal > imbalance * dual else 1 / FACTOR if dual > imbalance * primal else 1.0
         if factor != 1 and step < BALANCING_STEPS:
-            penalty, Y, threshold = penalty * factor, Y / factor, threshold / factor
+            penalty *= factor
+            for each in (Y, most, least):
+                each /= factor
         np.subtract(M, S, out=X)
         X += Y
     return np.divide(S, row, out=np.zeros_like(S), where=row > 0)
@@ -119,10 +124,11 @@ def _beyond(matrix: NDArray[np.float64], threshold: float, times: float) -> NDAr
     """(n, n) that takes ``matrix``, (n, d), to ``times`` what soft-thresholding its singular values takes away.
 
     By the eigenvectors of its Gram matrix, (n, n), which take a tenth of the time of a decomposition of the matrix itself; what
-    that loses of the smallest singular values is far below the threshold.
+    that loses of the smallest singular values is far below the threshold. LAPACK is called directly: what NumPy has around
+    it takes longer.
     """
-    squares, vectors = np.linalg.eigh(matrix @ matrix.T)
+    squares, vectors, _ = dsyevd(matrix @ matrix.T, overwrite_a=True)
     # Of a value below the threshold all, of another one the threshold.
-    shares = times * threshold / np.maximum(np.sqrt(np.maximum(squares, 0)), threshold)
+    shares = times * threshold / np.sqrt(np.maximum(squares, threshold**2))
     beyond: NDArray[np.float64] = (vectors * shares) @ vectors.T
     return beyond

@@ -6,8 +6,9 @@ Half of the bytes travel; what the adapter can express is bounded by the rows of
 
 from __future__ import annotations
 
-from fedspec.federated.aggregators.base import B_ALONE, Installed, LayerUpdates, Layerwise, Part, weighted_mean
+from fedspec.federated.aggregators.base import B_ALONE, Installed, LayerUpdates, Layerwise, Part
 from fedspec.federated.lora import Factors, grown
+from fedspec.federated.spectral import weighted_mean
 
 
 class FFA(Layerwise):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
-from fedspec.federated.aggregators.base import Aggregator, DenseUpdate, Installed, LayerUpdates, ServerState, weighted_mean
+from fedspec.federated.aggregators.base import Aggregator, DenseUpdate, Installed, LayerUpdates, ServerState
+from fedspec.federated.spectral import weighted_mean
 from fedspec.federated.state import Weights, shape_of
 
 
