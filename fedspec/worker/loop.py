@@ -24,6 +24,9 @@ from fedspec.workqueue.wording import in_words
 
 # How long a folder that does not answer is tried again, in times of a dead peer: a share may restart meanwhile.
 AWAY = 5
+# Where all see one folder, what this worker waits for may end at any moment: it looks first after so many seconds, and whenever
+# it has waited for as long again, up to the time between two polls.
+FIRST_LOOK_S = 0.05
 
 
 class Worker:
@@ -43,6 +46,7 @@ class Worker:
         self.clock = queue.clock
         self.finished: Finished | None = None
         self._cleared: set[str] = set()
+        self._waited_s = 0.0
 
     def steps(self) -> Iterator[float]:
         """Work until every item is done, yielding seconds to wait. The process must have joined the queue.
@@ -75,6 +79,7 @@ class Worker:
         check_folder(self.queue)
         self._publish()
         action = self.queue.claim(self.only)
+        waited_s, self._waited_s = self._waited_s, 0.0
         match action:
             case Finished():
                 yield from self._linger()
@@ -87,7 +92,10 @@ class Worker:
                 raise Stopped("Nothing more is taken, as 'fedspec queue drain' asked for.")
             case Wait():
                 self.reporter.status(wording.waiting(action.blocked, self.queue.machine_name))
-                yield self.queue.timing.poll
+                timing = self.queue.timing
+                pause = timing.poll if timing.syncs else min(timing.poll, max(waited_s, FIRST_LOOK_S))
+                self._waited_s = waited_s + pause
+                yield pause
             case Held():
                 yield from self._run(action)
 
