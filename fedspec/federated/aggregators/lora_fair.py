@@ -16,7 +16,9 @@ Newton step divides, and solves for two numbers. It starts from D = 0 and only g
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
@@ -28,6 +30,8 @@ from fedspec.federated.spectral import LowRank
 SETTLED = 1e-12
 # Newton takes some six steps from a mean that points where dW* does; this ends what rounding, or another start, keeps going.
 MOST_STEPS = 100
+
+Matrix = NDArray[np.float64]
 
 
 class LoRAFair(Layerwise):
@@ -49,38 +53,50 @@ class LoRAFair(Layerwise):
 
 
 def corrected_b(mean: Factors, ideal: LowRank, weight: float) -> Tensor:
-    """The X that minimises ``1 - cos(ideal, X A) + weight ||X - B||^2``: (out, r) float64."""
-    P, strengths, _ = torch.linalg.svd(mean.A, full_matrices=False)
-    start, size = mean.B @ P, ideal.norm()
-    if not size * float((start * strengths).norm()):
-        return mean.B  # nothing has no direction
-    pull = ideal.left @ (ideal.right @ mean.A.T @ P) / size
+    """The X that minimises ``1 - cos(ideal, X A) + weight ||X - B||^2``: (out, r) float64.
 
-    def objective(Y: Tensor) -> float:
-        return weight * float((Y - start).square().sum()) - float((pull * Y).sum() / (Y * strengths).norm())
+    In NumPy, which calls small kernels in half the time.
+    """
+    B, A = mean.B.numpy(), mean.A.numpy()
+    P, strengths, _ = np.linalg.svd(A, full_matrices=False)
+    start, size = B @ P, ideal.norm()
+    if not size * float(np.linalg.norm(start * strengths)):
+        return mean.B  # nothing has no direction
+    pull = ideal.left.numpy() @ (ideal.right.numpy() @ A.T @ P) / size
+
+    def objective(Y: Matrix) -> float:
+        length = float(np.linalg.norm(Y * strengths))
+        return weight * _inner(Y - start, Y - start) - _inner(pull, Y) / length if length else float("inf")
 
     Y, value = start, objective(start)
     for _ in range(MOST_STEPS):
-        step = _newton(Y, Y - start, pull, strengths, weight)
-        while not (after := objective(Y - step)) <= value and float(step.norm()) > SETTLED * float(Y.norm()):
+        step, least = _newton(Y, Y - start, pull, strengths, weight), SETTLED * float(np.linalg.norm(Y))
+        while not (after := objective(Y - step)) <= value and float(np.linalg.norm(step)) > least:
             step = step / 2
-        if float(step.norm()) <= SETTLED * float(Y.norm()):
+        if float(np.linalg.norm(step)) <= least:
             break
         Y, value = Y - step, after
-    return mean.B + (Y - start) @ P.T
+    return torch.from_numpy(B + (Y - start) @ P.T)
 
 
-def _newton(Y: Tensor, D: Tensor, pull: Tensor, strengths: Tensor, weight: float) -> Tensor:
+def _newton(Y: Matrix, D: Matrix, pull: Matrix, strengths: Matrix, weight: float) -> Matrix:
     """What to take off Y: a Newton step, or where that would go up the gradient over the largest curvature."""
-    q = float((Y * strengths).norm())
-    cosine, bent, steep = float((pull * Y).sum()) / q, Y * (strengths.square() / q), strengths.square() / q**2
+    q, squares = float(np.linalg.norm(Y * strengths)), np.square(strengths)
+    cosine, bent, steep = _inner(pull, Y) / q, Y * (squares / q), squares / q**2
     gradient = 2 * weight * D - (pull - cosine * bent) / q
     first, *others = (right / (2 * weight + cosine * steep) for right in (gradient, pull, bent))
     # The term is U m U^T with the columns U = (pull, bent) and this inverse of m; Woodbury.
-    inverse = q**2 * torch.tensor([[3 * cosine, 1.0], [1.0, 0.0]], dtype=torch.float64)
-    overlaps = torch.tensor([[float((u * v).sum()) for v in others] for u in (pull, bent)], dtype=torch.float64)
-    onto = torch.tensor([float((u * first).sum()) for u in (pull, bent)], dtype=torch.float64)
-    share, singular = torch.linalg.solve_ex(inverse + overlaps, onto)
-    step = first - share[0] * others[0] - share[1] * others[1]
-    goes_down = not singular and 0 < float((gradient * step).sum()) < float("inf")
+    inverse = q**2 * np.array([[3 * cosine, 1.0], [1.0, 0.0]])
+    overlaps = np.array([[_inner(u, v) for v in others] for u in (pull, bent)])
+    onto = np.array([_inner(u, first) for u in (pull, bent)])
+    try:
+        share = np.linalg.solve(inverse + overlaps, onto)
+    except np.linalg.LinAlgError:
+        share = np.full(2, np.nan)  # a step of no length
+    step: Matrix = first - share[0] * others[0] - share[1] * others[1]
+    goes_down = 0 < _inner(gradient, step) < float("inf")
     return step if goes_down else gradient / (2 * weight + steep)
+
+
+def _inner(one: Matrix, other: Matrix) -> float:
+    return float(np.vdot(one, other))
