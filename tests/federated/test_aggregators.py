@@ -378,3 +378,12 @@ def test_lora_fair_only_goes_down_wherever_it_starts() -> None:
         before, after = (1 - cosine(B @ mean.A, ideal.dense()) for B in (mean.B, found))
         assert after + weight * float((found - mean.B).square().sum()) <= before + 1e-9
         assert torch.equal(corrected_b(Factors(mean.B * 0, mean.A), ideal, weight), mean.B * 0)
+
+
+def test_robust_pca_does_not_depend_on_the_order_of_memory() -> None:
+    changes = np.random.default_rng(3).standard_normal((4, 30))
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    expected = sparse_part(changes, weights)
+    junk = np.full(4 * 30, 1e300)
+    del junk  # what an array that is not filled would hold
+    assert np.array_equal(sparse_part(np.asfortranarray(changes), weights), expected)

@@ -83,7 +83,8 @@ def sparse_part(changes: NDArray[np.float64], weights: NDArray[np.float64]) -> N
     """
     count = float(1 / np.square(weights).sum())
     row = np.sqrt(count * weights)[:, np.newaxis]
-    M = changes * row
+    # Row by row in memory, as `ravel` below must be a view.
+    M = np.ascontiguousarray(changes * row)
     # Y is the multiplier over the penalty.
     S, Y, size = np.zeros_like(M), np.zeros_like(M), float(np.linalg.norm(M))
     if not size:
