@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
@@ -62,18 +63,22 @@ def aggregate(
     samples = sum(update.samples for update in updates)
     shares = tuple(update.samples / samples for update in updates)
     layers = {name: _updates(config, before, updates, shares, round, name) for name in before.adapter}
-    if config.rank_rule != "fixed":
-        # All layers have one rank. It is known before anything is installed, so that the same spectrum is cut only once.
-        rank = statistics.next_rank(config, before.rank, statistics.tails(layers.values()))
-        layers = {name: layer.at(rank) for name, layer in layers.items()}
-    installed, server = method.apply(server, layers)
+    # A tenth less time in small operations. What is stored is made outside: others may want gradients of it.
+    with torch.inference_mode():
+        if config.rank_rule != "fixed":
+            # All layers have one rank. It is known before anything is installed, so that the same spectrum is cut only once.
+            rank = statistics.next_rank(config, before.rank, statistics.tails(layers.values()))
+            layers = {name: layer.at(rank) for name, layer in layers.items()}
+        installed, server = method.apply(server, layers)
+        measured = {name: statistics.measure(layer, installed[name]) for name, layer in layers.items()}
+        tails = statistics.tails(layers.values())
     sent = [DenseUpdate(u.client, share, u.steps, u.weights.dense) for u, share in zip(updates, shares, strict=True)]
     dense, server = method.dense(server, before.dense, sent)
     return Aggregation(
         weights=_stored(config, before, installed, dense),
         server=server,
-        layers={name: statistics.measure(layer, installed[name]) for name, layer in layers.items()},
-        tails=statistics.tails(layers.values()),
+        layers=measured,
+        tails=tails,
         installed=installed,
     )
 

@@ -35,7 +35,7 @@ class Chain:
         known = all(isinstance(layer, LoRALinear | nn.Linear) for layer in layers)
         return cls(layers) if layers and known and not config.lora_dropout else None  # type: ignore[arg-type]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, inputs: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Gradients]:
         """The cross-entropy of each sample, and what its sum, weighted with ``shares``, has for gradients; (samples,) each.
 

@@ -25,11 +25,12 @@ Adjustment = Callable[[Gradients], Gradients]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A client's work in a round: what it has learnt, and its mean training loss."""
+    """A client's work in a round: what it has learnt, its mean training loss, and what `Weights.nonfinite` says of it."""
 
     client: int
     weights: Weights
     loss: float
+    nonfinite: str | None
 
 
 def train_epoch(
@@ -97,7 +98,8 @@ def train(
     with global_seed(resident.device, "dropout", config.seed, round, client):
         for order in orders(data, config, round, client):
             loss += train_epoch(resident.module, updates, data, config.batch_size, order.to(resident.device), adjust)
-    return Trained(client, resident.snapshot(), loss / config.local_epochs)
+    weights = resident.snapshot()
+    return Trained(client, weights, loss / config.local_epochs, weights.nonfinite())
 
 
 def orders(data: Split, config: TrainingConfig, round: int, client: int) -> Iterator[Tensor]:

@@ -52,8 +52,8 @@ class Factors:
         return Factors(F.pad(self.B, (0, missing)), F.pad(self.A, (0, 0, 0, missing))) if missing else self
 
     def to(self, dtype: torch.dtype) -> Factors:
-        """Both factors in another type."""
-        return Factors(self.B.to(dtype), self.A.to(dtype))
+        """A copy of both factors, perhaps in another type."""
+        return Factors(self.B.to(dtype, copy=True), self.A.to(dtype, copy=True))
 
 
 # Layer name -> its factors.

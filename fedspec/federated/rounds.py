@@ -85,7 +85,7 @@ def _round(experiment: Experiment, config: FederatedConfig, method: Aggregator, 
             yield done
             continue
         samples = len(experiment.clients[done.client])
-        if (broken := done.weights.nonfinite()) is not None or not isfinite(done.loss):
+        if (broken := done.nonfinite) is not None or not isfinite(done.loss):
             yield ClientRejected(number, done.client, samples, f"{broken or 'its loss'} is not finite")
         else:
             updates.append(ClientUpdate(done.client, samples, steps_of(samples, config), done.loss, done.weights))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from math import isfinite
 
 import torch
 import torch.nn.functional as F
@@ -72,14 +73,18 @@ def together(
     seen = [order + starts[client] for client in sorted_ for order in orders(clients[client], config, round, client)]
     rows = torch.cat(seen)[schedule.places].to(resident.device)
     losses: list[Tensor] = []
-    stack = _Stack(resident, len(sorted_), config)
+    chain = Chain.of(resident, config)
+    # Where nothing records gradients, the operations around them take a tenth less time.
+    with torch.inference_mode(chain is not None):
+        stack = _Stack(resident, len(sorted_), config, chain)
     resident.module.train()
     try:
         with global_seed(resident.device, "dropout", config.seed, round):
             batches = _batches(data, rows, [len(shares) for shares in schedule.shares])
             steps = zip(schedule.active, schedule.shares, batches, strict=True)
             for step, (active, shares, (inputs, labels)) in enumerate(steps):
-                stack.narrow(active)
+                with torch.inference_mode(chain is not None):
+                    stack.narrow(active)
                 each = stack.step(inputs, labels, shares)
                 losses.append(each)
                 yield StepDone(round, step + 1, len(schedule.active), schedule.samples[step])
@@ -88,9 +93,11 @@ def together(
     sums = torch.zeros(len(sorted_) + 1, dtype=torch.float64)
     totals = sums.index_add_(0, schedule.owners, torch.cat(losses).cpu().double()).tolist()[:-1]
     done = dict(zip(sorted_, zip(stack.snapshots(), totals, sizes, strict=True), strict=True))
+    # Sums pass NaN and infinities on: almost always nobody's tensors need be asked one by one.
+    sound = all(isfinite(float(stack.tensors[slot].sum())) for slot in stack.trained)
     for client in present:
         weights, total, size = done[client]
-        yield Trained(client, weights, total / (size * config.local_epochs))
+        yield Trained(client, weights, total / (size * config.local_epochs), None if sound else weights.nonfinite())
 
 
 def _batches(data: Split, rows: Tensor, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -149,8 +156,8 @@ Slot = tuple[LoRALinear | HeadLinear, str]
 class _Stack:
     """The tensors of n clients, with their optimiser; the resident's modules compute with those of the active ones."""
 
-    def __init__(self, resident: Resident, clients: int, config: TrainingConfig) -> None:
-        self.resident = resident
+    def __init__(self, resident: Resident, clients: int, config: TrainingConfig, chain: Chain | None) -> None:
+        self.resident, self.chain = resident, chain
         starts: dict[Slot, Tensor] = {}
         for layer in resident.layers.values():
             starts |= {(layer, "A"): layer.A, (layer, "Bt"): layer.B.mT}
@@ -163,7 +170,6 @@ class _Stack:
         self.tensors |= {slot: self.tensors[slot].clone() for slot in self.trained}
         self.prox: float = getattr(config, "prox", 0.0)
         self.active = 0
-        self.chain = Chain.of(resident, config)
         self.updates = Updates.of([self.tensors[slot] for slot in self.trained], config)
 
     def narrow(self, active: int) -> None:

@@ -51,7 +51,7 @@ class Updates:
         self.tensors = [tensor[:active].detach().requires_grad_() for tensor in self.tensors]
         self.moments = [[moment[:active] for moment in kind] for kind in self.moments]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, gradients: Sequence[Tensor | None]) -> None:
         """One step; a tensor that has no gradient stays as it is."""
         tensors, steps, moments = self.tensors, self.steps, self.moments

@@ -288,6 +288,15 @@ def test_the_head_is_the_sample_weighted_mean_of_the_clients_heads(small: Small)
     assert event.row.communication_bytes - frozen.row.communication_bytes == 6 * head_bytes
 
 
+@pytest.mark.parametrize("engine", ["sequential", "stacked"])
+def test_what_a_round_leaves_can_be_trained_on(engine: str, method_name: str, small: Small) -> None:
+    """No tensor of a state is one of torch's inference tensors, of which there are no gradients."""
+    for event in done(list(rounds(small(method=method_name, rounds=2, engine=engine, head="aggregate")))):
+        tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(event.state) if isinstance(leaf, torch.Tensor)]
+        assert tensors
+        assert not any(tensor.is_inference() for tensor in tensors)
+
+
 class NoFloat64(TorchDispatchMode):
     """Fails on any operation that reads or makes a float64 tensor."""
 
