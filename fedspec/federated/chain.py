@@ -6,6 +6,7 @@ in every step. Of a chain the way back is the way there in the opposite order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ Gradients = dict[tuple[nn.Module, str], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The linear layers of a resident model in their order; adapted ones, and a trained head, hold several clients' tensors."""
+    """The linear layers of a model in their order; adapted ones, and a head of several clients, hold all their tensors."""
 
     layers: tuple[nn.Linear | LoRALinear, ...]
 
@@ -35,11 +36,24 @@ class Chain:
         known = all(isinstance(layer, LoRALinear | nn.Linear) for layer in layers)
         return cls(layers) if layers and known and not config.lora_dropout else None  # type: ignore[arg-type]
 
+    @classmethod
+    def whole(cls, module: nn.Module, trained: Sequence[Tensor]) -> Chain | None:
+        """The model as a chain, if it is one of plain layers and the tensors ``trained`` are all that it has."""
+        layers = tuple(map(module.get_submodule, getattr(module, "chain", ())))
+        own = {id(tensor) for layer in layers for tensor in layer.parameters()}
+        plain = all(type(layer) is nn.Linear for layer in layers)
+        return cls(layers) if layers and plain and own == set(map(id, trained)) else None  # type: ignore[arg-type]
+
+    @property
+    def slots(self) -> dict[int, tuple[nn.Module, str]]:
+        """What `step` calls each parameter of the layers, by its ``id``."""
+        return {id(tensor): (layer, name) for layer in self.layers for name, tensor in layer.named_parameters()}
+
     @torch.inference_mode()
     def step(self, inputs: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Gradients]:
         """The cross-entropy of each sample, and what its sum, weighted with ``shares``, has for gradients; (samples,) each.
 
-        Samples of the clients follow one another, in equal numbers.
+        Samples of several clients follow one another, in equal numbers.
         """
         given: list[Tensor] = []
         between: list[Tensor | None] = []
@@ -72,7 +86,9 @@ def _forward(layer: nn.Linear | LoRALinear, values: Tensor) -> tuple[Tensor, Ten
         outputs = F.linear(values, layer.base.weight, layer.base.bias)
         _apart(outputs, narrow).baddbmm_(narrow, stack["Bt"])
         return outputs, narrow
-    return layer(values), None
+    if isinstance(layer, HeadLinear):
+        return layer(values), None
+    return F.linear(values, layer.weight, layer.bias), None
 
 
 def _backward(
@@ -108,7 +124,11 @@ def _backward(
         gradients[layer, "weight"] = torch.bmm(own.mT, _apart(given, weight))
         gradients[layer, "bias"] = own.sum(1)
         return torch.bmm(own, weight).flatten(0, 1)
-    return slope @ layer.weight
+    if layer.weight.requires_grad:
+        gradients[layer, "weight"] = slope.mT @ given
+        if layer.bias is not None:
+            gradients[layer, "bias"] = slope.sum(0)
+    return slope @ layer.weight if further else slope
 
 
 def _held(layer: LoRALinear) -> PerClient:

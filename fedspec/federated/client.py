@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedspec.config import TrainingConfig
 from fedspec.data.base import Split
+from fedspec.federated.chain import Chain
 from fedspec.federated.resident import Resident
 from fedspec.federated.seeding import generator, global_seed
 from fedspec.federated.state import Weights
@@ -50,18 +51,36 @@ def train_epoch(
     Returns:
         The mean loss over the samples, each taken before the step that used it.
     """
-    losses = []
+    losses, slope = [], _slope(module, updates.tensors)
     # One gather for the epoch; the batches are views of it.
     for inputs, labels in data.take(order).batches(batch_size):
-        loss = F.cross_entropy(module(inputs), labels)
-        # A text model may have a part that no sample of the batch needs.
-        gradients: Gradients = torch.autograd.grad(loss, updates.tensors, allow_unused=True)
+        loss, gradients = slope(inputs, labels)
         updates.step(gradients if adjust is None else adjust(gradients))
-        losses.append(loss.detach())
+        losses.append(loss)
     # Reading the losses waits for the device: once an epoch, not once a step.
     means: list[float] = torch.stack(losses).tolist()
     starts = range(0, len(data), batch_size)
     return sum(mean * min(batch_size, len(data) - start) for mean, start in zip(means, starts, strict=True)) / len(data)
+
+
+def _slope(module: nn.Module, tensors: Sequence[Tensor]) -> Callable[[Tensor, Tensor], tuple[Tensor, Gradients]]:
+    """What finds a batch's mean loss, and its gradients at ``tensors``: autograd, but for a chain that is trained whole."""
+    chain = Chain.whole(module, tensors)
+    if chain is None:
+
+        def recorded(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
+            loss = F.cross_entropy(module(inputs), labels)
+            # A text model may have a part that no sample of the batch needs.
+            return loss.detach(), torch.autograd.grad(loss, tensors, allow_unused=True)
+
+        return recorded
+    slots = [chain.slots[id(tensor)] for tensor in tensors]
+
+    def written(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
+        losses, found = chain.step(inputs, labels, inputs.new_full(labels.shape, 1 / len(labels)))
+        return losses.mean(), [found[slot] for slot in slots]
+
+    return written
 
 
 def in_turn(

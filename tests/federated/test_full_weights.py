@@ -13,12 +13,16 @@ from torch import Tensor
 
 from fedspec.config import FederatedConfig
 from fedspec.federated.aggregators.scaffold import Scaffold
+from fedspec.federated.chain import Chain
 from fedspec.federated.client import train
 from fedspec.federated.events import ClientDone, RoundDone
 from fedspec.federated.experiment import Experiment
+from fedspec.federated.lora import adapt
 from fedspec.federated.rounds import rounds, sampled
 from fedspec.federated.seeding import generator
 from fedspec.federated.state import State
+from fedspec.models.cnn import CNN
+from fedspec.models.mlp import MLP
 from tests.federated.conftest import saved_and_loaded
 
 Small = Callable[..., Experiment]
@@ -96,6 +100,35 @@ def test_a_client_on_full_weights_takes_the_steps_of_a_bare_loop(prox: float, sm
     assert sent.dense.keys() == expected.keys() == experiment.base.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(sent.dense[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, settings in KINDS.items() if settings.get("tune") == "full"])
+def test_gradients_that_are_written_down_are_autograds(kind: str, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {**KINDS[kind], "dtype": "float64", "rounds": 2}
+    experiment = small(**settings)
+    module = experiment.resident.module
+    assert Chain.whole(module, list(module.parameters())) is not None
+    written = done(experiment)[-1]
+    monkeypatch.setattr(Chain, "whole", lambda module, trained: None)
+    recorded = done(small(**settings))[-1]
+    assert written.row.train_loss == pytest.approx(recorded.row.train_loss, rel=1e-9)
+    for one, other in zip(leaves(written.state), leaves(recorded.state), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_only_a_chain_that_is_trained_whole_is_one() -> None:
+    class Doubled(MLP):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return 2 * super().forward(inputs)
+
+    module, doubled = MLP((4,), 3), Doubled((4,), 3)
+    parameters = list(module.parameters())
+    assert Chain.whole(module, parameters[::-1]) is not None
+    assert Chain.whole(module, parameters[1:]) is None
+    assert Chain.whole(doubled, list(doubled.parameters())) is None
+    assert Chain.whole(CNN((1, 12, 12), 3), parameters) is None
+    adapt(module, rank=2, scale=1.0)
+    assert Chain.whole(module, list(module.parameters())) is None
 
 
 def test_scaffolds_variates_are_the_mean_gradients_that_its_clients_saw(small: Small) -> None:
