@@ -1048,6 +1048,19 @@ def test_a_finished_worker_makes_no_new_queue_where_its_own_vanishes_while_it_wa
     check(process, item)
 
 
+@pytest.mark.parametrize(
+    ("timing", "pauses"), [(LOCAL_DISK, [0.05, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]), (SYNC_FOLDER, [15.0] * 9)]
+)
+def test_who_waits_looks_again_soon_where_all_see_one_folder(disk: MemoryDisk, timing: Timing, pauses: list[float]):
+    fill(disk, item_of())
+    other, process = Process(disk, "bb", timing=timing), Process(disk, "aa", timing=timing)
+    while not isinstance(other.queue.claim(), Held):
+        other.clock.advance(timing.poll)
+        other.queue.tick()
+    waited = itertools.islice((seconds for seconds in process.worker.steps() if seconds), len(pauses))
+    assert list(waited) == pytest.approx(pauses)
+
+
 def test_who_is_alone_in_a_synced_folder_begins_at_once(disk: MemoryDisk):
     item = item_of()
     fill(disk, item)

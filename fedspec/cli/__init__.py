@@ -13,10 +13,15 @@ from collections.abc import Sequence
 from fedspec.errors import FedspecError
 
 ABORTED = 130
+# NumPy's and SciPy's BLAS, by the names of OpenBLAS and of Apple's: on threads of their own the small products here take up to
+# twenty times as long, and their last bits would depend on the machine. torch has as many threads as an experiment says.
+ONE_THREAD = ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code and never raises what a person can act on."""
+    for name in ONE_THREAD:
+        os.environ[name] = "1"  # before anything imports NumPy; workers inherit it
     import typer
 
     from fedspec.cli.app import app

@@ -15,7 +15,7 @@ from fedspec.config import FederatedConfig
 from fedspec.federated import statistics
 from fedspec.federated.aggregators.base import Aggregator, DenseUpdate, Installed, LayerUpdates, ServerState
 from fedspec.federated.lora import dtype_of, scale_of
-from fedspec.federated.state import Weights
+from fedspec.federated.state import Weights, ordinary
 from fedspec.federated.statistics import LayerStatistics, Tails
 
 
@@ -63,10 +63,13 @@ def aggregate(
     samples = sum(update.samples for update in updates)
     shares = tuple(update.samples / samples for update in updates)
     layers = {name: _updates(config, before, updates, shares, round, name) for name in before.adapter}
-    # A tenth less time in small operations. What is stored is made outside: others may want gradients of it.
+    # A tenth less time in small operations. What is stored is made, or copied, outside: others may want gradients of it.
     with torch.inference_mode():
         if config.rank_rule != "fixed":
-            # All layers have one rank. It is known before anything is installed, so that the same spectrum is cut only once.
+            # All layers have one rank, which is known before anything is installed. Who needs vectors has the values from them.
+            if method.spectral:
+                for layer in layers.values():
+                    layer.spectrum  # noqa: B018
             rank = statistics.next_rank(config, before.rank, statistics.tails(layers.values()))
             layers = {name: layer.at(rank) for name, layer in layers.items()}
         installed, server = method.apply(server, layers)
@@ -76,7 +79,7 @@ def aggregate(
     dense, server = method.dense(server, before.dense, sent)
     return Aggregation(
         weights=_stored(config, before, installed, dense),
-        server=server,
+        server=ordinary(server),
         layers=measured,
         tails=tails,
         installed=installed,

@@ -38,13 +38,13 @@ class Chain:
 
     @classmethod
     def whole(cls, module: nn.Module, trained: Sequence[Tensor]) -> Chain | None:
-        """The model as a chain, if it is one of plain layers and the tensors ``trained`` are all that it has."""
+        """The model as a chain, if it is one of plain layers and the tensors ``trained`` are all of it, each once."""
         layers = tuple(map(module.get_submodule, getattr(module, "chain", ())))
-        own = {id(tensor) for layer in layers for tensor in layer.parameters()}
-        plain = all(type(layer) is nn.Linear for layer in layers)
-        return cls(layers) if layers and plain and own == set(map(id, trained)) else None  # type: ignore[arg-type]
+        own = [id(tensor) for layer in layers for tensor in layer.parameters()]
+        if layers and all(map(_is_plain, layers)) and sorted(own) == sorted(map(id, trained)):
+            return cls(layers)  # type: ignore[arg-type]
+        return None
 
-    @property
     def slots(self) -> dict[int, tuple[nn.Module, str]]:
         """What `step` calls each parameter of the layers, by its ``id``."""
         return {id(tensor): (layer, name) for layer in self.layers for name, tensor in layer.named_parameters()}
@@ -75,6 +75,12 @@ class Chain:
             if place:
                 slope = _relu_backward(slope, given[place], 0)
         return losses, gradients
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is a linear layer of its own parameters, at which nobody else wants to look."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) is nn.Linear and not any(hooks) and set(layer._parameters) == {"weight", "bias"}
 
 
 def _forward(layer: nn.Linear | LoRALinear, values: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -74,7 +74,8 @@ def _slope(module: nn.Module, tensors: Sequence[Tensor]) -> Callable[[Tensor, Te
             return loss.detach(), torch.autograd.grad(loss, tensors, allow_unused=True)
 
         return recorded
-    slots = [chain.slots[id(tensor)] for tensor in tensors]
+    names = chain.slots()
+    slots = [names[id(tensor)] for tensor in tensors]
 
     def written(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
         losses, found = chain.step(inputs, labels, inputs.new_full(labels.shape, 1 / len(labels)))

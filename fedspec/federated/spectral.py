@@ -60,15 +60,20 @@ class LowRank:
 
     @classmethod
     def weighted_sum(cls, factors: Sequence[Factors], weights: Sequence[float], scale: float) -> LowRank:
-        """``s sum_i w_i B_i A_i``: the factors side by side, of ranks that may differ, but for one that all share."""
+        """``s sum_i w_i B_i A_i``: the factors side by side. Ranks may differ."""
+        of_columns = [scale * weight for f, weight in zip(factors, weights, strict=True) for _ in range(f.rank)]
+        left = torch.cat([f.B for f in factors], dim=1).double() * torch.tensor(of_columns, dtype=torch.float64)
+        return cls(left, torch.cat([f.A for f in factors]).double())
+
+    @classmethod
+    def thinnest_sum(cls, factors: Sequence[Factors], weights: Sequence[float], scale: float) -> LowRank:
+        """As `weighted_sum`, with a factor that all share taken once: then the product is no wider than one of them."""
         first = factors[0]
         if all(torch.equal(f.A, first.A) for f in factors):
             return cls(scale * weighted_mean([f.B for f in factors], weights), first.A.double())
         if all(torch.equal(f.B, first.B) for f in factors):
             return cls(scale * first.B.double(), weighted_mean([f.A for f in factors], weights))
-        of_columns = [scale * weight for f, weight in zip(factors, weights, strict=True) for _ in range(f.rank)]
-        left = torch.cat([f.B for f in factors], dim=1).double() * torch.tensor(of_columns, dtype=torch.float64)
-        return cls(left, torch.cat([f.A for f in factors]).double())
+        return cls.weighted_sum(factors, weights, scale)
 
     def __sub__(self, other: LowRank) -> LowRank:
         return LowRank(torch.cat([self.left, -other.left], dim=1), torch.cat([self.right, other.right]))

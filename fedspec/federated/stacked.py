@@ -10,10 +10,12 @@ What differs from the sequential engine is the order of sums, and the stream of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import isfinite
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,8 +76,7 @@ def together(
     rows = torch.cat(seen)[schedule.places].to(resident.device)
     losses: list[Tensor] = []
     chain = Chain.of(resident, config)
-    # Where nothing records gradients, the operations around them take a tenth less time.
-    with torch.inference_mode(chain is not None):
+    with _unrecorded(chain):
         stack = _Stack(resident, len(sorted_), config, chain)
     resident.module.train()
     try:
@@ -83,7 +84,7 @@ def together(
             batches = _batches(data, rows, [len(shares) for shares in schedule.shares])
             steps = zip(schedule.active, schedule.shares, batches, strict=True)
             for step, (active, shares, (inputs, labels)) in enumerate(steps):
-                with torch.inference_mode(chain is not None):
+                with _unrecorded(chain):
                     stack.narrow(active)
                 each = stack.step(inputs, labels, shares)
                 losses.append(each)
@@ -98,6 +99,11 @@ def together(
     for client in present:
         weights, total, size = done[client]
         yield Trained(client, weights, total / (size * config.local_epochs), None if sound else weights.nonfinite())
+
+
+def _unrecorded(chain: Chain | None) -> AbstractContextManager[Any]:
+    """Where gradients are written down nothing needs record them: operations then take a tenth less time."""
+    return nullcontext() if chain is None else torch.inference_mode()
 
 
 def _batches(data: Split, rows: Tensor, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -33,6 +33,15 @@ def shape_of(value: Any) -> Any:
     return [shape_of(inner) for inner in value] if isinstance(value, list) else type(value)
 
 
+def ordinary(value: Any) -> Any:
+    """The same, at every depth, with copies of the tensors that torch's inference mode has made: they can be trained on."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, dict):
+        return {key: ordinary(inner) for key, inner in value.items()}
+    return [ordinary(inner) for inner in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Everything about a model that training changes, on the CPU.

@@ -53,7 +53,8 @@ class Tails:
 
 def fedavg_gap(updates: LayerUpdates) -> float:
     """FedAvg's gap, as the norm of ``s sum_i w_i (B_i - B)(A_i - A)``: exact where the difference of products would cancel."""
-    B, A = updates.stacked[0] - updates.mean.B, updates.stacked[1] - updates.mean.A
+    B, A = updates.stacked()
+    B, A = B - updates.mean.B, A - updates.mean.A
     shares = torch.tensor(updates.weights, dtype=torch.float64)
     # Side by side: (out, n r) and (n r, in).
     return LowRank((updates.scale * shares * B.movedim(0, -1)).movedim(-1, 1).flatten(1), A.flatten(0, 1)).norm()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from fedspec.errors import FolderError
 from fedspec.worker.attempt import check_folder
@@ -47,6 +48,19 @@ class Heart:
                     complained = str(error)
 
 
+@contextmanager
+def _imports_kept() -> Iterator[None]:
+    """Keep what has been imported so far from the garbage collector: walking through all of torch takes 3 % of small runs."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def drive(worker: Worker) -> Finished:
     """Run a worker in this thread, with its heartbeat in another.
 
@@ -54,11 +68,8 @@ def drive(worker: Worker) -> Finished:
         Stopped: a person asked for it; the claim is given back and the process has left the queue.
         FolderError: nothing can be written; this machine's next process closes our journal and brings along what is missing.
     """
-    if not gc.get_freeze_count():
-        # What has been imported so far stays to the end: walking through all of torch again and again takes 3 % of small runs.
-        gc.freeze()
     try:
-        with Heart(worker.queue, worker.reporter):
+        with _imports_kept(), Heart(worker.queue, worker.reporter):
             for seconds in worker.steps():
                 if seconds:
                     worker.clock.sleep(seconds, worker.stop.wake)

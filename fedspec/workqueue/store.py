@@ -120,9 +120,10 @@ class Store:
 
     def names(self) -> Mapping[str, str]:
         """The items' `published_names`: asked for with each result, and found again when there are more items."""
-        if len(self._names) != len(self.items):
-            self._names = published_names(self.items.values())
-        return self._names
+        with self.lock:
+            if len(self._names) != len(self.items):
+                self._names = published_names(self.items.values())
+            return self._names
 
     def add_line(self, line: bytes) -> None:
         """Fold a line that this process has just written itself."""

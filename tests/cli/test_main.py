@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -127,3 +129,15 @@ def _raise(error: BaseException):
         raise error
 
     return find
+
+
+def test_numpy_gets_one_thread_whatever_the_machine_has():
+    """Its last bits hang on their number, and on several ones small products take many times as long."""
+    code = (
+        "import sys; from fedspec.cli import main; assert main(['--version']) == 0; assert 'numpy' not in sys.modules\n"
+        "import numpy, scipy.linalg, threadpoolctl\n"
+        "pools = [pool for pool in threadpoolctl.threadpool_info() if pool['internal_api'] == 'openblas']\n"
+        "assert all(pool['num_threads'] == 1 for pool in pools), pools\n"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=inherited)

@@ -208,6 +208,18 @@ def test_flora_restarts_with_an_empty_product_that_can_learn(factors: Draw, upda
     assert (installed.download, installed.folded.numel if installed.folded else 0) == (frozenset(), 5 * (20 + 15))
 
 
+def test_flora_sends_the_stacks_also_where_they_have_a_factor_in_common(factors: Draw, updates_of: Updates) -> None:
+    """After one step from B = 0 no A has moved, and nothing that is sent may hang on that."""
+    one, *others = (factors() for _ in range(4))
+    apart, shared = updates_of([one, *others]), updates_of([one, *(Factors(f.B, one.A) for f in others)])
+    sent = [FLoRA().layer(updates).folded for updates in (apart, shared)]
+    assert sent[0] is not None
+    assert sent[1] is not None
+    assert sent[1].left.shape == sent[0].left.shape
+    close(sent[1].dense(), shared.ideal.dense())
+    assert shared.ideal.left.shape[1] == one.rank
+
+
 def test_who_trains_one_factor_sends_and_gets_one(factors: Draw, updates_of: Updates) -> None:
     assert [sorted(FFA().trained(round)) for round in (1, 2, 3)] == [["B"], ["B"], ["B"]]
     assert [sorted(RoLoRA().trained(round)) for round in (1, 2, 3)] == [["B"], ["A"], ["B"]]

@@ -106,9 +106,15 @@ def test_a_client_on_full_weights_takes_the_steps_of_a_bare_loop(prox: float, sm
 def test_gradients_that_are_written_down_are_autograds(kind: str, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**KINDS[kind], "dtype": "float64", "rounds": 2}
     experiment = small(**settings)
+    taken: list[int] = []
+    step = Chain.step
+    monkeypatch.setattr(Chain, "step", lambda chain, *given: taken.append(1) or step(chain, *given))
     module = experiment.resident.module
     assert Chain.whole(module, list(module.parameters())) is not None
     written = done(experiment)[-1]
+    # In both rounds, and nobody else's: a client that is not sampled takes none.
+    most = 2 * sum(-(-len(client) // 32) for client in experiment.clients)
+    assert len(taken) == most if "sampled" not in kind else 0 < len(taken) < most
     monkeypatch.setattr(Chain, "whole", lambda module, trained: None)
     recorded = done(small(**settings))[-1]
     assert written.row.train_loss == pytest.approx(recorded.row.train_loss, rel=1e-9)
@@ -127,6 +133,12 @@ def test_only_a_chain_that_is_trained_whole_is_one() -> None:
     assert Chain.whole(module, parameters[1:]) is None
     assert Chain.whole(doubled, list(doubled.parameters())) is None
     assert Chain.whole(CNN((1, 12, 12), 3), parameters) is None
+    hooked = MLP((4,), 3)
+    hooked.out.register_forward_hook(lambda *given: None)
+    assert Chain.whole(hooked, list(hooked.parameters())) is None
+    tied = MLP((4,), 3, (6, 6, 6))
+    tied.get_submodule("hidden.2").weight = tied.get_submodule("hidden.1").weight  # type: ignore[assignment]
+    assert Chain.whole(tied, list(tied.parameters())) is None
     adapt(module, rank=2, scale=1.0)
     assert Chain.whole(module, list(module.parameters())) is None
 

@@ -18,6 +18,7 @@ from fedspec.data.base import Split
 from fedspec.errors import DamagedError, ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS
 from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates, Layerwise
+from fedspec.federated.aggregators.fedavg import FedAvg
 from fedspec.federated.client import train
 from fedspec.federated.events import Aggregated, ClientDone, ClientRejected, Event, RoundDone
 from fedspec.federated.experiment import Config, Experiment, prepare
@@ -295,6 +296,18 @@ def test_what_a_round_leaves_can_be_trained_on(engine: str, method_name: str, sm
         tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(event.state) if isinstance(leaf, torch.Tensor)]
         assert tensors
         assert not any(tensor.is_inference() for tensor in tensors)
+
+
+def test_what_a_method_remembers_can_be_trained_on_too(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(method: FedAvg, state: Any, updates: Any) -> Any:
+        means = {name: layer.mean for name, layer in updates.items()}
+        assert all(mean.A.is_inference() for mean in means.values())
+        return {name: method.layer(layer) for name, layer in updates.items()}, {"A": [mean.A for mean in means.values()]}
+
+    monkeypatch.setattr(FedAvg, "apply", apply)
+    [event] = done(list(rounds(small(method="fedavg", rounds=1))))
+    assert event.state["method"]["A"]
+    assert not any(tensor.is_inference() for tensor in event.state["method"]["A"])
 
 
 class NoFloat64(TorchDispatchMode):

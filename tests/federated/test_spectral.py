@@ -97,11 +97,12 @@ def test_weighted_sums_take_clients_of_different_ranks() -> None:
 def test_a_factor_that_all_clients_share_is_taken_once(factors: Callable[..., Factors]) -> None:
     one, two = factors(), factors()
     for pair in ([one, Factors(two.B, one.A)], [one, Factors(one.B, two.A)]):
-        shared = LowRank.weighted_sum(pair, [0.25, 0.75], scale=2.0)
+        shared = LowRank.thinnest_sum(pair, [0.25, 0.75], scale=2.0)
         assert shared.left.shape[1] == one.rank
         expected = sum(2 * w * f.B.double() @ f.A.double() for f, w in zip(pair, [0.25, 0.75], strict=True))
         torch.testing.assert_close(shared.dense(), expected)
-    assert LowRank.weighted_sum([one, two], [0.25, 0.75], scale=2.0).left.shape[1] == 2 * one.rank
+        assert LowRank.weighted_sum(pair, [0.25, 0.75], scale=2.0).left.shape[1] == 2 * one.rank
+    assert LowRank.thinnest_sum([one, two], [0.25, 0.75], scale=2.0).left.shape[1] == 2 * one.rank
 
 
 def test_a_matrix_is_sent_in_its_cheapest_form() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedspec.federated.lora import Factors
-from fedspec.federated.state import Weights
+from fedspec.federated.state import Weights, ordinary
 
 BAD = (float("nan"), float("inf"), float("-inf"))
 
@@ -25,3 +25,15 @@ def test_a_number_that_is_not_finite_is_found_wherever_it_is(numel: int) -> None
                 tensors = (hurt.adapter["layer"].B, hurt.adapter["layer"].A, hurt.dense["head"])
                 tensors[tensor].view(-1)[place] = bad
                 assert hurt.nonfinite() == name
+
+
+def test_what_inference_mode_has_made_is_copied_at_every_depth_and_nothing_else() -> None:
+    mine = torch.ones(2)
+    with torch.inference_mode():
+        made = torch.ones(2)
+    found = ordinary({"a": [made, mine, 3], "b": {"c": made}})
+    assert found["a"][1] is mine
+    assert found["a"][2] == 3
+    for copied in (found["a"][0], found["b"]["c"]):
+        assert not copied.is_inference()
+        assert torch.equal(copied, made)

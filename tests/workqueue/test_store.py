@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from queuekit import ALICE, BOB, WORKSPACE, Author, item
 
 from fedspec.files import MemoryDisk, MemoryFiles
-from fedspec.plan import encoded
+from fedspec.plan import encoded, published_names
 from fedspec.workqueue.records import Ckpt, Claim, Ctl, Done, Seal, Yield, line_hash, machine_of
 from fedspec.workqueue.store import Beat, Store
 
@@ -264,3 +264,12 @@ def test_a_conflict_copy_of_a_beat_does_not_keep_a_retired_machine_from_joining(
     store.refresh()
     store.remove_old_beats(machine)
     assert [path for path in disk.contents if path.parent == WORKSPACE.beats] == [copy]
+
+
+def test_names_are_those_of_the_items_that_are_there_by_now():
+    store = Store(MemoryFiles(MemoryDisk(), "a"), WORKSPACE)
+    one, other = item(1), item(2)
+    for known in ([one], [one, other]):
+        store.write_plan(known[-1])
+        assert store.names() == published_names(known)
+    assert store.names() is store.names()

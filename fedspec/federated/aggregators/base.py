@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -54,14 +55,14 @@ class LayerUpdates:
 
     def at(self, rank: int) -> LayerUpdates:
         """The same updates, with what has been computed of them, for another rank to install."""
-        same = replace(self, rank=rank)
-        vars(same).update(vars(self) | {"rank": rank})
+        same = copy(self)
+        vars(same)["rank"] = rank
         return same
 
     @cached_property
     def ideal(self) -> LowRank:
         """dW* = s sum_i w_i B_i A_i."""
-        return LowRank.weighted_sum(self.factors, self.weights, self.scale)
+        return LowRank.thinnest_sum(self.factors, self.weights, self.scale)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -78,7 +79,6 @@ class LayerUpdates:
         """||dW* - dW_previous||, how far the clients' mean went from where they started."""
         return (self.ideal - LowRank.of(self.previous, self.scale)).norm()
 
-    @cached_property
     def stacked(self) -> tuple[Tensor, Tensor]:
         """The clients' B, (n, out, r), and A, (n, r, in), in float64; r is the highest rank, and what others lack is zero."""
         rank = max(factors.rank for factors in self.factors)
@@ -89,7 +89,7 @@ class LayerUpdates:
     def mean(self) -> Factors:
         """sum_i w_i B_i and sum_i w_i A_i."""
         shares = torch.tensor(self.weights, dtype=torch.float64)
-        B, A = (torch.tensordot(shares, each, dims=1) for each in self.stacked)
+        B, A = (torch.tensordot(shares, each, dims=1) for each in self.stacked())
         return Factors(B, A)
 
 
@@ -132,9 +132,11 @@ class Aggregator(ABC):
 
     Attributes:
         variates: whether a tensor of the shape of each dense one travels beside it, both ways.
+        spectral: whether it installs singular vectors of dW*.
     """
 
     variates = False
+    spectral = False
 
     @classmethod
     def of(cls, config: FederatedConfig) -> Self:
@@ -155,7 +157,10 @@ class Aggregator(ABC):
 
     @abstractmethod
     def apply(self, state: ServerState, updates: Mapping[str, LayerUpdates]) -> tuple[dict[str, Installed], ServerState]:
-        """One round: what to install in each layer, and the state for the next round. Neither argument is changed."""
+        """One round: what to install in each layer, and the state for the next round. Neither argument is changed.
+
+        It is called in torch's inference mode, where nothing has gradients.
+        """
 
     def correction(self, state: ServerState, client: int) -> Mapping[str, Tensor] | None:
         """What the client adds to its gradients of dense tensors in each step, if anything."""

@@ -21,6 +21,7 @@ so that a run says what it did.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from scipy.linalg.lapack import dsyevd
 from torch import Tensor
 
 from fedspec.config import FederatedConfig
+from fedspec.errors import ExperimentError
 from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise
 from fedspec.federated.lora import Factors, grown
 from fedspec.federated.spectral import weighted_mean
@@ -89,6 +91,8 @@ def sparse_part(changes: NDArray[np.float64], weights: NDArray[np.float64]) -> N
     S, Y, size = np.zeros_like(M), np.zeros_like(M), float(np.linalg.norm(M))
     if not size:
         return S
+    if not isfinite(size**2):
+        raise ExperimentError("The clients' updates are too large to be told apart.", "Lower lr.")
     penalty = M.shape[1] * count / (4 * float(np.abs(M).sum()))
     most = np.broadcast_to(row / max(M.shape[1], count) ** 0.5, M.shape) / penalty
     least = -most

@@ -14,6 +14,8 @@ from fedspec.federated.spectral import refactor
 class FedSpec(Layerwise):
     """The truncated SVD of the ideal update. Where the rank grows, it keeps more of the same SVD."""
 
+    spectral = True
+
     def layer(self, updates: LayerUpdates) -> Installed:
         """``U_r S_r V_r^T`` of dW*, refactored."""
         return Installed(refactor(updates.spectrum, updates.rank, updates.scale, updates.split, *updates.purpose))

@@ -14,6 +14,8 @@ from fedspec.federated.spectral import refactor, tail
 class FedSpecResidual(Layerwise):
     """The truncated SVD of the ideal update, and its tail folded into the base."""
 
+    spectral = True
+
     def layer(self, updates: LayerUpdates) -> Installed:
         """``U_r S_r V_r^T`` of dW* refactored, and the rest of dW* folded."""
         factors = refactor(updates.spectrum, updates.rank, updates.scale, updates.split, *updates.purpose)

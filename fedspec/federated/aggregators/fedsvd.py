@@ -20,6 +20,8 @@ from fedspec.federated.spectral import refactor
 class FedSVD(Layerwise):
     """Average B, and turn A into the right singular vectors of the product."""
 
+    spectral = True
+
     def trained(self, round: int) -> frozenset[Part]:
         """B alone."""
         return B_ALONE

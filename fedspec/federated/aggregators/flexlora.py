@@ -14,6 +14,8 @@ from fedspec.federated.spectral import refactor
 class FlexLoRA(Layerwise):
     """The truncated SVD of the ideal update, whose singular values go to B."""
 
+    spectral = True
+
     def layer(self, updates: LayerUpdates) -> Installed:
         """``B = U_r S_r / s``, ``A = V_r^T`` of dW*."""
         return Installed(refactor(updates.spectrum, updates.rank, updates.scale, "b", *updates.purpose))

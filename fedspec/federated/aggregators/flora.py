@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fedspec.federated.aggregators.base import Installed, LayerUpdates, Layerwise
 from fedspec.federated.lora import restarted
+from fedspec.federated.spectral import LowRank
 
 
 class FLoRA(Layerwise):
@@ -16,4 +17,6 @@ class FLoRA(Layerwise):
     def layer(self, updates: LayerUpdates) -> Installed:
         """A fresh adapter, and dW* folded."""
         fresh = restarted(updates.previous, updates.rank, *updates.purpose)
-        return Installed(fresh, updates.ideal, download=frozenset())
+        # What clients download are the stacks, also where they have a factor in common.
+        stacks = LowRank.weighted_sum(updates.factors, updates.weights, updates.scale)
+        return Installed(fresh, stacks, download=frozenset())

@@ -19,6 +19,8 @@ from fedspec.federated.spectral import Spectrum, refactor, tail
 class FLoRIST(Layerwise):
     """The fewest directions of the ideal update that hold the share ``kept`` of its energy."""
 
+    spectral = True
+
     def __init__(self, kept: float) -> None:
         self.kept = kept
 
