@@ -198,7 +198,7 @@ class Attempt:
         return None
 
     def _save(self, row: Row, state: Mapping[str, Any], times: dict[str, float], job: Job) -> None:
-        """Gate, write the generation, gate again, then journal it: an event never names a file that is not there."""
+        """Gate, write the generation, gate again (in `saved`), journal it: an event never names a file that is not there."""
         from msgspec.structs import replace
 
         stamped = replace(
