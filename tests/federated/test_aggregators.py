@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedspec.errors import ExperimentError
 from fedspec.federated.aggregators import AGGREGATORS, fedrpca
 from fedspec.federated.aggregators.base import Aggregator, Installed, LayerUpdates
 from fedspec.federated.aggregators.fedavg import FedAvg
@@ -399,3 +400,11 @@ def test_robust_pca_does_not_depend_on_the_order_of_memory() -> None:
     junk = np.full(4 * 30, 1e300)
     del junk  # what an array that is not filled would hold
     assert np.array_equal(sparse_part(np.asfortranarray(changes), weights), expected)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e308, np.inf, np.nan])
+def test_robust_pca_refuses_what_it_cannot_compute_with(size: float) -> None:
+    changes = np.full((3, 4), 1.0)
+    changes[1, 2] = size
+    with pytest.raises(ExperimentError, match="too large"):
+        sparse_part(changes, np.array([0.2, 0.3, 0.5]))

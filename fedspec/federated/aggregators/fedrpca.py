@@ -88,10 +88,12 @@ def sparse_part(changes: NDArray[np.float64], weights: NDArray[np.float64]) -> N
     # Row by row in memory, as `ravel` below must be a view.
     M = np.ascontiguousarray(changes * row)
     # Y is the multiplier over the penalty.
-    S, Y, size = np.zeros_like(M), np.zeros_like(M), float(np.linalg.norm(M))
+    S, Y = np.zeros_like(M), np.zeros_like(M)
+    with np.errstate(over="ignore"):  # what that makes is asked for below
+        size = float(np.linalg.norm(M))
     if not size:
         return S
-    if not isfinite(size**2):
+    if not isfinite(size * size):
         raise ExperimentError("The clients' updates are too large to be told apart.", "Lower lr.")
     penalty = M.shape[1] * count / (4 * float(np.abs(M).sum()))
     most = np.broadcast_to(row / max(M.shape[1], count) ** 0.5, M.shape) / penalty
